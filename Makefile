@@ -1,0 +1,39 @@
+# `make demo` and `make test` need Python 3.10 to 3.13 with venv, and nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint format clean
+
+help:  ## Show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
+
+install: $(INSTALLED)  ## Create .venv and install the package and what it needs
+
+$(INSTALLED): setup.py pyproject.toml
+	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 10) <= v < (3, 14) else "far_ho_tf needs Python 3.10 to 3.13; this is %d.%d. Name another: make PYTHON=python3.12 ..." % v[:2])'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[examples,tests,lint]'
+	touch $@
+
+demo: install  ## Data hyper-cleaning on the embedded MNIST images
+	$(BIN)/python examples/data_hyper_cleaning.py
+
+test: install  ## Run the whole test suite
+	$(BIN)/python -m pytest
+
+lint: install  ## Check style and format
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+
+format: install  ## Mend style and format
+	$(BIN)/python -m ruff check --fix .
+	$(BIN)/python -m ruff format .
+
+clean:  ## Remove .venv and everything made by it
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache

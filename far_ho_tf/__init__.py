@@ -1,0 +1,21 @@
+"""far_ho_tf: hypergradients through training, for TensorFlow and Keras."""
+
+__version__ = "0.1.0"
+
+from far_ho_tf import callbacks as callbacks
+from far_ho_tf import constraints as constraints
+from far_ho_tf.data import Batches as Batches
+from far_ho_tf.dynamics import Adam as Adam
+from far_ho_tf.dynamics import Dynamics as Dynamics
+from far_ho_tf.dynamics import GradientDescent as GradientDescent
+from far_ho_tf.dynamics import Momentum as Momentum
+from far_ho_tf.hyper_optimizer import HyperOptimizer as HyperOptimizer
+from far_ho_tf.hypergradients import HyperGradient as HyperGradient
+from far_ho_tf.hypergradients import HyperGradientResult as HyperGradientResult
+from far_ho_tf.hypergradients import NonFiniteError as NonFiniteError
+from far_ho_tf.hypergradients import ReverseHG as ReverseHG
+from far_ho_tf.hypergradients import Status as Status
+from far_ho_tf.hyperparameters import Hyperparameter as Hyperparameter
+from far_ho_tf.hyperparameters import get_hyperparameter as get_hyperparameter
+from far_ho_tf.problem import BilevelProblem as BilevelProblem
+from far_ho_tf.problem import State as State

@@ -1,0 +1,36 @@
+"""Callbacks of `HyperOptimizer.fit`.
+
+Keras' own callbacks serve there too: a hyper-iteration takes the place of an
+epoch, and the `HyperOptimizer` that of the model.
+"""
+
+import time
+
+import keras
+
+
+class ProgressBar(keras.callbacks.Callback):
+    """Shows the time left and elapsed, and the values in the logs.
+
+    Args:
+        verbose: 1 for a bar that is redrawn, 2 for one line at the end.
+    """
+
+    def __init__(self, verbose=1):
+        super().__init__()
+        self._verbose = verbose
+
+    def on_train_begin(self, logs=None):
+        self._start = time.time()
+        self._bar = keras.utils.Progbar(
+            self.params["epochs"],
+            verbose=self._verbose,
+            stateless_metrics=[],
+            unit_name="hyper-iteration",
+        )
+        self._bar.update(0)
+
+    def on_epoch_end(self, epoch, logs=None):
+        elapsed = ("elapsed_seconds", time.time() - self._start)
+        finished = epoch + 1 == self.params["epochs"] or self.model.stop_training
+        self._bar.update(epoch + 1, [elapsed, *(logs or {}).items()], finished)

@@ -1,0 +1,188 @@
+"""Sets that hyperparameters are kept in, as Keras constraints.
+
+Each is an exact Euclidean projection, computed in float64 whatever the dtype
+of the hyperparameter. A Keras optimizer applies the constraint of a variable
+after every update.
+"""
+
+import keras
+import tensorflow as tf
+
+_PACKAGE = "far_ho_tf"
+
+
+def _require(condition, expectation, **received):
+    if not condition:
+        values = ", ".join(f"{name}={value}" for name, value in received.items())
+        raise ValueError(f"{expectation} Received: {values}")
+
+
+@keras.saving.register_keras_serializable(_PACKAGE)
+class Interval(keras.constraints.Constraint):
+    """Keeps each element in [low, high].
+
+    Args:
+        low, high: Floats, or arrays that broadcast to the variable; `None`
+            leaves that side free.
+
+    Example:
+
+    >>> import far_ho_tf as far
+    >>> far.constraints.Interval(0.0, 1.0)([-1.0, 2.0, 0.5]).numpy().tolist()
+    [0.0, 1.0, 0.5]
+    """
+
+    def __init__(self, low=None, high=None):
+        if low is not None and high is not None:
+            _require(
+                bool(tf.reduce_all(tf.less_equal(low, high))),
+                "`low` must not be above `high`.",
+                low=low,
+                high=high,
+            )
+        self.low = low
+        self.high = high
+
+    def __call__(self, w):
+        w = tf.convert_to_tensor(w)
+        if self.low is not None:
+            w = tf.maximum(w, tf.cast(self.low, w.dtype))
+        if self.high is not None:
+            w = tf.minimum(w, tf.cast(self.high, w.dtype))
+        return w
+
+    def get_config(self):
+        return {"low": self.low, "high": self.high}
+
+
+@keras.saving.register_keras_serializable(_PACKAGE)
+class UnitSimplex(keras.constraints.Constraint):
+    """Keeps the vectors along `axis` on the unit simplex: λ ≥ 0, Σλ = 1.
+
+    Args:
+        axis: Integer, the axis along which elements sum to one.
+
+    Example:
+
+    >>> import far_ho_tf as far
+    >>> far.constraints.UnitSimplex()([2.0, 1.5, -1.0]).numpy().tolist()
+    [0.75, 0.25, 0.0]
+    """
+
+    def __init__(self, axis=-1):
+        self.axis = axis
+
+    def __call__(self, w):
+        w = tf.convert_to_tensor(w)
+        rows = tf.experimental.numpy.moveaxis(w, self.axis, -1)
+        rows = _project_simplex(tf.cast(rows, tf.float64), 1.0)
+        return tf.experimental.numpy.moveaxis(tf.cast(rows, w.dtype), -1, self.axis)
+
+    def get_config(self):
+        return {"axis": self.axis}
+
+
+@keras.saving.register_keras_serializable(_PACKAGE)
+class L1Ball(keras.constraints.Constraint):
+    """Keeps the whole tensor in the ball Σ|λ| ≤ radius.
+
+    Args:
+        radius: Positive float.
+
+    Example:
+
+    >>> import far_ho_tf as far
+    >>> far.constraints.L1Ball(1.0)([2.0, -1.5, 0.1]).numpy().tolist()
+    [0.75, -0.25, 0.0]
+    """
+
+    def __init__(self, radius=1.0):
+        _require(radius > 0, "`radius` must be positive.", radius=radius)
+        self.radius = radius
+
+    def __call__(self, w):
+        w = tf.convert_to_tensor(w)
+        flat = tf.cast(tf.reshape(w, [-1]), tf.float64)
+        size = tf.abs(flat)
+        inside = tf.reduce_sum(size) <= self.radius
+        on_sphere = tf.sign(flat) * _project_simplex(size, self.radius)
+        flat = tf.where(inside, flat, on_sphere)
+        return tf.cast(tf.reshape(flat, tf.shape(w)), w.dtype)
+
+    def get_config(self):
+        return {"radius": self.radius}
+
+
+@keras.saving.register_keras_serializable(_PACKAGE)
+class CappedSimplex(keras.constraints.Constraint):
+    """Keeps the whole tensor in {0 ≤ λ ≤ upper, Σλ ≤ total}.
+
+    The set of example weights in Franceschi et al. 2017, section 5.1 (data
+    hyper-cleaning), where their code called a quadratic-programming solver.
+
+    Args:
+        total: Non-negative float, the bound on the sum.
+        upper: Positive float, the bound on each element.
+
+    Example:
+
+    >>> import far_ho_tf as far
+    >>> far.constraints.CappedSimplex(1.5)([2.0, 1.0, 0.5]).numpy().tolist()
+    [1.0, 0.5, 0.0]
+    """
+
+    def __init__(self, total, upper=1.0):
+        _require(total >= 0, "`total` must not be negative.", total=total)
+        _require(upper > 0, "`upper` must be positive.", upper=upper)
+        self.total = total
+        self.upper = upper
+
+    def __call__(self, w):
+        w = tf.convert_to_tensor(w)
+        flat = tf.cast(tf.reshape(w, [-1]), tf.float64)
+        box = tf.clip_by_value(flat, 0.0, self.upper)
+        shifted = tf.clip_by_value(
+            flat - _capped_simplex_shift(flat, self.total, self.upper),
+            0.0,
+            self.upper,
+        )
+        flat = tf.where(tf.reduce_sum(box) <= self.total, box, shifted)
+        return tf.cast(tf.reshape(flat, tf.shape(w)), w.dtype)
+
+    def get_config(self):
+        return {"total": self.total, "upper": self.upper}
+
+
+def _project_simplex(rows, total):
+    """Projects the last axis on {λ ≥ 0, Σλ = total} (by sorting)."""
+    ordered = tf.sort(rows, axis=-1, direction="DESCENDING")
+    excess = tf.cumsum(ordered, axis=-1) - total
+    count = tf.range(1, tf.shape(rows)[-1] + 1)
+    kept = ordered * tf.cast(count, rows.dtype) > excess
+    last = tf.reduce_sum(tf.cast(kept, tf.int32), axis=-1, keepdims=True)
+    shift = tf.gather(excess, last - 1, axis=-1, batch_dims=rows.shape.rank - 1)
+    return tf.maximum(rows - shift / tf.cast(last, rows.dtype), 0.0)
+
+
+def _capped_simplex_shift(flat, total, upper):
+    """The shift θ at which Σ clip(λ − θ, 0, upper) = total.
+
+    The sum is a decreasing, piecewise linear function of θ whose slope
+    changes by −1 at each λ_i − upper and by +1 at each λ_i; its values at
+    these breakpoints follow by summation, and θ by interpolation.
+    """
+    one = tf.ones_like(flat)
+    breakpoints = tf.concat([flat - upper, flat], axis=0)
+    order = tf.argsort(breakpoints)
+    breakpoints = tf.gather(breakpoints, order)
+    slopes = tf.cumsum(tf.gather(tf.concat([-one, one], axis=0), order))
+    drops = slopes[:-1] * (breakpoints[1:] - breakpoints[:-1])
+    sums = upper * tf.cast(tf.size(flat), flat.dtype) + tf.concat(
+        [tf.zeros([1], flat.dtype), tf.cumsum(drops)], axis=0
+    )
+    # The last breakpoint at which the sum is still at or above the total.
+    left = tf.reduce_sum(tf.cast(sums >= total, tf.int32)) - 1
+    left = tf.clip_by_value(left, 0, tf.size(breakpoints) - 1)
+    slope = tf.gather(slopes, left)
+    surplus = tf.gather(sums, left) - total
+    return tf.gather(breakpoints, left) + tf.math.divide_no_nan(surplus, -slope)

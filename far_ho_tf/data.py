@@ -1,0 +1,269 @@
+"""Replayable data: any step's batch can be computed again at any time.
+
+The backward pass visits the steps in reverse order and must see, at each, the
+batch that the forward pass saw.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+from far_ho_tf.permutation import hash32, permute
+
+
+class Batches:
+    """Minibatches of arrays, shuffled anew in each epoch.
+
+    Stateless: batch `step` is a function of the seed and the step, computed
+    inside the graph without a stored order. The examples of epoch after epoch
+    form one sequence that is cut into batches, so that each epoch has each
+    example exactly once and all batches have the same size; where the batch
+    size does not divide the number of examples, a batch may hold the end of
+    one epoch and the beginning of the next.
+
+    Args:
+        tensors: Array or tensor, or a structure of them (tuple, list, dict),
+            with one first dimension, the number of examples.
+        batch_size: Integer from 1 to the number of examples.
+        seed: Integer; another seed gives another order.
+        shuffle: Boolean; `False` keeps the order of the examples.
+
+    Raises:
+        ValueError: If the numbers of examples differ, or `batch_size` does
+            not fit.
+
+    Example:
+
+    >>> import far_ho_tf as far
+    >>> batches = far.Batches(tf.range(6), batch_size=3, seed=1)
+    >>> sorted(batches(0).numpy().tolist() + batches(1).numpy().tolist())
+    [0, 1, 2, 3, 4, 5]
+    """
+
+    def __init__(self, tensors, batch_size, seed=0, shuffle=True):
+        self.tensors = tf.nest.map_structure(tf.convert_to_tensor, tensors)
+        sizes = {
+            tensor.shape[0] if tensor.shape.rank else None
+            for tensor in tf.nest.flatten(self.tensors)
+        }
+        if len(sizes) != 1 or None in sizes:
+            shapes = [tuple(t.shape) for t in tf.nest.flatten(self.tensors)]
+            raise ValueError(
+                "All `tensors` of `Batches` must have the same first "
+                f"dimension. Received shapes: {shapes}"
+            )
+        (self.num_examples,) = sizes
+        if isinstance(batch_size, bool) or not (
+            isinstance(batch_size, (int, np.integer))
+            and 1 <= batch_size <= self.num_examples
+        ):
+            raise ValueError(
+                "`batch_size` must be an integer from 1 to the number of "
+                f"examples, {self.num_examples}. Received: "
+                f"batch_size={batch_size!r}"
+            )
+        self.batch_size = int(batch_size)
+        self.seed = seed
+        self.shuffle = shuffle
+
+    def indices(self, step):
+        """Which examples make up the batch of a step.
+
+        Args:
+            step: Integer or scalar integer tensor, not negative.
+
+        Returns:
+            int32 tensor of shape (batch_size,).
+        """
+        position = tf.cast(step, tf.int64) * self.batch_size
+        position += tf.range(self.batch_size, dtype=tf.int64)
+        index = position % self.num_examples
+        if not self.shuffle:
+            return tf.cast(index, tf.int32)
+        epoch = tf.cast(position // self.num_examples, tf.uint32)
+        seed = tf.constant(self.seed % 2**32, tf.uint32)
+        return permute(index, self.num_examples, hash32(hash32(seed) + epoch))
+
+    def gather(self, tensors, step):
+        indices = self.indices(step)
+        return tf.nest.map_structure(lambda t: tf.gather(t, indices), tensors)
+
+    def __call__(self, step):
+        """The batch of a step, structured as `tensors`."""
+        return self.gather(self.tensors, step)
+
+
+def as_source(data, name, cycle=False):
+    """Wraps any kind of data that `BilevelProblem` takes as a source.
+
+    A source has two methods: `prepare(first_step, num_steps)` runs before the
+    compiled graph and returns a structure of tensors that is passed to it;
+    `batch(prepared, step)` makes the batch of a step inside the graph, from
+    an int32 scalar.
+
+    Args:
+        data: `None`, a structure of tensors, `Batches`, a `tf.data.Dataset`
+            or a callable of the step.
+        name: For messages: "inner_data" or "outer_data".
+        cycle: Whether a finite `tf.data.Dataset` starts over at its end.
+    """
+    if isinstance(data, Batches):
+        return _BatchesSource(data)
+    if isinstance(data, tf.data.Dataset):
+        return _DatasetSource(data.repeat() if cycle else data, name)
+    if callable(data):
+        return _CallableSource(data, name)
+    return _ConstantSource(data, name)
+
+
+class _ConstantSource:
+    """One full batch, or none at all (`data=None`)."""
+
+    def __init__(self, data, name):
+        self.is_empty = data is None
+        try:
+            self._tensors = (
+                ()
+                if data is None
+                else tf.nest.map_structure(tf.convert_to_tensor, data)
+            )
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                f"`{name}` must be None, tensors, `Batches`, a "
+                "`tf.data.Dataset` or a callable of the step. Received: "
+                f"{type(data).__name__}"
+            ) from error
+
+    def prepare(self, first_step, num_steps):
+        del first_step, num_steps
+        return self._tensors
+
+    def batch(self, prepared, step):
+        del step
+        return prepared
+
+
+class _BatchesSource:
+    is_empty = False
+
+    def __init__(self, batches):
+        self._batches = batches
+
+    def prepare(self, first_step, num_steps):
+        del first_step, num_steps
+        return self._batches.tensors
+
+    def batch(self, prepared, step):
+        return self._batches.gather(prepared, step)
+
+
+class _CallableSource:
+    is_empty = False
+
+    def __init__(self, function, name):
+        self._function = function
+        self._name = name
+        self._checked = set()
+
+    def prepare(self, first_step, num_steps):
+        """Asks for the last batch: compiled code would not miss it.
+
+        XLA clamps an index that is out of range instead of raising.
+        """
+        last = first_step + num_steps - 1
+        if last not in self._checked:
+            self._check_last(last, num_steps)
+            self._checked.add(last)
+        return ()
+
+    def batch(self, prepared, step):
+        del prepared
+        return self._function(step)
+
+    def _check_last(self, last, num_steps):
+        try:
+            batch = self._function(tf.constant(last, tf.int32))
+        except (tf.errors.InvalidArgumentError, IndexError, StopIteration) as error:
+            raise _ended(
+                self._name, last, num_steps, f"it fails with {error}"
+            ) from error
+        for tensor in tf.nest.flatten(batch):
+            shape = tf.convert_to_tensor(tensor).shape
+            if shape.rank and shape[0] == 0:
+                raise _ended(
+                    self._name, last, num_steps, f"a batch of shape {tuple(shape)}"
+                )
+
+
+class _DatasetSource:
+    """Elements of a `tf.data.Dataset`, taken once and kept for the replay.
+
+    The steps' elements are stacked, padded where their first dimensions
+    differ (a last, smaller batch), and cut to length again in the graph.
+    """
+
+    is_empty = False
+
+    def __init__(self, dataset, name):
+        self._dataset = dataset
+        self._name = name
+
+    def prepare(self, first_step, num_steps):
+        elements = self._dataset.skip(first_step).take(num_steps)
+        elements = elements.map(_with_lengths)
+        specs = tf.nest.flatten(self._dataset.element_spec)
+        if all(spec.shape.rank is not None and _tail(spec) for spec in specs):
+            elements = elements.padded_batch(num_steps)
+        else:
+            elements = elements.batch(num_steps)
+        stacked = next(iter(elements), None)
+        found = 0 if stacked is None else int(tf.nest.flatten(stacked)[0].shape[0])
+        if found < num_steps:
+            raise _ended(
+                self._name,
+                first_step + num_steps - 1,
+                num_steps,
+                f"a `tf.data.Dataset` that ends after {first_step + found} "
+                "elements (`.repeat()` makes it endless)",
+            )
+        tensors, lengths = stacked
+        lengths = tf.nest.map_structure(_none_if_equal, lengths)
+        return tensors, lengths, tf.constant(first_step, tf.int32)
+
+    def batch(self, prepared, step):
+        tensors, lengths, first_step = prepared
+        row = step - first_step
+
+        def element(tensor, length):
+            tensor = tf.gather(tensor, row)
+            return tensor if length is None else tensor[: tf.gather(length, row)]
+
+        flat = [
+            element(tensor, length)
+            for tensor, length in zip(
+                tf.nest.flatten(tensors), tf.nest.flatten(lengths), strict=True
+            )
+        ]
+        return tf.nest.pack_sequence_as(tensors, flat)
+
+
+def _with_lengths(*element):
+    element = element[0] if len(element) == 1 else element
+    lengths = tf.nest.map_structure(
+        lambda t: tf.shape(t)[0] if t.shape.rank else tf.constant(1), element
+    )
+    return element, lengths
+
+
+def _tail(spec):
+    return spec.shape.rank == 0 or spec.shape[1:].is_fully_defined()
+
+
+def _none_if_equal(lengths):
+    return None if len(set(lengths.numpy().tolist())) == 1 else lengths
+
+
+def _ended(name, last, num_steps, received):
+    return ValueError(
+        f"`{name}` ends before step {last}, which num_steps={num_steps} needs. "
+        f"Received: {received}"
+    )

@@ -1,0 +1,66 @@
+"""Adam."""
+
+import tensorflow as tf
+
+from far_ho_tf.autodiff import safe_sqrt
+from far_ho_tf.dynamics.base import Dynamics
+
+
+class Adam(Dynamics):
+    r"""Adam, with values equal to `keras.optimizers.Adam`.
+
+    \(m' = m + (1-\beta_1)(g - m)\), \(v' = v + (1-\beta_2)(g^2 - v)\),
+    \(w' = w - \eta \frac{\sqrt{1-\beta_2^{t+1}}}{1-\beta_1^{t+1}}
+    \frac{m'}{\sqrt{v'} + \epsilon}\) at step t = 0, 1, ...
+
+    Where all gradients of a weight were zero so far (dead ReLUs, inputs that
+    are always zero), v' = 0 and √v' has no derivative; the update as a whole
+    has one, and it is what hypergradients use (`autodiff.safe_sqrt`).
+
+    Args:
+        learning_rate: η; see `Dynamics` for what a numeric argument takes.
+        beta_1: β₁ in [0, 1].
+        beta_2: β₂ in [0, 1].
+        epsilon: ε, positive. It stands outside the root, as in Keras, in the
+            values and in the derivatives alike.
+
+    Example:
+
+    >>> import far_ho_tf as far
+    >>> rate = far.Hyperparameter(1e-3, name="rate")
+    >>> beta = far.Hyperparameter(0.9, name="beta")
+    >>> far.Adam(learning_rate=rate, beta_1=beta).slot_names
+    ('momentum', 'velocity')
+
+    Source: Kingma and Ba 2015, algorithm 1; Franceschi et al. 2017, appendix.
+    """
+
+    slot_names = ("momentum", "velocity")
+    bounds = {
+        **Dynamics.bounds,
+        "beta_1": (0.0, 1.0),
+        "beta_2": (0.0, 1.0),
+        "epsilon": (0.0, float("inf")),
+    }
+
+    def __init__(self, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-7):
+        super().__init__(
+            learning_rate=learning_rate,
+            beta_1=beta_1,
+            beta_2=beta_2,
+            epsilon=epsilon,
+        )
+
+    def update(
+        self, variable, gradient, slots, step, learning_rate, beta_1, beta_2, epsilon
+    ):
+        momentum, velocity = slots
+        count = tf.cast(step + 1, variable.dtype)
+        correction = tf.sqrt(1 - beta_2**count) / (1 - beta_1**count)
+        momentum += (1 - beta_1) * (gradient - momentum)
+        velocity += (1 - beta_2) * (tf.square(gradient) - velocity)
+        direction = momentum / (safe_sqrt(velocity) + epsilon)
+        return (
+            variable - learning_rate * correction * direction,
+            (momentum, velocity),
+        )

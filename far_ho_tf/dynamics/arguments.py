@@ -1,0 +1,157 @@
+"""Numeric arguments of dynamics: one source of values per variable.
+
+An argument is a number, a variable (a Hyperparameter), a callable of the step
+(a schedule), or one of these per variable: a list of pairs
+`[(variable or layer, value), ...]` or a mapping `{path pattern: value}`.
+"""
+
+import numbers
+import re
+from collections.abc import Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from far_ho_tf.substitution import dtype_of, find, is_variable, path_of
+
+
+def per_variable(name, argument, variables):
+    """Resolves an argument into one source per variable.
+
+    Args:
+        name: The argument's name with its owner, for messages.
+        argument: See the module's docstring.
+        variables: List of the variables that the dynamics move.
+
+    Returns:
+        List aligned with `variables`, of numbers, variables and callables.
+
+    Raises:
+        ValueError: If a variable gets no value, or a pair or pattern matches
+            no variable.
+    """
+    if isinstance(argument, Mapping):
+        sources = _by_pattern(name, argument, variables)
+    elif isinstance(argument, (list, tuple)):
+        sources = _by_pair(name, argument, variables)
+    else:
+        sources = [argument] * len(variables)
+    for source, variable in zip(sources, variables, strict=True):
+        _check_source(name, source, variable)
+    return sources
+
+
+def evaluate(name, source, step, variable):
+    """The value of a source at a step, in the dtype of `variable`.
+
+    Args:
+        name: The argument's name with its owner, for messages.
+        source: A number, a variable or a callable of the step.
+        step: Scalar int64 tensor, 0 for the first step.
+        variable: The tensor that is moved.
+
+    Returns:
+        A tensor that broadcasts to the variable's shape.
+    """
+    if is_variable(source):
+        value = tf.convert_to_tensor(source)
+    elif callable(source):
+        value = tf.cast(tf.convert_to_tensor(source(step)), variable.dtype)
+    else:
+        value = tf.cast(source, variable.dtype)
+    if not _broadcasts_to(value.shape, variable.shape):
+        raise ValueError(
+            f"{name} must be a scalar or broadcast to the variable it moves, "
+            f"of shape {variable.shape}. Received: a value of shape "
+            f"{value.shape} from {describe(source)}"
+        )
+    return value
+
+
+def describe(source):
+    """A source as messages name it."""
+    if is_variable(source):
+        return f"`{path_of(source)}`"
+    return getattr(source, "__name__", None) or repr(source)
+
+
+def _broadcasts_to(shape, target):
+    try:
+        return tf.broadcast_static_shape(shape, target) == target
+    except ValueError:
+        return False
+
+
+def _by_pattern(name, patterns, variables):
+    sources = [None] * len(variables)
+    for pattern, source in patterns.items():
+        matches = [
+            index
+            for index, variable in enumerate(variables)
+            if re.search(pattern, path_of(variable))
+        ]
+        if not matches:
+            raise ValueError(
+                f"{name}: the pattern {pattern!r} matches no variable. "
+                f"Received variables: {_paths(variables)}"
+            )
+        for index in matches:
+            if sources[index] is None:  # The first pattern that matches wins.
+                sources[index] = source
+    return _complete(name, sources, variables, "add the pattern '.*' last")
+
+
+def _by_pair(name, pairs, variables):
+    sources = [None] * len(variables)
+    for pair in pairs:
+        if not (isinstance(pair, (list, tuple)) and len(pair) == 2):
+            raise ValueError(
+                f"{name} must be a list of pairs (variable or layer, value). "
+                f"Received the element: {pair!r}"
+            )
+        owner, source = pair
+        owned = [owner] if is_variable(owner) else getattr(owner, "variables", [])
+        matches = [find(variable, variables) for variable in owned]
+        matches = [index for index in matches if index is not None]
+        if not matches:
+            what = path_of(owner) if is_variable(owner) else owner
+            raise ValueError(
+                f"{name}: the pair with {what!r} fits no variable that the "
+                f"dynamics move. Received variables: {_paths(variables)}"
+            )
+        for index in matches:
+            if sources[index] is None:
+                sources[index] = source
+    return _complete(name, sources, variables, "add a pair for each")
+
+
+def _complete(name, sources, variables, remedy):
+    missing = [v for v, s in zip(variables, sources, strict=True) if s is None]
+    if missing:
+        raise ValueError(
+            f"{name} has no value for these variables: {_paths(missing)} ({remedy})"
+        )
+    return sources
+
+
+def _check_source(name, source, variable):
+    if is_variable(source):
+        if dtype_of(source) != dtype_of(variable):
+            raise ValueError(
+                f"{name} must have the dtype of the variable it moves, "
+                f"`{path_of(variable)}` of {dtype_of(variable).name}. "
+                f"Received: {describe(source)} of {dtype_of(source).name}"
+            )
+    elif not callable(source):
+        if isinstance(source, bool) or not isinstance(
+            source, (numbers.Real, np.ndarray, tf.Tensor)
+        ):
+            raise ValueError(
+                f"{name} must be a number, a Hyperparameter, a callable of "
+                "the step, or one of these per variable (a list of pairs or "
+                f"a mapping of path patterns). Received: {source!r}"
+            )
+
+
+def _paths(variables):
+    return ", ".join(f"`{path_of(variable)}`" for variable in variables)

@@ -1,0 +1,147 @@
+"""The optimizer-dynamics layer: pure update rules of an inner step."""
+
+import abc
+
+import tensorflow as tf
+
+from far_ho_tf.dynamics import arguments
+
+
+class Dynamics(abc.ABC):
+    """An update rule s' = U(s, g, λ), elementwise in each variable.
+
+    A subclass names its numeric arguments in its constructor, passes them to
+    `Dynamics.__init__`, and implements `update` for one variable:
+
+    >>> import far_ho_tf as far
+    >>> class SignDescent(far.Dynamics):
+    ...     def __init__(self, learning_rate):
+    ...         super().__init__(learning_rate=learning_rate)
+    ...
+    ...     def update(self, variable, gradient, slots, step, learning_rate):
+    ...         return variable - learning_rate * tf.sign(gradient), ()
+
+    Each numeric argument takes a number, a `Hyperparameter`, a callable of
+    the step (a schedule; Keras' `LearningRateSchedule`s are such callables),
+    or one of these per variable: a list of pairs `[(variable or layer,
+    value), ...]`, or a mapping from path patterns `{"dense_1/.*": value}`
+    (searched for in the variable's path as regular expressions; the first
+    pattern that matches counts).
+
+    Args:
+        **numbers: The numeric arguments, by name.
+
+    Attributes:
+        slot_names: Names of the optimizer slots of each variable; they have
+            the variable's shape and dtype and start at zero.
+        bounds: Mapping from the name of an argument to the closed interval
+            that a plain number for it must lie in.
+    """
+
+    slot_names = ()
+    bounds = {"learning_rate": (0.0, float("inf"))}
+
+    def __init__(self, **numbers):
+        self.numbers = numbers
+        for name, value in numbers.items():
+            self._check_bounds(name, value)
+
+    @abc.abstractmethod
+    def update(self, variable, gradient, slots, step, **numbers):
+        """Moves one variable.
+
+        Args:
+            variable: Floating tensor w.
+            gradient: Tensor g of the same shape and dtype.
+            slots: Tuple of tensors of that shape, one per `slot_names`.
+            step: Scalar int64 tensor, 0 for the first step.
+            **numbers: The values of the numeric arguments at this step, as
+                tensors in the variable's dtype.
+
+        Returns:
+            The new variable and the tuple of new slots.
+        """
+
+    def initial_slots(self, variables):
+        """Slots before the first step: a list with a tuple per variable."""
+        return [
+            tuple(tf.zeros_like(variable) for _ in self.slot_names)
+            for variable in variables
+        ]
+
+    def bind(self, variables):
+        """Fits the numeric arguments to the variables that will be moved.
+
+        Args:
+            variables: List of `keras.Variable`s or `tf.Variable`s.
+
+        Returns:
+            A `BoundDynamics`.
+
+        Raises:
+            ValueError: If an argument does not fit the variables.
+        """
+        return BoundDynamics(self, variables)
+
+    def label(self, name):
+        """An argument with its owner, as messages name it."""
+        return f"`{name}` of {type(self).__name__}"
+
+    def __repr__(self):
+        values = ", ".join(f"{k}={v!r}" for k, v in self.numbers.items())
+        return f"{type(self).__name__}({values})"
+
+    def _check_bounds(self, name, value):
+        if name in self.bounds and isinstance(value, (int, float)):
+            low, high = self.bounds[name]
+            if not low <= value <= high:
+                raise ValueError(
+                    f"{self.label(name)} must be in [{low}, {high}]. "
+                    f"Received: {name}={value}"
+                )
+
+
+class BoundDynamics:
+    """Dynamics with a source of values for each variable and argument."""
+
+    def __init__(self, dynamics, variables):
+        self.dynamics = dynamics
+        self._sources = {
+            name: arguments.per_variable(dynamics.label(name), value, variables)
+            for name, value in dynamics.numbers.items()
+        }
+
+    def initial_slots(self, variables):
+        return self.dynamics.initial_slots(variables)
+
+    def update(self, variables, gradients, slots, step):
+        """One update of all variables.
+
+        Hyperparameters and schedules are read as they are when called, so a
+        caller substitutes their values around it.
+
+        Args:
+            variables, gradients: Lists of tensors.
+            slots: List with a tuple of tensors per variable.
+            step: Scalar int64 tensor.
+
+        Returns:
+            New variables and new slots, structured as the old.
+        """
+        moved = [
+            self.dynamics.update(
+                variable, gradient, slot, step, **self._values(index, step, variable)
+            )
+            for index, (variable, gradient, slot) in enumerate(
+                zip(variables, gradients, slots, strict=True)
+            )
+        ]
+        return [variable for variable, _ in moved], [slot for _, slot in moved]
+
+    def _values(self, index, step, variable):
+        return {
+            name: arguments.evaluate(
+                self.dynamics.label(name), sources[index], step, variable
+            )
+            for name, sources in self._sources.items()
+        }

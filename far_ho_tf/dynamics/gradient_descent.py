@@ -1,0 +1,27 @@
+"""Gradient descent."""
+
+from far_ho_tf.dynamics.base import Dynamics
+
+
+class GradientDescent(Dynamics):
+    r"""Gradient descent, \(w' = w - \eta g\).
+
+    Args:
+        learning_rate: η; see `Dynamics` for what a numeric argument takes.
+
+    Example:
+
+    >>> import far_ho_tf as far
+    >>> rate = far.Hyperparameter(0.1, name="rate")
+    >>> far.GradientDescent(rate).slot_names
+    ()
+
+    Source: Franceschi et al. 2017, section 3 (A = I − ηH, B_η = −g).
+    """
+
+    def __init__(self, learning_rate=0.01):
+        super().__init__(learning_rate=learning_rate)
+
+    def update(self, variable, gradient, slots, step, learning_rate):
+        del slots, step
+        return variable - learning_rate * gradient, ()

@@ -1,0 +1,41 @@
+"""Gradient descent with momentum."""
+
+from far_ho_tf.dynamics.base import Dynamics
+
+
+class Momentum(Dynamics):
+    r"""Heavy-ball momentum, \(m' = \mu m + g\), \(w' = w - \eta m'\).
+
+    With `nesterov`, \(w' = w - \eta (\mu m' + g)\). For a constant learning
+    rate the weights equal those of `keras.optimizers.SGD`, whose velocity is
+    −ηm. Under a learning-rate schedule they differ: here, as in the paper, a
+    new learning rate scales the whole velocity, not the newest gradient only.
+
+    Args:
+        learning_rate: η; see `Dynamics` for what a numeric argument takes.
+        momentum: μ in [0, 1].
+        nesterov: Boolean.
+
+    Example:
+
+    >>> import far_ho_tf as far
+    >>> far.Momentum(learning_rate=0.1, momentum=0.9).slot_names
+    ('velocity',)
+
+    Source: Franceschi et al. 2017, section 3 and appendix.
+    """
+
+    slot_names = ("velocity",)
+    bounds = {**Dynamics.bounds, "momentum": (0.0, 1.0)}
+
+    def __init__(self, learning_rate=0.01, momentum=0.9, nesterov=False):
+        super().__init__(learning_rate=learning_rate, momentum=momentum)
+        self.nesterov = nesterov
+
+    def update(self, variable, gradient, slots, step, learning_rate, momentum):
+        del step
+        velocity = momentum * slots[0] + gradient
+        direction = velocity
+        if self.nesterov:
+            direction = momentum * velocity + gradient
+        return variable - learning_rate * direction, (velocity,)

@@ -1,0 +1,126 @@
+"""Reading a traced graph: its operations and what they depend on."""
+
+import math
+from typing import NamedTuple
+
+# Types of operations that change the resource that is their first input.
+_ASSIGNING = (
+    "Assign",
+    "ResourceScatter",
+    "ResourceStridedSliceAssign",
+    "RngReadAndSkip",
+    "RngSkip",
+    "StatefulUniform",
+    "StatefulStandardNormal",
+    "StatefulTruncatedNormal",
+)
+
+
+class Operation(NamedTuple):
+    """An operation of a graph or of a function that the graph calls.
+
+    Attributes:
+        name, type: Strings.
+        depends: List of booleans: for each input, whether it depends on the
+            roots of the search.
+        product: Multiplications in a matrix product of known shapes, else 0.
+    """
+
+    name: str
+    type: str
+    depends: list
+    product: int
+
+
+def operations(graph, roots):
+    """All operations of a `FuncGraph` and of the functions that it calls.
+
+    Args:
+        graph: A `FuncGraph`.
+        roots: Iterable of the graph's input tensors to trace dependence from.
+
+    Returns:
+        List of `Operation`s.
+    """
+    graph_def = graph.as_graph_def(add_shapes=True)
+    library = {f.signature.name: f for f in graph_def.library.function}
+    names = {tensor.op.name for tensor in roots}
+    return list(_walk(graph_def.node, names, library))
+
+
+def assigned(graph, candidates):
+    """Which resources does the graph, or a function it calls, change?
+
+    Args:
+        graph: A `FuncGraph`.
+        candidates: List of resource tensors among the graph's inputs.
+
+    Returns:
+        List of booleans aligned with `candidates`.
+    """
+    return [
+        any(
+            operation.type.startswith(_ASSIGNING) and operation.depends[0]
+            for operation in operations(graph, [candidate])
+        )
+        for candidate in candidates
+    ]
+
+
+def _walk(nodes, roots, library):
+    reached = _reachable(nodes, roots)
+    shapes = {node.name: _shapes(node) for node in nodes}
+    for node in nodes:
+        inputs = _inputs(node)
+        depends = [name in reached for name in inputs]
+        operands = [shapes.get(name) for name in inputs]
+        yield Operation(node.name, node.op, depends, _product(node, operands))
+        for function in _called(node, library):
+            arguments = [argument.name for argument in function.signature.input_arg]
+            flags = depends[len(depends) - len(arguments) :]
+            if "While" in node.op and any(flags):
+                flags = [True] * len(flags)
+            inner = {a for a, flag in zip(arguments, flags, strict=True) if flag}
+            yield from _walk(function.node_def, inner, library)
+
+
+def _reachable(nodes, roots):
+    reached = set(roots)
+    grown = True
+    while grown:  # Functions do not promise a topological order.
+        before = len(reached)
+        for node in nodes:
+            if any(name in reached for name in _inputs(node)):
+                reached.add(node.name)
+        grown = len(reached) > before
+    return reached
+
+
+def _inputs(node):
+    return [name.split(":")[0] for name in node.input if not name.startswith("^")]
+
+
+def _called(node, library):
+    for attribute in node.attr.values():
+        for function in (attribute.func, *attribute.list.func):
+            if function.name in library:
+                yield library[function.name]
+
+
+def _shapes(node):
+    return [
+        [dim.size for dim in shape.dim]
+        for shape in node.attr["_output_shapes"].list.shape
+    ]
+
+
+def _product(node, operands):
+    if "MatMul" not in node.op or not all(operands):
+        return 0
+    outputs = _shapes(node)
+    if not outputs or len(operands[0][0]) < 2:
+        return 0
+    transposed = node.attr["transpose_a"].b or node.attr["adj_x"].b
+    inner = operands[0][0][-2 if transposed else -1]
+    sizes = [*outputs[0], inner]
+    return math.prod(sizes) if min(sizes) > 0 else 0

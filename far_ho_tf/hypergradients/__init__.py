@@ -1,0 +1,7 @@
+"""Gradient modes: ways to compute the same hypergradient."""
+
+from far_ho_tf.hypergradients.base import HyperGradient as HyperGradient
+from far_ho_tf.hypergradients.base import HyperGradientResult as HyperGradientResult
+from far_ho_tf.hypergradients.base import NonFiniteError as NonFiniteError
+from far_ho_tf.hypergradients.base import Status as Status
+from far_ho_tf.hypergradients.reverse import ReverseHG as ReverseHG

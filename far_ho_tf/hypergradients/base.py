@@ -1,0 +1,300 @@
+"""What all gradient modes share: running, checking and reporting."""
+
+import abc
+import contextlib
+import dataclasses
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from far_ho_tf.hypergradients.program import Program
+from far_ho_tf.problem import BilevelProblem, State
+from far_ho_tf.substitution import assign, path_of, read
+
+
+class NonFiniteError(FloatingPointError, ValueError):
+    """NaN or infinity appeared in the state or in the hypergradient.
+
+    Attributes:
+        step: The first step at which it appeared, 0 for the first of the run
+            (for the backward pass: the first that it reached, counting down);
+            `None` where the outer objective made it.
+    """
+
+    def __init__(self, message, step=None):
+        super().__init__(message)
+        self.step = step
+
+
+@dataclasses.dataclass(frozen=True)
+class Status:
+    """What the user must know about a hypergradient.
+
+    Attributes:
+        compiler: "xla" or "graph".
+        reason: Why not XLA, or an empty string.
+        finite: Always true: a result that is not finite is raised instead.
+        truncated: Number of last steps that were differentiated, or `None`
+            for all.
+    """
+
+    compiler: str
+    reason: str = ""
+    finite: bool = True
+    truncated: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class HyperGradientResult:
+    """A hypergradient and what came with it.
+
+    Attributes:
+        outer_value: Scalar tensor E(s_T, λ).
+        hypergradients: List of tensors dE(s_T(λ), λ)/dλ, aligned with
+            `problem.hyperparameters`, of their shapes and dtypes.
+        inner_values: Tensor of shape (num_steps,): the inner objective before
+            each step.
+        state: The final `State` s_T.
+        status: A `Status`.
+    """
+
+    outer_value: tf.Tensor
+    hypergradients: list
+    inner_values: tf.Tensor
+    state: State
+    status: Status
+
+
+def average(results):
+    """The mean of several problems' results that share hyperparameters.
+
+    Args:
+        results: List of `HyperGradientResult`s.
+
+    Returns:
+        A `HyperGradientResult` whose inner values are stacked to shape
+        (problems, num_steps) and whose state is the list of states; the result
+        itself where there is one.
+    """
+    if len(results) == 1:
+        return results[0]
+    gradients = zip(*(result.hypergradients for result in results), strict=True)
+    return HyperGradientResult(
+        outer_value=tf.reduce_mean([result.outer_value for result in results]),
+        hypergradients=[tf.reduce_mean(tf.stack(g), axis=0) for g in gradients],
+        inner_values=tf.stack([result.inner_values for result in results]),
+        state=[result.state for result in results],
+        status=results[0].status,
+    )
+
+
+class Inputs(NamedTuple):
+    """What a compiled program takes.
+
+    Attributes:
+        hyperparameters: List of tensors λ.
+        start: The `State` to start from.
+        inner, outer: What the data sources prepared.
+        first_step, outer_step: int32 scalars.
+    """
+
+    hyperparameters: list
+    start: State
+    inner: Any
+    outer: Any
+    first_step: tf.Tensor
+    outer_step: tf.Tensor
+
+
+class Outputs(NamedTuple):
+    """What a compiled program returns.
+
+    Attributes:
+        outer_value, hypergradients, inner_values, state: As in
+            `HyperGradientResult`.
+        finite: Scalar boolean: are all of them?
+        forward_steps: int32 scalar: how many steps the forward pass made. It
+            stops early only in a search for the first non-finite state.
+        backward_step: int32 scalar: the step at which the backward pass of
+            such a search stopped (num_steps: before it began); −1 where it
+            ran through.
+    """
+
+    outer_value: tf.Tensor
+    hypergradients: list
+    inner_values: tf.Tensor
+    state: State
+    finite: tf.Tensor
+    forward_steps: tf.Tensor
+    backward_step: tf.Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class HyperGradient(abc.ABC):
+    """A way to compute the hypergradient of a `BilevelProblem`.
+
+    Args:
+        jit_compile: `True` compiles the loops with XLA, `False` runs them as
+            plain graphs, `"auto"` chooses (see BUILD_NOTES.md) and says what
+            it chose in `result.status`.
+    """
+
+    jit_compile: bool | str = "auto"
+
+    def __post_init__(self):
+        if self.jit_compile not in (True, False, "auto"):
+            raise ValueError(
+                "`jit_compile` must be True, False or 'auto'. Received: "
+                f"jit_compile={self.jit_compile!r}"
+            )
+
+    @abc.abstractmethod
+    def differentiate(self, problem, num_steps, inputs, restart, search):
+        """Builds the graph of one hyper-iteration.
+
+        Args:
+            problem: A `BilevelProblem`.
+            num_steps: Python integer T.
+            inputs: `Inputs` of symbolic tensors.
+            restart: Whether to start from Φ_0 or from `inputs.start`.
+            search: Whether to stop each loop at the first state, or cotangent,
+                that is not finite.
+
+        Returns:
+            `Outputs`.
+        """
+
+    def compute(self, problem, num_steps, state=None, first_step=0, outer_step=0):
+        """Trains for `num_steps` and differentiates through the training.
+
+        Afterwards the model's variables hold s_T. The first call for a
+        problem and a number of steps traces and compiles; later calls run.
+
+        Args:
+            problem: A `BilevelProblem`.
+            num_steps: Positive integer T.
+            state: A `State` to start from; `None` for Φ_0.
+            first_step: Integer, the number of the first step, by which data
+                and schedules count.
+            outer_step: Integer, the step of the outer data.
+
+        Returns:
+            A `HyperGradientResult`.
+
+        Raises:
+            ValueError: If an argument is wrong, nothing depends on a
+                hyperparameter, or an operation of the objective has no right
+                second derivative.
+            NonFiniteError: If NaN or infinity appears.
+        """
+        if not isinstance(problem, BilevelProblem):
+            raise ValueError(
+                f"`problem` must be a BilevelProblem. Received: {problem!r}"
+            )
+        check_num_steps(num_steps)
+        restart = state is None
+        program = problem.cached(
+            (self, num_steps, restart),
+            lambda: Program(
+                self.jit_compile,
+                problem,
+                lambda inputs, search: self.differentiate(
+                    problem, num_steps, inputs, restart, search
+                ),
+            ),
+        )
+        inputs = Inputs(
+            hyperparameters=read(problem.hyperparameters),
+            start=problem.start if restart else state,
+            inner=problem.inner_data.prepare(first_step, num_steps),
+            outer=problem.outer_data.prepare(outer_step, 1),
+            first_step=tf.constant(first_step, tf.int32),
+            outer_step=tf.constant(outer_step, tf.int32),
+        )
+        with _preserved(problem):
+            outputs = program(inputs)
+            if not bool(outputs.finite):
+                _raise_non_finite(problem, num_steps, program.search(inputs))
+        problem.write_back(outputs.state)
+        return HyperGradientResult(
+            outer_value=outputs.outer_value,
+            hypergradients=outputs.hypergradients,
+            inner_values=outputs.inner_values,
+            state=outputs.state,
+            status=Status(program.compiler, program.reason),
+        )
+
+
+@contextlib.contextmanager
+def _preserved(problem):
+    """Puts bare tf.Variables, which a run assigns, back afterwards."""
+    variables = problem.variables + problem.extra_variables + problem.hyperparameters
+    bare = [v for v in variables if isinstance(v, tf.Variable)]
+    values = read(bare)
+    try:
+        yield
+    finally:
+        assign(bare, values)
+
+
+def check_num_steps(num_steps):
+    if isinstance(num_steps, bool) or not isinstance(num_steps, int) or num_steps < 1:
+        raise ValueError(
+            "`num_steps` must be an integer of at least 1. Received: "
+            f"num_steps={num_steps!r}"
+        )
+
+
+def _raise_non_finite(problem, num_steps, found):
+    """Names the first place at which a value was not finite."""
+    names = _non_finite_names(problem, found.state)
+    steps = int(found.forward_steps)
+    span = f"(steps 0 to {num_steps - 1})"
+    if names and steps == 0:
+        raise NonFiniteError(f"The initial state is not finite: {names}", step=0)
+    if names:
+        raise NonFiniteError(
+            f"NaN or infinity first appears in step {steps - 1} {span}, in the "
+            f"state s_{steps} that it makes: {names}. A smaller learning rate "
+            "is the usual remedy.",
+            step=steps - 1,
+        )
+    if not bool(tf.math.is_finite(found.outer_value)):
+        raise NonFiniteError(
+            "`outer_objective` is not finite at the final state, which is. "
+            f"Received: {float(found.outer_value)}"
+        )
+    paths = ", ".join(
+        f"`{path_of(variable)}`"
+        for variable, gradient in zip(
+            problem.hyperparameters, found.hypergradients, strict=True
+        )
+        if not bool(tf.reduce_all(tf.math.is_finite(gradient)))
+    )
+    step = int(found.backward_step)
+    where = {
+        -1: "though the backward pass through all steps is: look at `initial_values`",
+        num_steps: "as the gradient of `outer_objective` at the final state is not",
+    }.get(step, f"in the backward pass NaN or infinity first appears in step {step}")
+    raise NonFiniteError(
+        f"The hypergradient of {paths} is not finite: {where} {span}",
+        step=step if 0 <= step < num_steps else None,
+    )
+
+
+def _non_finite_names(problem, state):
+    named = [
+        *zip(problem.variables, state.variables, strict=True),
+        *zip(problem.extra_variables, state.extra, strict=True),
+        *(
+            (variable, slot)
+            for variable, slots in zip(problem.variables, state.slots, strict=True)
+            for slot in slots
+        ),
+    ]
+    bad = [
+        path_of(variable)
+        for variable, value in named
+        if value.dtype.is_floating and not bool(tf.reduce_all(tf.math.is_finite(value)))
+    ]
+    return ", ".join(f"`{path}`" for path in dict.fromkeys(bad))

@@ -1,0 +1,77 @@
+"""One compiled hyper-iteration, and the choice of its compiler."""
+
+import tensorflow as tf
+from absl import logging
+
+# Errors by which XLA says that it cannot compile a graph.
+_XLA_ERRORS = (
+    tf.errors.InvalidArgumentError,
+    tf.errors.UnimplementedError,
+    tf.errors.InternalError,
+    tf.errors.NotFoundError,
+)
+
+
+class Program:
+    """A `tf.function` over `Inputs`, compiled by XLA or not.
+
+    Args:
+        jit_compile: `True`, `False` or `"auto"`.
+        problem: The `BilevelProblem`, whose pre-flight report is heeded.
+        build: Callable(inputs, search) -> outputs that builds the graph.
+
+    Attributes:
+        compiler: "xla" or "graph".
+        reason: Why not XLA, or an empty string.
+
+    Raises:
+        ValueError: If `jit_compile=True` and XLA would make the result wrong.
+    """
+
+    def __init__(self, jit_compile, problem, build):
+        self._may_fall_back = jit_compile == "auto"
+        self._build = build
+        self.reason = _obstacle(jit_compile, problem.report)
+        self._use("graph" if self.reason else "xla")
+
+    def __call__(self, inputs):
+        if self.compiler == "graph" or not self._may_fall_back:
+            return self._function(inputs)
+        try:
+            outputs = self._function(inputs)
+        except _XLA_ERRORS as error:
+            self.reason = f"XLA cannot compile it: {str(error).splitlines()[0]}"
+            logging.warning("far_ho_tf runs without XLA. %s", self.reason)
+            self._use("graph")
+            outputs = self._function(inputs)
+        self._may_fall_back = False
+        return outputs
+
+    def search(self, inputs):
+        """Runs again, up to the first value that is not finite."""
+        return self._compiled(search=True)(inputs)
+
+    def _use(self, compiler):
+        self.compiler = compiler
+        self._function = self._compiled(search=False)
+
+    def _compiled(self, search):
+        return tf.function(
+            lambda inputs: self._build(inputs, search),
+            jit_compile=self.compiler == "xla",
+            autograph=False,
+        )
+
+
+def _obstacle(jit_compile, report):
+    """Why XLA is not to be used; an empty string where it is."""
+    if jit_compile is False:
+        return "jit_compile=False"
+    if report.xla_obstacles:
+        if jit_compile is True:
+            raise ValueError(
+                "`jit_compile=True` would make the hypergradient wrong. "
+                + " ".join(report.xla_obstacles)
+            )
+        return " ".join(report.xla_obstacles)
+    return ""

@@ -1,0 +1,100 @@
+"""Hyperparameters: the variables that the outer problem tunes."""
+
+import keras
+from keras import constraints as keras_constraints
+
+
+class Hyperparameter(keras.Variable):
+    """A variable that is tuned by the outer problem (λ in the papers).
+
+    It is a `keras.Variable` in every respect: objectives read it, Keras
+    optimizers update it and apply its constraint after each update.
+
+    Args:
+        initializer: The initial value (a number, an array or a tensor), or a
+            Keras initializer, its name, or a callable `(shape, dtype) ->
+            tensor`; the last three need `shape`.
+        shape: Tuple of integers. Taken from the value where one is given.
+        dtype: A floating dtype. As for `keras.Variable`, the default is that
+            of the array or tensor given, and `keras.config.floatx()` for
+            Python numbers.
+        name: String, used in messages, logs and progress bars.
+        constraint: A `keras.constraints.Constraint`, such as those of
+            `far_ho_tf.constraints`, or its Keras name (`"non_neg"`). It is a
+            projection applied after each outer update, not to the initial
+            value.
+
+    Raises:
+        ValueError: If the dtype is not a floating one: nothing can be
+            differentiated with respect to it.
+
+    Example:
+
+    >>> import far_ho_tf as far
+    >>> rate = far.Hyperparameter(0.1, name="rate", constraint="non_neg")
+    >>> float(rate)
+    0.10000000149011612
+    """
+
+    def __init__(self, initializer, shape=None, dtype=None, name=None, constraint=None):
+        super().__init__(
+            initializer, shape=shape, dtype=dtype, trainable=True, name=name
+        )
+        if not keras.backend.is_float_dtype(self.dtype):
+            raise ValueError(
+                "A hyperparameter must have a floating dtype, to be "
+                "differentiated. Received: "
+                f"name={self.name}, dtype={self.dtype} (write 1.0 for 1, or "
+                "give dtype='float32')"
+            )
+        self.constraint = keras_constraints.get(constraint)
+
+
+def get_hyperparameter(
+    name,
+    initializer=None,
+    shape=None,
+    dtype=None,
+    collections=None,
+    scalar=False,
+    constraint=None,
+):
+    """Makes a `Hyperparameter` with the signature that FAR-HO had.
+
+    Args:
+        name: String.
+        initializer: See `Hyperparameter`; `None` with a `shape` is
+            `"glorot_uniform"`, TensorFlow 1's default.
+        shape: Tuple of integers, or `None` where the initializer is a value.
+        dtype: See `Hyperparameter`.
+        collections: Must be `None`: TensorFlow 2 has no graph collections.
+        scalar: Accepted and without effect. In FAR-HO it split a tensor into
+            scalars because forward mode worked on scalars only; here every
+            mode takes tensors.
+        constraint: See `Hyperparameter`.
+
+    Returns:
+        A `Hyperparameter`.
+
+    Raises:
+        ValueError: If `collections` is given, or neither `initializer` nor
+            `shape`.
+    """
+    del scalar
+    if collections is not None:
+        raise ValueError(
+            "`collections` must be None: TensorFlow 2 has no graph "
+            "collections; list the variable in "
+            "`BilevelProblem(hyperparameters=[...])` instead. Received: "
+            f"collections={collections}"
+        )
+    if initializer is None:
+        if shape is None:
+            raise ValueError(
+                "`get_hyperparameter` needs an `initializer` or a `shape`. "
+                f"Received: name={name}, initializer=None, shape=None"
+            )
+        initializer = "glorot_uniform"
+    return Hyperparameter(
+        initializer, shape=shape, dtype=dtype, name=name, constraint=constraint
+    )

@@ -1,0 +1,210 @@
+"""What is found out about a problem before its loops are compiled.
+
+The inner objective is traced once. The traced graph tells which state it
+changes, and whether it holds operations whose second derivatives TensorFlow
+gets wrong or whose values cannot be replayed.
+"""
+
+import warnings
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from far_ho_tf import graph_search
+from far_ho_tf.substitution import dtype_of, path_of
+
+
+class Fault(NamedTuple):
+    """An operation that must not stand in an inner objective unnoticed.
+
+    Attributes:
+        operation: Its type in the graph.
+        problem: What goes wrong.
+        remedy: What to use instead.
+        only_xla: Whether it goes wrong only when compiled by XLA.
+        input_index: The input to which the fault is confined: it counts only
+            where that input depends on variables or hyperparameters. `None`:
+            it counts wherever the operation stands.
+    """
+
+    operation: str
+    problem: str
+    remedy: str
+    only_xla: bool = False
+    input_index: int | None = None
+
+
+_MAX_POOL = (
+    "XLA misplaces entries of the second derivative of max pooling",
+    "leave `jit_compile` at 'auto', or pool by tf.reduce_max over a reshape",
+)
+_RANDOM = (
+    "it draws other numbers when the backward pass computes the step again",
+    "use a Keras layer, a keras.random.SeedGenerator, or tf.random.stateless_*",
+)
+
+# Each row has a test that shows the fault in TensorFlow itself.
+FAULTS = (
+    Fault("MaxPoolGrad", *_MAX_POOL, only_xla=True),
+    Fault(
+        "SoftmaxCrossEntropyWithLogits",
+        "TensorFlow leaves out the derivative of its gradient with respect to "
+        "the labels, in silence",
+        "write -tf.reduce_sum(labels * tf.nn.log_softmax(logits), axis=-1)",
+        input_index=1,
+    ),
+    *(
+        Fault(operation, *_RANDOM)
+        for operation in (
+            "Multinomial",
+            "ParameterizedTruncatedNormal",
+            "RandomGamma",
+            "RandomPoissonV2",
+            "RandomShuffle",
+            "RandomStandardNormal",
+            "RandomUniform",
+            "RandomUniformInt",
+            "TruncatedNormal",
+        )
+    ),
+    Fault(
+        "IteratorGetNext",
+        "the backward pass would take other elements than the forward pass",
+        "give the tf.data.Dataset as `inner_data`",
+    ),
+)
+
+
+class Report(NamedTuple):
+    """What the traced inner objective tells.
+
+    Attributes:
+        assigned: Variables that the objective assigns.
+        xla_obstacles: List of sentences, why XLA must not compile it.
+        convolves: Whether there are convolutions.
+        largest_product: Multiplications in its largest matrix product.
+    """
+
+    assigned: list
+    xla_obstacles: list
+    convolves: bool
+    largest_product: int
+
+
+def inspect(problem):
+    """Traces the inner objective's gradient and searches the graph.
+
+    Args:
+        problem: A `BilevelProblem`.
+
+    Returns:
+        A `Report`.
+
+    Raises:
+        ValueError: If the objective does not depend on the variables, holds
+            an operation that would make the hypergradient wrong, or changes a
+            floating `tf.Variable`.
+    """
+    graph, scope, unread = _trace(problem)
+    _check_dependence(problem, unread)
+    operations = graph_search.operations(graph, _roots(graph, problem))
+    obstacles = []
+    for fault in FAULTS:
+        found = [op for op in operations if _matches(op, fault)]
+        if found:
+            sentence = (
+                f"`inner_objective` holds {fault.operation} (`{found[0].name}`): "
+                f"{fault.problem}. Remedy: {fault.remedy}"
+            )
+            if not fault.only_xla:
+                raise ValueError(sentence)
+            obstacles.append(sentence)
+    types = {operation.type for operation in operations}
+    return Report(
+        assigned=scope.assigned + _assigned_resources(graph),
+        xla_obstacles=obstacles,
+        convolves=any("Conv" in type_ for type_ in types),
+        largest_product=max((op.product for op in operations), default=0),
+    )
+
+
+def _trace(problem):
+    prepared = problem.inner_data.prepare(0, 1)
+    kept = {}
+
+    def gradients(values, hyperparameters, prepared, step):
+        batch = problem.inner_data.batch(prepared, step)
+        found, kept["scope"] = problem.traced_gradients(values, hyperparameters, batch)
+        kept["unread"] = [
+            variable
+            for variable, gradient in zip(problem.variables, found, strict=True)
+            if gradient is None
+        ]
+        return [gradient for gradient in found if gradient is not None]
+
+    def spec(variable):
+        return tf.TensorSpec(variable.shape, dtype_of(variable))
+
+    traced = tf.function(gradients, autograph=False).get_concrete_function(
+        [spec(variable) for variable in problem.variables],
+        [spec(variable) for variable in problem.hyperparameters],
+        prepared,
+        tf.TensorSpec([], tf.int32),
+    )
+    return traced.graph, kept["scope"], kept["unread"]
+
+
+def _check_dependence(problem, unread):
+    paths = ", ".join(f"`{path_of(variable)}`" for variable in unread)
+    if len(unread) == len(problem.variables):
+        raise ValueError(
+            "`inner_objective` does not depend on any of the `variables`. "
+            f"Received: {paths}"
+        )
+    if unread:
+        warnings.warn(
+            "`inner_objective` does not depend on these variables, whose "
+            f"gradient is therefore zero: {paths}",
+            stacklevel=2,
+        )
+
+
+def _matches(operation, fault):
+    if operation.type != fault.operation:
+        return False
+    return fault.input_index is None or operation.depends[fault.input_index]
+
+
+def _roots(graph, problem):
+    """The graph's inputs that stand for variables and hyperparameters."""
+    variables = problem.variables + problem.hyperparameters
+    handles = [variable.handle for variable in variables]
+    captured = [
+        internal
+        for external, internal in graph.captures
+        if any(external is handle for handle in handles)
+    ]
+    return list(graph.inputs[: len(variables)]) + captured
+
+
+def _assigned_resources(graph):
+    """The tf.Variables that the graph assigns; only integer ones can stay."""
+    captured = [
+        (variable, internal)
+        for external, internal in graph.captures
+        for variable in graph.variables
+        if variable.handle is external
+    ]
+    flags = graph_search.assigned(graph, [internal for _, internal in captured])
+    assigned = [
+        variable for (variable, _), flag in zip(captured, flags, strict=True) if flag
+    ]
+    for variable in assigned:
+        if variable.dtype.is_floating:
+            raise ValueError(
+                "`inner_objective` assigns the floating tf.Variable "
+                f"`{path_of(variable)}`, and TensorFlow does not differentiate "
+                "assignments of a tf.Variable. Remedy: make it a "
+                "keras.Variable, whose assignments are differentiated"
+            )
+    return assigned

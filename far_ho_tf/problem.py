@@ -1,0 +1,427 @@
+"""The bilevel problem: closures and variables turned into pure functions."""
+
+import functools
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from far_ho_tf import data, preflight
+from far_ho_tf.autodiff import dense, zeros_for_none
+from far_ho_tf.dynamics import Dynamics
+from far_ho_tf.substitution import (
+    assign,
+    dtype_of,
+    find,
+    is_variable,
+    path_of,
+    read,
+    substituted,
+    tape_sources,
+)
+
+
+class State(NamedTuple):
+    """The state s_t of the inner training run.
+
+    Attributes:
+        variables: List of floating tensors w, aligned with
+            `BilevelProblem.variables`.
+        slots: List with a tuple of optimizer slots per variable, each of the
+            variable's shape and dtype.
+        extra: List of tensors of any dtype: what else the inner objective
+            changes (BatchNorm statistics, Dropout seeds), aligned with
+            `BilevelProblem.extra_variables`.
+    """
+
+    variables: list
+    slots: list
+    extra: list
+
+
+class BilevelProblem:
+    """An inner training run and an outer objective at its end.
+
+    The inner run moves `variables` by `num_steps` steps of `dynamics` on
+    `inner_objective`; the outer problem is to find the `hyperparameters` that
+    minimize `outer_objective` at the state reached.
+
+    Objectives are plain closures: they call the model and read the
+    hyperparameters as usual, and return a scalar. What the inner objective
+    changes besides (BatchNorm statistics with `training=True`, Dropout seeds)
+    is part of the state and replayed exactly. It must not draw random numbers
+    in any other way than through Keras layers, a `keras.random.SeedGenerator`
+    or `tf.random.stateless_*` functions.
+
+    Args:
+        inner_objective: Callable(batch) -> scalar; callable() where
+            `inner_data` is `None`.
+        outer_objective: The same, on `outer_data`. It may read
+            hyperparameters directly.
+        variables: The w of the inner problem: a built `keras.Model` or
+            `Layer` (its trainable variables), a `tf.Module`, or a list of
+            `keras.Variable`s and `tf.Variable`s. Hyperparameters among the
+            weights of a model are left out.
+        dynamics: A `Dynamics`, such as `far.Momentum(0.1)`.
+        hyperparameters: List of `Hyperparameter`s or any other floating
+            variables, model weights included.
+        inner_data: `None`, tensors for one full batch, `Batches`, a
+            `tf.data.Dataset`, or a callable(step) -> batch, where `step` is
+            an int32 scalar tensor and the batch a function of it alone.
+        outer_data: The same; the step is the number of the hyper-iteration. A
+            finite `tf.data.Dataset` starts over at its end.
+        initial_values: The map Φ_0: list of pairs (variable, value), where
+            the value is a hyperparameter, a tensor, or a callable() -> tensor
+            that may read hyperparameters. Other variables start from the
+            values that they have when the problem is made.
+
+    Raises:
+        ValueError: If an argument is malformed, or arguments do not fit
+            together; the message names the object.
+
+    Example:
+
+    >>> import far_ho_tf as far, keras
+    >>> w = keras.Variable(1.0, name="w")
+    >>> rate = far.Hyperparameter(0.1, name="rate")
+    >>> problem = far.BilevelProblem(
+    ...     inner_objective=lambda: 0.5 * (w - 3.0) ** 2,
+    ...     outer_objective=lambda: 0.5 * (w - 2.0) ** 2,
+    ...     variables=[w],
+    ...     dynamics=far.GradientDescent(rate),
+    ...     hyperparameters=[rate],
+    ... )
+    >>> result = far.ReverseHG().compute(problem, num_steps=1)
+    >>> [round(float(g), 6) for g in result.hypergradients]
+    [-1.6]
+    """
+
+    def __init__(
+        self,
+        inner_objective,
+        outer_objective,
+        variables,
+        dynamics,
+        hyperparameters,
+        inner_data=None,
+        outer_data=None,
+        initial_values=None,
+    ):
+        self.hyperparameters = _check_variables(
+            "hyperparameters", list(hyperparameters)
+        )
+        self.variables, owned = _trained_variables(variables, self.hyperparameters)
+        self.dtype = _common_dtype(self.variables, self.hyperparameters)
+        if not isinstance(dynamics, Dynamics):
+            raise ValueError(
+                "`dynamics` must be a `far_ho_tf.Dynamics` such as "
+                "`far.Momentum(learning_rate=0.1)`. Received: "
+                f"dynamics={dynamics!r}"
+            )
+        self.dynamics = dynamics.bind(self.variables)
+        self.inner_data = data.as_source(inner_data, "inner_data")
+        self.outer_data = data.as_source(outer_data, "outer_data", cycle=True)
+        self._inner_objective = _Objective("inner_objective", inner_objective, self)
+        self._outer_objective = _Objective("outer_objective", outer_objective, self)
+        self._initial_map = self._check_initial_values(initial_values or [])
+        self._snapshots = (owned, read(owned))
+        self._programs = {}
+
+    # What the compiled loops of every gradient mode are made of.
+
+    def initial_state(self, start, hyperparameters):
+        """Φ_0: the state before the first step.
+
+        Args:
+            start: A `State` with the starting values of variables and extra
+                state; its slots are not used.
+            hyperparameters: List of tensors.
+
+        Returns:
+            A `State`.
+        """
+        variables = list(start.variables)
+        with substituted(self.hyperparameters, hyperparameters):
+            for index, value in self._initial_map:
+                like = variables[index]
+                value = value() if callable(value) else value
+                value = tf.convert_to_tensor(value)
+                if value.shape != like.shape or value.dtype != like.dtype:
+                    raise self._misfit(index, value)
+                variables[index] = tf.identity(value)
+        slots = self.dynamics.initial_slots(variables)
+        return State(variables, slots, start.extra)
+
+    def oracle(self, state, hyperparameters, batch):
+        """The gradient oracle: what costs the time of a step.
+
+        Args:
+            state: A `State`; its slots are not used.
+            hyperparameters: List of tensors.
+            batch: What the inner objective is called with.
+
+        Returns:
+            The gradients ∇_w L (list of dense tensors), the new extra state
+            (list), and the value of the inner objective (scalar).
+        """
+        names = self.variables + self.extra_variables + self.hyperparameters
+        values = state.variables + state.extra + hyperparameters
+        with substituted(names, values) as scope:
+            gradients, value = self._gradients(state.variables, batch)
+            extra = scope.values_of(self.extra_variables)
+        return zeros_for_none(gradients, state.variables), extra, value
+
+    def update(self, state, gradients, hyperparameters, step):
+        """The update rule U: new variables and new slots."""
+        with substituted(self.hyperparameters, hyperparameters):
+            variables, slots = self.dynamics.update(
+                state.variables, gradients, state.slots, step
+            )
+        tf.nest.assert_same_structure(slots, state.slots)
+        return variables, slots
+
+    def step(self, state, hyperparameters, step, batch):
+        """Φ: one inner step; returns the new state and the inner value."""
+        gradients, extra, value = self.oracle(state, hyperparameters, batch)
+        variables, slots = self.update(state, gradients, hyperparameters, step)
+        return State(variables, slots, extra), value
+
+    def outer_value(self, state, hyperparameters, batch):
+        """E(s, λ): the outer objective, a scalar."""
+        names = self.variables + self.extra_variables + self.hyperparameters
+        values = state.variables + state.extra + hyperparameters
+        with substituted(names, values):
+            return self._outer_objective(batch)
+
+    def state_sources(self, state):
+        """What a tape watches of a state: its floating variables and extra."""
+        variables = tape_sources(self.variables, state.variables)
+        extra = tape_sources(self.extra_variables, state.extra)
+        return variables, [s for s in extra if dtype_of(s).is_floating]
+
+    def hyperparameter_sources(self, hyperparameters):
+        return tape_sources(self.hyperparameters, hyperparameters)
+
+    # What is known before the loops are compiled.
+
+    @functools.cached_property
+    def report(self):
+        """The `preflight.Report` on the traced inner objective."""
+        return preflight.inspect(self)
+
+    @functools.cached_property
+    def extra_variables(self):
+        """Variables that the inner objective changes besides the trained."""
+        return [
+            variable
+            for variable in self.report.assigned
+            if find(variable, self.variables) is None
+        ]
+
+    @functools.cached_property
+    def start(self):
+        """The `State` that Φ_0 starts from: as the variables were at first."""
+        known, values = self._snapshots
+        extra = [
+            tf.identity(tf.convert_to_tensor(variable))
+            if find(variable, known) is None
+            else values[find(variable, known)]
+            for variable in self.extra_variables
+        ]
+        trained = [values[find(variable, known)] for variable in self.variables]
+        return State(trained, [], extra)
+
+    def traced_gradients(self, values, hyperparameters, batch):
+        """For the pre-flight search: the oracle before extra state is known.
+
+        Returns:
+            Gradients (with `None` where the objective does not read the
+            variable) and the `SubstitutionScope` of the call.
+        """
+        names = self.variables + self.hyperparameters
+        keras_only = [
+            (name, value)
+            for name, value in zip(names, values + hyperparameters, strict=True)
+            if isinstance(name, keras.Variable)
+        ]
+        names, substitutes = zip(*keras_only, strict=True) if keras_only else ((), ())
+        with substituted(names, substitutes) as scope:
+            gradients, _ = self._gradients(values, batch)
+        return gradients, scope
+
+    def cached(self, key, build):
+        """The compiled program for `key`, built at its first use.
+
+        Programs live with the problem, so that they are freed with it.
+        """
+        if key not in self._programs:
+            self._programs[key] = build()
+        return self._programs[key]
+
+    def write_back(self, state):
+        """Lets the model's own variables hold a state."""
+        assign(self.variables, state.variables)
+        assign(self.extra_variables, state.extra)
+
+    def _gradients(self, values, batch):
+        sources = tape_sources(self.variables, values)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(sources)
+            value = self._inner_objective(batch)
+        gradients = [dense(gradient) for gradient in tape.gradient(value, sources)]
+        return gradients, value
+
+    def _check_initial_values(self, pairs):
+        checked = []
+        for pair in pairs:
+            if not (isinstance(pair, (list, tuple)) and len(pair) == 2):
+                raise ValueError(
+                    "`initial_values` must be a list of pairs (variable, "
+                    f"value). Received the element: {pair!r}"
+                )
+            variable, value = pair
+            index = find(variable, self.variables)
+            if index is None:
+                name = path_of(variable) if is_variable(variable) else variable
+                raise ValueError(
+                    "`initial_values` names a variable that is not among the "
+                    f"trained `variables`. Received: {name!r}"
+                )
+            if not is_variable(value) and not callable(value):
+                value = tf.convert_to_tensor(value, dtype_hint=self.dtype)
+            if not callable(value) and (
+                tuple(value.shape) != tuple(variable.shape)
+                or dtype_of(value) != self.dtype
+            ):
+                raise self._misfit(index, value)
+            checked.append((index, value))
+        return checked
+
+    def _misfit(self, index, value):
+        variable = self.variables[index]
+        return ValueError(
+            f"The initial value of `{path_of(variable)}` must have its shape, "
+            f"{tuple(variable.shape)}, and dtype, {dtype_of(variable).name}. "
+            f"Received: shape {tuple(value.shape)}, dtype {dtype_of(value).name}"
+        )
+
+
+class _Objective:
+    """A user's objective with its checks."""
+
+    def __init__(self, role, function, problem):
+        if not callable(function):
+            raise ValueError(
+                f"`{role}` must be a callable that returns a scalar. "
+                f"Received: {function!r}"
+            )
+        self._role = role
+        self._source = getattr(problem, role.replace("objective", "data"))
+        self._dtype = problem.dtype
+        # A nested tf.function would keep the tensors of its first trace.
+        self._function = getattr(function, "python_function", function)
+        self._name = getattr(function, "__name__", type(function).__name__)
+
+    def __call__(self, batch):
+        value = self._call(batch)
+        if value is None:
+            raise ValueError(f"{self._label} must return a scalar. Received: None")
+        value = tf.convert_to_tensor(value)
+        if value.shape.rank != 0:
+            raise ValueError(
+                f"{self._label} must return a scalar. Received: a tensor of "
+                f"shape {value.shape} (reduce it, e.g. by tf.reduce_mean)"
+            )
+        if value.dtype != self._dtype:
+            raise ValueError(
+                f"{self._label} must return the dtype of the variables, "
+                f"{self._dtype.name}. Received: {value.dtype.name} (Keras "
+                "losses compute in `keras.config.floatx()` unless given "
+                f"dtype='{self._dtype.name}')"
+            )
+        return value
+
+    def _call(self, batch):
+        if self._source.is_empty:
+            return self._function()
+        try:
+            return self._function(batch)
+        except (TypeError, tf.errors.InvalidArgumentError) as error:
+            specs = tf.nest.map_structure(
+                lambda t: f"{t.dtype.name}{tuple(t.shape)}", batch
+            )
+            raise ValueError(
+                f"{self._label} failed: {error}. It must take the batch as its "
+                f"one argument; variables are {self._dtype.name}. Received: "
+                f"batch={specs}"
+            ) from error
+
+    @property
+    def _label(self):
+        return f"`{self._role}` ({self._name})"
+
+
+def _trained_variables(owner, hyperparameters):
+    """The variables to train, and all variables whose values are kept."""
+    if isinstance(owner, (keras.layers.Layer, tf.Module)):
+        trained = _without(owner.trainable_variables, hyperparameters)
+        if not trained:
+            raise ValueError(
+                "`variables` must have trainable variables; a Keras model has "
+                "them once it is built: give it an `Input` or call it on data "
+                f"first. Received: variables={owner!r}"
+            )
+        others = _without(_without(owner.variables, trained), hyperparameters)
+        return _check_variables("variables", trained), trained + others
+    if not isinstance(owner, (list, tuple)):
+        raise ValueError(
+            "`variables` must be a keras.Model or Layer, a tf.Module, or a "
+            f"list of variables. Received: variables={owner!r}"
+        )
+    trained = _check_variables("variables", list(owner))
+    for variable in trained:
+        if find(variable, hyperparameters) is not None:
+            raise ValueError(
+                f"`{path_of(variable)}` is listed both in `variables` and in "
+                "`hyperparameters`. To learn its initial value, make a "
+                "Hyperparameter and pair them in `initial_values`."
+            )
+    return trained, trained
+
+
+def _without(variables, others):
+    return [v for v in variables if find(v, others) is None]
+
+
+def _check_variables(name, variables):
+    if not variables:
+        raise ValueError(f"`{name}` must not be empty. Received: {name}=[]")
+    for index, variable in enumerate(variables):
+        if not is_variable(variable):
+            raise ValueError(
+                f"`{name}` must hold keras.Variables or tf.Variables. "
+                f"Received: {name}[{index}]={variable!r}"
+            )
+        if not dtype_of(variable).is_floating:
+            raise ValueError(
+                f"`{name}` must hold floating variables. Received: "
+                f"`{path_of(variable)}` of dtype {dtype_of(variable).name}"
+            )
+        if find(variable, variables) != index:
+            raise ValueError(
+                f"`{name}` must hold each variable once. Received: "
+                f"`{path_of(variable)}` twice"
+            )
+    return variables
+
+
+def _common_dtype(variables, hyperparameters):
+    dtype = dtype_of(variables[0])
+    for variable in variables + hyperparameters:
+        if dtype_of(variable) != dtype:
+            raise ValueError(
+                "All variables and hyperparameters must have one dtype: "
+                f"`{path_of(variables[0])}` is {dtype.name}. Received: "
+                f"`{path_of(variable)}` of dtype {dtype_of(variable).name}"
+            )
+    return dtype

@@ -1,0 +1,108 @@
+"""Closures over variables, read as functions of the variables' values.
+
+Objectives are written as plain closures over a Keras model. Within
+`substituted`, the variables that they read are replaced by tensors.
+"""
+
+import contextlib
+
+import keras
+import tensorflow as tf
+
+
+def is_variable(value):
+    return isinstance(value, (keras.Variable, tf.Variable))
+
+
+def path_of(variable):
+    """The name by which messages and path patterns know a variable."""
+    if isinstance(variable, keras.Variable):
+        return variable.path
+    return variable.name.removesuffix(":0")
+
+
+def dtype_of(variable):
+    return tf.as_dtype(variable.dtype)
+
+
+def find(variable, variables):
+    """The index of `variable` in a list, by identity; `None` if absent."""
+    for index, other in enumerate(variables):
+        if other is variable:
+            return index
+    return None
+
+
+def assign(variables, values):
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+
+
+def read(variables):
+    """The variables' values as tensors: snapshots that later writes spare."""
+    return [tf.identity(tf.convert_to_tensor(v)) for v in variables]
+
+
+class SubstitutionScope(keras.StatelessScope):
+    """A `keras.StatelessScope` that remembers which variables were assigned.
+
+    So BatchNorm statistics, Dropout seeds and any other state that an
+    objective changes are found, whether or not the model owns them.
+    """
+
+    def __init__(self, state_mapping):
+        # Without `collect_losses` activity regularizers would be dropped.
+        super().__init__(state_mapping, collect_losses=True)
+        self.assigned = []
+
+    def add_update(self, update):
+        variable, _ = update
+        if find(variable, self.assigned) is None:
+            self.assigned.append(variable)
+        super().add_update(update)
+
+    def get_current_value(self, variable):
+        # Keras' weight regularizers ask the scope for the value of every
+        # trainable weight and take no `None` for "not substituted".
+        value = super().get_current_value(variable)
+        return variable._value if value is None else value
+
+    def values_of(self, variables):
+        """Values of Keras variables and tf.Variables as the scope ends."""
+        return [
+            tf.convert_to_tensor(
+                self.get_current_value(variable)
+                if isinstance(variable, keras.Variable)
+                else variable
+            )
+            for variable in variables
+        ]
+
+
+@contextlib.contextmanager
+def substituted(variables, values):
+    """Within the scope, reads of `variables` return `values`.
+
+    Keras variables are replaced through the scope and stay untouched. A bare
+    `tf.Variable` cannot be replaced, so it is assigned; whoever opens the
+    scope puts its value back in the end.
+
+    Yields:
+        The `SubstitutionScope`.
+    """
+    mapping = []
+    for variable, value in zip(variables, values, strict=True):
+        if isinstance(variable, keras.Variable):
+            mapping.append((variable, value))
+        else:
+            variable.assign(value)
+    with SubstitutionScope(mapping) as scope:
+        yield scope
+
+
+def tape_sources(variables, values):
+    """What a tape must watch: the substitute, or the tf.Variable itself."""
+    return [
+        value if isinstance(variable, keras.Variable) else variable
+        for variable, value in zip(variables, values, strict=True)
+    ]

@@ -1,0 +1,36 @@
+"""The package far_ho_tf."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+ROOT = pathlib.Path(__file__).parent
+VERSION = re.search(
+    r'^__version__ = "(.+)"$',
+    (ROOT / "far_ho_tf" / "__init__.py").read_text(encoding="utf-8"),
+    re.MULTILINE,
+).group(1)
+EXAMPLES = ["tensorflow-datasets>=4.9", "importlib_resources", "matplotlib>=3.8"]
+
+setup(
+    name="far_ho_tf",
+    version=VERSION,
+    description="Hypergradients through training, for TensorFlow 2 and Keras 3",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    packages=find_packages(include=["far_ho_tf", "far_ho_tf.*"]),
+    python_requires=">=3.10,<3.14",
+    install_requires=[
+        "tensorflow>=2.20",
+        "keras>=3.10,<4",
+        "numpy>=1.26",
+        "absl-py>=2.0",
+    ],
+    extras_require={
+        "examples": EXAMPLES,
+        "tests": ["pytest>=8", *EXAMPLES],
+        "lint": ["ruff==0.17.6"],
+    },
+)

@@ -1,0 +1,18 @@
+"""Set-up of the whole suite: one process, deterministic, no surprises."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import keras
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _clean_keras():
+    """Each test starts from the same seed and with fresh Keras names."""
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(0)
+    yield
+    keras.config.set_floatx("float32")
