@@ -190,7 +190,10 @@ class _CallableSource:
             shape = tf.convert_to_tensor(tensor).shape
             if shape.rank and shape[0] == 0:
                 raise _ended(
-                    self._name, last, num_steps, f"a batch of shape {tuple(shape)}"
+                    self._name,
+                    last,
+                    num_steps,
+                    f"an empty batch, of shape {tuple(shape)}",
                 )
 
 

@@ -11,68 +11,8 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from far_ho_tf import graph_search
+from far_ho_tf.faults import AVOIDS_XLA, FAULTS, REFUSED, REFUSED_BY_XLA
 from far_ho_tf.substitution import dtype_of, path_of
-
-
-class Fault(NamedTuple):
-    """An operation that must not stand in an inner objective unnoticed.
-
-    Attributes:
-        operation: Its type in the graph.
-        problem: What goes wrong.
-        remedy: What to use instead.
-        only_xla: Whether it goes wrong only when compiled by XLA.
-        input_index: The input to which the fault is confined: it counts only
-            where that input depends on variables or hyperparameters. `None`:
-            it counts wherever the operation stands.
-    """
-
-    operation: str
-    problem: str
-    remedy: str
-    only_xla: bool = False
-    input_index: int | None = None
-
-
-_MAX_POOL = (
-    "XLA misplaces entries of the second derivative of max pooling",
-    "leave `jit_compile` at 'auto', or pool by tf.reduce_max over a reshape",
-)
-_RANDOM = (
-    "it draws other numbers when the backward pass computes the step again",
-    "use a Keras layer, a keras.random.SeedGenerator, or tf.random.stateless_*",
-)
-
-# Each row has a test that shows the fault in TensorFlow itself.
-FAULTS = (
-    Fault("MaxPoolGrad", *_MAX_POOL, only_xla=True),
-    Fault(
-        "SoftmaxCrossEntropyWithLogits",
-        "TensorFlow leaves out the derivative of its gradient with respect to "
-        "the labels, in silence",
-        "write -tf.reduce_sum(labels * tf.nn.log_softmax(logits), axis=-1)",
-        input_index=1,
-    ),
-    *(
-        Fault(operation, *_RANDOM)
-        for operation in (
-            "Multinomial",
-            "ParameterizedTruncatedNormal",
-            "RandomGamma",
-            "RandomPoissonV2",
-            "RandomShuffle",
-            "RandomStandardNormal",
-            "RandomUniform",
-            "RandomUniformInt",
-            "TruncatedNormal",
-        )
-    ),
-    Fault(
-        "IteratorGetNext",
-        "the backward pass would take other elements than the forward pass",
-        "give the tf.data.Dataset as `inner_data`",
-    ),
-)
 
 
 class Report(NamedTuple):
@@ -80,13 +20,15 @@ class Report(NamedTuple):
 
     Attributes:
         assigned: Variables that the objective assigns.
-        xla_obstacles: List of sentences, why XLA must not compile it.
+        xla_faults: List of sentences: why XLA would make it wrong.
+        xla_differences: List of sentences: why XLA would make it different.
         convolves: Whether there are convolutions.
         largest_product: Multiplications in its largest matrix product.
     """
 
     assigned: list
-    xla_obstacles: list
+    xla_faults: list
+    xla_differences: list
     convolves: bool
     largest_product: int
 
@@ -108,21 +50,21 @@ def inspect(problem):
     graph, scope, unread = _trace(problem)
     _check_dependence(problem, unread)
     operations = graph_search.operations(graph, _roots(graph, problem))
-    obstacles = []
+    sentences = {REFUSED: [], REFUSED_BY_XLA: [], AVOIDS_XLA: []}
     for fault in FAULTS:
-        found = [op for op in operations if _matches(op, fault)]
+        found = [op for op in operations if fault.matches(op)]
         if found:
-            sentence = (
-                f"`inner_objective` holds {fault.operation} (`{found[0].name}`): "
-                f"{fault.problem}. Remedy: {fault.remedy}"
+            sentences[fault.verdict].append(
+                f"`inner_objective` holds {found[0].type} (`{found[0].name}`): "
+                f"{fault.problem}. Remedy: {fault.remedy}."
             )
-            if not fault.only_xla:
-                raise ValueError(sentence)
-            obstacles.append(sentence)
+    if sentences[REFUSED]:
+        raise ValueError(" ".join(sentences[REFUSED]))
     types = {operation.type for operation in operations}
     return Report(
         assigned=scope.assigned + _assigned_resources(graph),
-        xla_obstacles=obstacles,
+        xla_faults=sentences[REFUSED_BY_XLA],
+        xla_differences=sentences[AVOIDS_XLA],
         convolves=any("Conv" in type_ for type_ in types),
         largest_product=max((op.product for op in operations), default=0),
     )
@@ -167,12 +109,6 @@ def _check_dependence(problem, unread):
             f"gradient is therefore zero: {paths}",
             stacklevel=2,
         )
-
-
-def _matches(operation, fault):
-    if operation.type != fault.operation:
-        return False
-    return fault.input_index is None or operation.depends[fault.input_index]
 
 
 def _roots(graph, problem):

@@ -142,13 +142,13 @@ class BilevelProblem:
         """
         variables = list(start.variables)
         with substituted(self.hyperparameters, hyperparameters):
-            for index, value in self._initial_map:
+            for index, source in self._initial_map:
                 like = variables[index]
-                value = value() if callable(value) else value
-                value = tf.convert_to_tensor(value)
+                value = source() if callable(source) else source
+                value = tf.identity(tf.convert_to_tensor(value))
                 if value.shape != like.shape or value.dtype != like.dtype:
                     raise self._misfit(index, value)
-                variables[index] = tf.identity(value)
+                variables[index] = value
         slots = self.dynamics.initial_slots(variables)
         return State(variables, slots, start.extra)
 

@@ -55,10 +55,11 @@ def evaluate(name, source, step, variable):
     """
     if is_variable(source):
         value = tf.convert_to_tensor(source)
-    elif callable(source):
-        value = tf.cast(tf.convert_to_tensor(source(step)), variable.dtype)
     else:
-        value = tf.cast(source, variable.dtype)
+        value = source(step) if callable(source) else source
+        if not tf.is_tensor(value):  # By NumPy: tf.cast(0.1, "float64") rounds.
+            value = np.asarray(value, variable.dtype.as_numpy_dtype)
+        value = tf.cast(value, variable.dtype)
     if not _broadcasts_to(value.shape, variable.shape):
         raise ValueError(
             f"{name} must be a scalar or broadcast to the variable it moves, "
@@ -142,15 +143,18 @@ def _check_source(name, source, variable):
                 f"`{path_of(variable)}` of {dtype_of(variable).name}. "
                 f"Received: {describe(source)} of {dtype_of(source).name}"
             )
-    elif not callable(source):
-        if isinstance(source, bool) or not isinstance(
-            source, (numbers.Real, np.ndarray, tf.Tensor)
-        ):
-            raise ValueError(
-                f"{name} must be a number, a Hyperparameter, a callable of "
-                "the step, or one of these per variable (a list of pairs or "
-                f"a mapping of path patterns). Received: {source!r}"
-            )
+    elif not callable(source) and not _is_number(source):
+        raise ValueError(
+            f"{name} must be a number, a Hyperparameter, a callable of the step, "
+            "or one of these per variable (a list of pairs or a mapping of path "
+            f"patterns). Received: {source!r}"
+        )
+
+
+def _is_number(source):
+    if isinstance(source, bool):
+        return False
+    return isinstance(source, (numbers.Real, np.ndarray, tf.Tensor))
 
 
 def _paths(variables):

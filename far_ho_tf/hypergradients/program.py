@@ -67,11 +67,11 @@ def _obstacle(jit_compile, report):
     """Why XLA is not to be used; an empty string where it is."""
     if jit_compile is False:
         return "jit_compile=False"
-    if report.xla_obstacles:
-        if jit_compile is True:
+    if jit_compile is True:
+        if report.xla_faults:
             raise ValueError(
                 "`jit_compile=True` would make the hypergradient wrong. "
-                + " ".join(report.xla_obstacles)
+                + " ".join(report.xla_faults)
             )
-        return " ".join(report.xla_obstacles)
-    return ""
+        return ""
+    return " ".join(report.xla_faults + report.xla_differences)

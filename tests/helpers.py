@@ -1,0 +1,95 @@
+"""Problems that many tests share."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import far_ho_tf as far
+
+
+def relative_error(actual, expected):
+    """Norm of the difference over the norm of `expected`."""
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    return np.linalg.norm(actual - expected) / np.linalg.norm(expected)
+
+
+def assert_close(actual, expected, tolerance):
+    """Each tensor of a list equals its partner up to a relative error."""
+    assert len(actual) == len(expected)
+    for one, other in zip(actual, expected, strict=True):
+        assert np.shape(one) == np.shape(other)
+        assert relative_error(one, other) <= tolerance, (np.array(one), np.array(other))
+
+
+class Classification:
+    """A two-layer network on twelve random examples, each with a weight.
+
+    Hyperparameters that the objectives read: a weight per example, and an L2
+    penalty (read by the inner objective only) with a direct term in the outer
+    objective, so that every kind of derivative takes part.
+    """
+
+    num_examples = 12
+
+    def __init__(self, dtype="float64", seed=0):
+        random = np.random.RandomState(seed)
+        self.dtype = dtype
+        x = random.randn(2 * self.num_examples, 5)
+        y = np.eye(3)[random.randint(0, 3, 2 * self.num_examples)]
+        x, y = x.astype(dtype), y.astype(dtype)
+        half = self.num_examples
+        self.train = (x[:half], y[:half], np.arange(half))
+        self.validation = (x[half:], y[half:])
+        self.model = keras.Sequential(
+            [
+                keras.Input((5,), dtype=dtype),
+                keras.layers.Dense(4, activation="tanh", dtype=dtype),
+                keras.layers.Dense(3, dtype=dtype),
+            ]
+        )
+        # Weights that do not depend on the dtype.
+        self.model.set_weights(
+            [0.5 * random.randn(*w.shape) for w in self.model.get_weights()]
+        )
+        self.weights = self.hyper(0.5 + random.rand(half), "weights")
+        self.penalty = self.hyper(0.01, "penalty")
+
+    def hyper(self, value, name, **options):
+        return far.Hyperparameter(value, dtype=self.dtype, name=name, **options)
+
+    def inner(self, batch):
+        x, y, index = batch
+        log_p = tf.nn.log_softmax(self.model(x, training=True))
+        losses = -tf.reduce_sum(y * log_p, axis=-1)
+        weights = tf.gather(tf.convert_to_tensor(self.weights), index)
+        squares = sum(tf.reduce_sum(w * w) for w in self.model.trainable_variables)
+        return tf.reduce_mean(weights * losses) + self.penalty * squares
+
+    def outer(self, batch):
+        x, y = batch
+        log_p = tf.nn.log_softmax(self.model(x, training=False))
+        loss = -tf.reduce_mean(tf.reduce_sum(y * log_p, axis=-1))
+        return loss + 0.1 * tf.convert_to_tensor(self.penalty) ** 2
+
+    def bilevel(self, dynamics, hyperparameters=(), **options):
+        """The `BilevelProblem`; the two hyperparameters above come last."""
+        options = {"inner_data": self.train, "outer_data": self.validation} | options
+        return far.BilevelProblem(
+            self.inner,
+            self.outer,
+            self.model,
+            dynamics,
+            [*hyperparameters, self.weights, self.penalty],
+            **options,
+        )
+
+    def naive(self, hyperparameters=(), batch=None):
+        """The problem as `reference.unrolled` takes it."""
+        return {
+            "inner": self.inner,
+            "outer": self.outer,
+            "variables": self.model.trainable_variables,
+            "hyperparameters": [*hyperparameters, self.weights, self.penalty],
+            "batch": batch or (lambda t: self.train),
+            "outer_batch": self.validation,
+        }
