@@ -1,0 +1,386 @@
+"""Keras models and other owners of variables, against the reference."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import far_ho_tf as far
+from tests import reference
+from tests.helpers import assert_close
+from tests.reference import constant
+
+
+def hyper(value, name):
+    return far.Hyperparameter(value, dtype="float64", name=name)
+
+
+def classification(shape, classes=3, count=12, seed=0):
+    random = np.random.RandomState(seed)
+    return random.randn(count, *shape), random.randint(0, classes, count)
+
+
+def cross_entropy(model, training):
+    def objective(batch):
+        x, y = batch
+        log_p = tf.nn.log_softmax(model(x, training=training))
+        chosen = tf.gather(log_p, y, axis=-1, batch_dims=1)
+        return -tf.reduce_mean(chosen) + sum(model.losses)
+
+    return objective
+
+
+def compare(model, inner_data, outer_data, tolerance=1e-9, jit_compile="auto"):
+    """Runs a model by momentum on minibatches; returns the result's status."""
+    rate, mass = hyper(0.1, "rate"), hyper(0.8, "mass")
+    inner, outer = cross_entropy(model, True), cross_entropy(model, False)
+    batches = far.Batches(inner_data, batch_size=5, seed=2)
+    naive = {
+        "inner": inner,
+        "outer": outer,
+        "variables": model.trainable_variables,
+        "state": model.non_trainable_variables,
+        "hyperparameters": [rate, mass],
+        "batch": batches,
+        "outer_batch": outer_data,
+    }
+    rule = reference.momentum(constant(rate), constant(mass))
+    value, expected, final = reference.unrolled(naive, rule, 5)
+    problem = far.BilevelProblem(
+        inner,
+        outer,
+        model,
+        far.Momentum(rate, mass),
+        [rate, mass],
+        inner_data=batches,
+        outer_data=outer_data,
+    )
+    result = far.ReverseHG(jit_compile=jit_compile).compute(problem, 5)
+    assert_close([result.outer_value], [value], 1e-11)
+    assert_close(model.trainable_variables, final, 1e-11)
+    assert_close(result.hypergradients, expected, tolerance)
+    # The model itself is left in the final state, statistics included.
+    assert_close([outer(outer_data)], [value], 1e-11)
+    return result.status
+
+
+@pytest.fixture
+def float64():
+    keras.config.set_floatx("float64")
+
+
+@pytest.mark.usefixtures("float64")
+class TestModels:
+    @pytest.mark.parametrize("jit_compile", ["auto", False])
+    def test_batch_norm_and_dropout(self, jit_compile):
+        model = keras.Sequential(
+            [
+                keras.Input((4,)),
+                keras.layers.Dense(6, activation="tanh"),
+                keras.layers.BatchNormalization(momentum=0.7),
+                keras.layers.Dropout(0.3, seed=1),
+                keras.layers.Dense(3),
+            ]
+        )
+        status = compare(
+            model, classification((4,)), classification((4,), seed=1), 1e-9, jit_compile
+        )
+        assert status.compiler == "graph"  # XLA would draw other masks.
+
+    def test_batch_norm_in_xla(self):
+        model = keras.Sequential(
+            [
+                keras.Input((4,)),
+                keras.layers.Dense(6, activation="tanh"),
+                keras.layers.BatchNormalization(momentum=0.7),
+                keras.layers.Dense(3),
+            ]
+        )
+        data = classification((4,)), classification((4,), seed=1)
+        assert compare(model, *data, jit_compile=True).compiler == "xla"
+
+    def test_batch_norm_statistics_carry_derivatives(self):
+        """Outer objective of the moving statistics alone: all of it is theirs."""
+        model = keras.Sequential(
+            [
+                keras.Input((4,)),
+                keras.layers.Dense(3),
+                keras.layers.BatchNormalization(),
+            ]
+        )
+        norm = model.layers[-1]
+        rate = hyper(0.1, "rate")
+        data = classification((4,))
+        inner = cross_entropy(model, True)
+
+        def outer():
+            return tf.reduce_sum(norm.moving_mean * norm.moving_variance)
+
+        naive = {
+            "inner": inner,
+            "outer": outer,
+            "variables": model.trainable_variables,
+            "state": model.non_trainable_variables,
+            "hyperparameters": [rate],
+            "batch": lambda t: data,
+            "outer_batch": None,
+        }
+        rule = reference.gradient_descent(constant(rate))
+        _, expected, _ = reference.unrolled(naive, rule, 4)
+        problem = far.BilevelProblem(
+            inner, outer, model, far.GradientDescent(rate), [rate], inner_data=data
+        )
+        result = far.ReverseHG(jit_compile=False).compute(problem, 4)
+        assert_close(result.hypergradients, expected, 1e-9)
+
+    def test_convolution_and_max_pooling_under_the_defaults(self):
+        """26×26 max pooling, whose second derivative XLA gets wrong."""
+        model = keras.Sequential(
+            [
+                keras.Input((28, 28, 1)),
+                keras.layers.Conv2D(2, 3, activation="relu"),
+                keras.layers.MaxPooling2D(2),
+                keras.layers.Flatten(),
+                keras.layers.Dense(3),
+            ]
+        )
+        data = classification((28, 28, 1)), classification((28, 28, 1), seed=1)
+        status = compare(model, *data)
+        assert status.compiler == "graph"
+        assert "MaxPoolGrad" in status.reason
+
+    def test_embedding_and_recurrence(self):
+        model = keras.Sequential(
+            [
+                keras.Input((6,), dtype="int32"),
+                keras.layers.Embedding(9, 4),
+                keras.layers.LSTM(5),
+                keras.layers.Dense(3),
+            ]
+        )
+
+        def data(seed):
+            random = np.random.RandomState(seed)
+            return random.randint(0, 9, (12, 6)), random.randint(0, 3, 12)
+
+        compare(model, data(0), data(1))
+
+    def test_regularizers_of_weights_and_activities(self):
+        model = keras.Sequential(
+            [
+                keras.Input((4,)),
+                keras.layers.Dense(
+                    5,
+                    activation="tanh",
+                    kernel_regularizer=keras.regularizers.L2(0.1),
+                    activity_regularizer=keras.regularizers.L2(0.1),
+                ),
+                keras.layers.Dense(3),
+            ]
+        )
+        compare(model, classification((4,)), classification((4,), seed=1))
+
+    def test_a_seed_generator_that_no_layer_owns(self):
+        w = keras.Variable(np.ones(3), name="w")
+        generator = keras.random.SeedGenerator(4)
+        rate = hyper(0.1, "rate")
+
+        def inner():
+            noise = keras.random.normal((3,), seed=generator)
+            return tf.reduce_sum(tf.sin(w + noise))
+
+        def outer():
+            return tf.reduce_sum(w * w)
+
+        naive = {
+            "inner": inner,
+            "outer": outer,
+            "variables": [w],
+            "state": [generator.state],
+            "hyperparameters": [rate],
+            "batch": lambda t: None,
+            "outer_batch": None,
+        }
+        rule = reference.gradient_descent(constant(rate))
+        _, expected, _ = reference.unrolled(naive, rule, 4)
+        problem = far.BilevelProblem(
+            inner, outer, [w], far.GradientDescent(rate), [rate]
+        )
+        first = far.ReverseHG().compute(problem, 4)
+        again = far.ReverseHG().compute(problem, 4)
+        assert_close(first.hypergradients, expected, 1e-9)
+        assert_close(again.hypergradients, expected, 1e-9)
+        assert generator.state.numpy().tolist() == [4, 4]
+
+
+def test_dead_units_under_adam():
+    """Gradients that are exactly zero, at first and for ever.
+
+    The unrolled reference has NaN there; a complex step of the same run in
+    NumPy does not, since √v is then the root of a tiny but nonzero number.
+    """
+    x = np.array([[1.0, 0.0, 2.0], [-1.0, 0.0, 0.5]])  # the second input is dead
+    kernel = np.array([[0.5, -9.0], [0.3, -9.0], [0.2, -9.0]])  # so is one ReLU
+    kernel[:, 1] -= 9.0
+    w = keras.Variable(kernel, dtype="float64", name="w")
+    hypers = [
+        hyper(value, name)
+        for value, name in ((0.1, "rate"), (0.9, "b1"), (0.99, "b2"), (1e-3, "eps"))
+    ]
+    shift = hyper(np.array([0.1, 0.2, 0.3]), "shift")
+
+    def inner():
+        hidden = tf.nn.relu(tf.matmul(x + 0.0 * x, w))
+        return tf.reduce_sum(hidden**2) + tf.reduce_sum(shift * w[:, 0] * x[0])
+
+    problem = far.BilevelProblem(
+        inner,
+        lambda: tf.reduce_sum(tf.convert_to_tensor(w) ** 2),
+        [w],
+        far.Adam(*hypers),
+        [*hypers, shift],
+    )
+
+    def run(rate, b1, b2, epsilon, shift):
+        weights = kernel.astype(complex)
+        m = v = np.zeros_like(weights)
+        for t in range(6):
+            hidden = x @ weights
+            hidden = np.where(hidden.real > 0, hidden, 0)
+            g = x.T @ (2 * hidden)
+            g[:, 0] += shift * x[0]
+            m, v = m + (1 - b1) * (g - m), v + (1 - b2) * (g * g - v)
+            scale = rate * np.sqrt(1 - b2 ** (t + 1)) / (1 - b1 ** (t + 1))
+            weights = weights - scale * m / (np.sqrt(v) + epsilon)
+        return (weights**2).sum()
+
+    point = [0.1, 0.9, 0.99, 1e-3, np.array([0.1, 0.2, 0.3], complex)]
+    expected = []
+    for i in range(4):
+        moved = [p + (1e-30j if i == j else 0) for j, p in enumerate(point)]
+        expected.append(run(*moved).imag / 1e-30)
+    steps = [point[4] + 1e-30j * row for row in np.eye(3)]
+    expected.append(np.array([run(*point[:4], s).imag / 1e-30 for s in steps]))
+    for jit_compile in (False, True):
+        result = far.ReverseHG(jit_compile=jit_compile).compute(problem, 6)
+        assert_close(result.hypergradients, expected, 1e-9)
+
+
+def test_derivative_at_a_zero_gradient_is_the_limit():
+    """Adam's first step at g = λ·1 near λ = 0: w = −η λ/ε to first order."""
+    w = keras.Variable(0.0, dtype="float64", name="w")
+    scale = hyper(0.0, "scale")
+    problem = far.BilevelProblem(
+        lambda: scale * w,
+        lambda: 1.0 * w,
+        [w],
+        far.Adam(0.1, beta_1=0.9, beta_2=0.99, epsilon=1e-3),
+        [scale],
+    )
+    result = far.ReverseHG().compute(problem, 1)
+    correction = np.sqrt(1 - 0.99) / (1 - 0.9)
+    assert_close(result.hypergradients, [-0.1 * correction * (1 - 0.9) / 1e-3], 1e-12)
+
+
+class _Ridge(tf.Module):
+    """A plain tf.Module; one of its weights is not trainable."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = tf.Variable([0.1, -0.2, 0.3], dtype=tf.float64, name="w")
+        self.b = tf.Variable(0.5, dtype=tf.float64, name="b")
+        self.fixed = tf.Variable(2.0, dtype=tf.float64, trainable=False, name="fixed")
+
+    def __call__(self, x):
+        return tf.linalg.matvec(x, self.w) * self.fixed + self.b
+
+
+@pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
+@pytest.mark.parametrize("owner", ["module", "list", "mixed"])
+def test_bare_variables_equal_keras_variables(owner, jit_compile):
+    """The same ridge regression over tf.Variables and over Keras variables."""
+    random = np.random.RandomState(0)
+    data = random.randn(8, 3), random.randn(8)
+
+    def solve(model, variables, penalty, rate):
+        def inner(batch):
+            x, y = batch
+            squares = tf.reduce_sum(tf.square(model.w)) * penalty
+            return tf.reduce_mean((model(x) - y) ** 2) + squares
+
+        def outer(batch):
+            return tf.reduce_mean(tf.abs(model(batch[0]) - batch[1]))
+
+        problem = far.BilevelProblem(
+            inner,
+            outer,
+            variables,
+            far.Momentum(rate, 0.9),
+            [penalty, rate],
+            data,
+            data,
+        )
+        mode = far.ReverseHG(jit_compile=jit_compile)
+        return [mode.compute(problem, 5), mode.compute(problem, 5)]
+
+    reference_model = _Ridge()
+    for name in ("w", "b"):
+        value = getattr(reference_model, name).numpy()
+        setattr(reference_model, name, keras.Variable(value, name=name))
+    expected, _ = solve(
+        reference_model,
+        [reference_model.w, reference_model.b],
+        hyper(0.1, "penalty"),
+        hyper(0.05, "rate"),
+    )
+    model = _Ridge()
+    penalty = tf.Variable(0.1, dtype=tf.float64, name="penalty")
+    rate = tf.Variable(0.05, dtype=tf.float64, name="rate")
+    if owner == "mixed":
+        penalty, model.b = hyper(0.1, "penalty"), keras.Variable(0.5, dtype="float64")
+    variables = model if owner == "module" else [model.w, model.b]
+    for result in solve(model, variables, penalty, rate):
+        assert_close(result.hypergradients, expected.hypergradients, 1e-12)
+        assert_close([result.outer_value], [expected.outer_value], 1e-12)
+    # s_T is left in the variables, and the hyperparameters are left alone.
+    assert_close([model.w], [reference_model.w], 1e-12)
+    assert (float(tf.convert_to_tensor(penalty)), float(rate)) == (0.1, 0.05)
+
+
+@pytest.mark.usefixtures("float64")
+def test_model_weights_as_hyperparameters_and_learned_initial_values():
+    """A representation is tuned (outer), a head is trained from a learned w_0."""
+    representation = keras.layers.Dense(4, activation="tanh")
+    head = keras.layers.Dense(3)
+    model = keras.Sequential([keras.Input((5,)), representation, head])
+    start, scale = hyper(0.1 * np.ones(3), "start"), hyper(0.5, "scale")
+    noise = tf.constant(np.random.RandomState(1).randn(4, 3))
+    hypers = [*representation.trainable_variables, start, scale]
+    objective = cross_entropy(model, True)
+    train, validation = classification((5,)), classification((5,), seed=1)
+    naive = {
+        "inner": objective,
+        "outer": objective,
+        "variables": head.trainable_variables,
+        "hyperparameters": hypers,
+        "batch": lambda t: train,
+        "outer_batch": validation,
+        "initial": lambda: [scale * noise, tf.convert_to_tensor(start)],
+    }
+    rule = reference.momentum(constant(np.array(0.3)), constant(np.array(0.8)))
+    _, expected, _ = reference.unrolled(naive, rule, 4)
+    problem = far.BilevelProblem(
+        objective,
+        objective,
+        model,
+        far.Momentum(0.3, 0.8),
+        hypers,
+        inner_data=train,
+        outer_data=validation,
+        initial_values=[(head.bias, start), (head.kernel, lambda: scale * noise)],
+    )
+    assert [v.path for v in problem.variables] == [
+        v.path for v in head.trainable_variables
+    ]
+    result = far.ReverseHG(jit_compile=False).compute(problem, 4)
+    assert_close(result.hypergradients, expected, 1e-9)
