@@ -1,0 +1,377 @@
+"""Every misuse gets an error that names the object and what was received."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import far_ho_tf as far
+
+
+@pytest.fixture
+def parts():
+    """The arguments of a small, right problem, to be spoilt one at a time."""
+    w = keras.Variable([1.0, 2.0], name="w")
+    rate = far.Hyperparameter(0.1, name="rate")
+    return {
+        "inner_objective": lambda: tf.reduce_sum(w * w),
+        "outer_objective": lambda: tf.reduce_sum(w * w),
+        "variables": [w],
+        "dynamics": far.GradientDescent(rate),
+        "hyperparameters": [rate],
+    }
+
+
+def compute(parts, num_steps=3, **changes):
+    problem = far.BilevelProblem(**{**parts, **changes})
+    return far.ReverseHG(jit_compile=False).compute(problem, num_steps)
+
+
+def fails(*fragments):
+    """Expects a ValueError whose message holds all fragments."""
+    pattern = "".join(f"(?=.*{fragment})" for fragment in fragments)
+    return pytest.raises(ValueError, match=f"(?s){pattern}")
+
+
+def test_a_hyperparameter_that_nothing_depends_on(parts):
+    idle = far.Hyperparameter(1.0, name="idle")
+    with fails("Nothing depends", "`idle`", "Received"):
+        compute(parts, hyperparameters=[*parts["hyperparameters"], idle])
+
+
+def test_an_additive_constant_counts_as_no_dependence(parts):
+    """λ that shifts the loss but not its gradient changes no training run."""
+    idle = far.Hyperparameter(1.0, name="idle")
+    inner = parts["inner_objective"]
+    with fails("Nothing depends", "`idle`"):
+        compute(
+            parts,
+            inner_objective=lambda: inner() + idle,
+            hyperparameters=[*parts["hyperparameters"], idle],
+        )
+
+
+@pytest.mark.parametrize("role", ["inner_objective", "outer_objective"])
+class TestObjectives:
+    def test_not_a_scalar(self, parts, role):
+        (w,) = parts["variables"]
+
+        def vector_loss():
+            return w * w
+
+        with fails(f"`{role}`", "vector_loss", "scalar", r"shape \(2,\)"):
+            compute(parts, **{role: vector_loss})
+
+    def test_none(self, parts, role):
+        with fails(f"`{role}`", "scalar", "Received: None"):
+            compute(parts, **{role: lambda: None})
+
+    def test_wrong_dtype(self, parts, role):
+        good = parts[role]
+        with fails(f"`{role}`", "float32", "Received: float64"):
+            compute(parts, **{role: lambda: tf.cast(good(), tf.float64)})
+
+    def test_not_callable(self, parts, role):
+        with fails(f"`{role}`", "callable", "Received: 3"):
+            compute(parts, **{role: 3})
+
+    def test_data_of_a_wrong_dtype(self, parts, role):
+        (w,) = parts["variables"]
+        data = np.ones((4, 2))  # float64, as NumPy makes it
+
+        def loss(batch):
+            return tf.reduce_sum(tf.linalg.matvec(batch, w.value))
+
+        with fails(f"`{role}`", "loss", r"float64\(4, 2\)", "float32"):
+            compute(parts, **{role: loss, role.replace("objective", "data"): data})
+
+
+def test_an_objective_without_the_variables(parts):
+    with fails("`inner_objective`", "does not depend", "`w`"):
+        compute(parts, inner_objective=lambda: tf.constant(1.0))
+
+
+def test_a_variable_that_the_objective_does_not_read(parts):
+    unread = keras.Variable(5.0, name="unread")
+    with pytest.warns(UserWarning, match="`unread`"):
+        compute(parts, variables=[*parts["variables"], unread])
+    assert float(unread) == 5.0
+
+
+class TestVariables:
+    def test_of_a_wrong_kind(self, parts):
+        with fails("`variables`", "keras.Model", "Received: variables='w'"):
+            compute(parts, variables="w")
+
+    def test_a_list_with_a_tensor(self, parts):
+        with fails("`variables`", r"variables\[0\]="):
+            compute(parts, variables=[tf.ones(2)])
+
+    def test_an_empty_list(self, parts):
+        with fails("`variables`", "empty"):
+            compute(parts, variables=[])
+
+    def test_an_unbuilt_model(self, parts):
+        model = keras.Sequential([keras.layers.Dense(1)], name="unbuilt")
+        with fails("`variables`", "built", "unbuilt"):
+            compute(parts, variables=model)
+
+    def test_an_integer_variable(self, parts):
+        count = keras.Variable(3, name="count", dtype="int32")
+        with fails("`variables`", "floating", "`count`", "int32"):
+            compute(parts, variables=[count])
+
+    def test_twice_the_same(self, parts):
+        with fails("`variables`", "`w` twice"):
+            compute(parts, variables=parts["variables"] * 2)
+
+    def test_both_trained_and_tuned(self, parts):
+        with fails("`w`", "`variables`", "`hyperparameters`", "initial_values"):
+            compute(parts, hyperparameters=parts["variables"])
+
+    def test_mixed_dtypes(self, parts):
+        double = far.Hyperparameter(0.1, dtype="float64", name="double")
+        with fails("one dtype", "`w` is float32", "`double` of dtype float64"):
+            compute(parts, hyperparameters=[double])
+
+    def test_an_integer_hyperparameter(self, parts):
+        with fails("floating", "`count`", "int32"):
+            compute(parts, hyperparameters=[tf.Variable(3, name="count")])
+
+
+class TestDynamics:
+    def test_of_a_wrong_kind(self, parts):
+        with fails("`dynamics`", "far.Momentum", "Received: dynamics='sgd'"):
+            compute(parts, dynamics="sgd")
+
+    def test_an_argument_of_a_wrong_kind(self, parts):
+        with fails("`learning_rate` of GradientDescent", "Received: 'fast'"):
+            compute(parts, dynamics=far.GradientDescent("fast"))
+
+    def test_an_argument_out_of_bounds(self):
+        with fails("`momentum` of Momentum", r"\[0.0, 1.0\]", "momentum=1.5"):
+            far.Momentum(0.1, momentum=1.5)
+
+    def test_an_argument_of_another_dtype(self, parts):
+        double = far.Hyperparameter(0.1, dtype="float64", name="double")
+        with fails("`learning_rate`", "`w` of float32", "`double` of float64"):
+            compute(parts, dynamics=far.GradientDescent(double))
+
+    def test_an_argument_that_does_not_broadcast(self, parts):
+        rates = far.Hyperparameter(tf.ones(5), name="rates")
+        with fails("`learning_rate`", r"\(2,\)", r"\(5,\)", "`rates`"):
+            compute(parts, dynamics=far.GradientDescent(rates), hyperparameters=[rates])
+
+    def test_a_pattern_that_matches_nothing(self, parts):
+        with fails("`learning_rate`", "'dense/.*' matches no variable", "`w`"):
+            compute(parts, dynamics=far.GradientDescent({"dense/.*": 0.1}))
+
+    def test_a_pair_with_a_foreign_variable(self, parts):
+        foreign = keras.Variable(1.0, name="foreign")
+        with fails("`learning_rate`", "'foreign'", "`w`"):
+            compute(parts, dynamics=far.GradientDescent([(foreign, 0.1)]))
+
+    def test_variables_without_a_value(self, parts):
+        other = keras.Variable(1.0, name="other")
+        (w,) = parts["variables"]
+        with fails("`learning_rate`", "no value", "`other`"):
+            compute(
+                parts,
+                variables=[w, other],
+                dynamics=far.GradientDescent([(w, 0.1)]),
+            )
+
+    def test_not_pairs(self, parts):
+        with fails("`learning_rate`", "pairs", "Received the element: 0.1"):
+            compute(parts, dynamics=far.GradientDescent([0.1]))
+
+
+class TestInitialValues:
+    def test_of_a_foreign_variable(self, parts):
+        foreign = keras.Variable(1.0, name="foreign")
+        with fails("`initial_values`", "'foreign'"):
+            compute(parts, initial_values=[(foreign, 1.0)])
+
+    def test_of_a_wrong_shape(self, parts):
+        (w,) = parts["variables"]
+        with fails("`w`", r"\(2,\)", r"shape \(3,\)"):
+            compute(parts, initial_values=[(w, tf.ones(3))])
+
+    def test_from_a_callable_of_a_wrong_dtype(self, parts):
+        (w,) = parts["variables"]
+        with fails("`w`", "float32", "float64"):
+            compute(parts, initial_values=[(w, lambda: np.ones(2))])
+
+
+@pytest.mark.parametrize("num_steps", [0, -1, 2.0, True, None])
+def test_a_wrong_number_of_steps(parts, num_steps):
+    with fails("`num_steps`", "at least 1", f"num_steps={num_steps}"):
+        compute(parts, num_steps)
+
+
+def test_a_wrong_jit_compile():
+    with fails("`jit_compile`", "Received: jit_compile='xla'"):
+        far.ReverseHG(jit_compile="xla")
+
+
+def test_something_else_than_a_problem():
+    with fails("`problem`", "BilevelProblem", "Received: 3"):
+        far.ReverseHG().compute(3, 1)
+
+
+class TestData:
+    """Data that end before `num_steps`, at step 2 of 3."""
+
+    @pytest.fixture
+    def reading(self, parts):
+        (w,) = parts["variables"]
+
+        def inner(batch):
+            return tf.reduce_sum(w * w) * tf.reduce_mean(batch)
+
+        return {**parts, "inner_objective": inner}
+
+    @pytest.mark.parametrize("jit_compile", [True, False])
+    def test_of_a_callable(self, reading, jit_compile):
+        rows = tf.ones((2, 4))
+        problem = far.BilevelProblem(
+            **reading, inner_data=lambda step: tf.gather(rows, step)
+        )
+        mode = far.ReverseHG(jit_compile=jit_compile)
+        with fails("`inner_data` ends before step 2", "num_steps=3"):
+            mode.compute(problem, 3)
+        mode.compute(problem, 2)
+
+    def test_of_a_slicing_callable(self, reading):
+        rows = tf.ones(4)
+        with fails("`inner_data` ends before step 2", "empty batch"):
+            compute(reading, inner_data=lambda step: rows[2 * step : 2 * step + 2])
+
+    def test_of_a_dataset(self, reading):
+        dataset = tf.data.Dataset.from_tensor_slices(tf.ones(4)).batch(2)
+        with fails("`inner_data` ends before step 2", "ends after 2 elements"):
+            compute(reading, inner_data=dataset)
+
+    def test_of_no_kind_that_is_known(self, reading):
+        with fails("`inner_data`", "Received"):
+            compute(reading, inner_data=object())
+
+
+class TestNonFinite:
+    """NaN and infinity are reported with the step at which they begin."""
+
+    def parts(self, hyperparameters=1, **changes):
+        w = keras.Variable([1.0, 2.0], name="w")
+        rates = far.Hyperparameter(tf.fill([10], 0.1), name="rates")
+        return {
+            "inner_objective": lambda c: tf.reduce_sum(c * w),
+            "outer_objective": lambda: tf.reduce_sum(w * w),
+            "variables": [w],
+            "dynamics": far.GradientDescent(lambda step: rates[step]),
+            "hyperparameters": [rates],
+            **changes,
+        }
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    @pytest.mark.parametrize("jit_compile", [True, False])
+    def test_in_the_state(self, value, jit_compile):
+        numbers = np.ones(10, "float32")
+        numbers[6] = value
+        parts = self.parts(inner_data=lambda step: tf.gather(numbers, step))
+        problem = far.BilevelProblem(**parts)
+        (w,), (rates,) = parts["variables"], parts["hyperparameters"]
+        mode = far.ReverseHG(jit_compile=jit_compile)
+        with pytest.raises(far.NonFiniteError, match=r"step 6 .*s_7.*`w`") as error:
+            mode.compute(problem, 10)
+        assert error.value.step == 6
+        # Nothing is lost: variables and hyperparameters are as they were.
+        assert w.numpy().tolist() == [1.0, 2.0]
+        np.testing.assert_allclose(rates, 0.1)
+
+    def test_in_the_initial_state(self):
+        parts = self.parts(inner_data=1.0)
+        parts["variables"][0].assign([np.nan, 1.0])
+        with pytest.raises(far.NonFiniteError, match="initial state .*`w`"):
+            compute(parts)
+
+    def test_in_the_outer_objective(self):
+        parts = self.parts(inner_data=1.0)
+        (w,) = parts["variables"]
+        parts["outer_objective"] = lambda: tf.reduce_sum(tf.math.log(-w))
+        with pytest.raises(far.NonFiniteError, match=r"`outer_objective`.*nan"):
+            compute(parts)
+
+    def test_in_the_backward_pass(self):
+        """√ has an infinite derivative at 0, which only step 4 meets."""
+        scale = far.Hyperparameter(0.0, name="scale")
+        parts = self.parts(
+            inner_data=lambda step: tf.where(step == 4, 1.0, 0.0),
+        )
+        (w,) = parts["variables"]
+        parts["inner_objective"] = lambda c: tf.reduce_sum(
+            w * (1 + tf.sqrt(scale + 1 - c))
+        )
+        parts["hyperparameters"] = [scale]
+        with pytest.raises(
+            far.NonFiniteError, match="hypergradient of `scale`.*step 4 "
+        ) as error:
+            compute(parts, 10)
+        assert error.value.step == 4
+
+    def test_a_bare_variable_is_put_back(self):
+        w = tf.Variable(1.0, name="w")
+        rate = tf.Variable(1e30, name="rate")
+        problem = far.BilevelProblem(
+            lambda: w**4, lambda: w * w, [w], far.GradientDescent(rate), [rate]
+        )
+        with pytest.raises(far.NonFiniteError, match="step 1 .*`w`"):
+            far.ReverseHG().compute(problem, 5)
+        assert float(w) == 1.0
+
+    def test_the_hyper_optimizer_keeps_its_hyperparameters(self):
+        rate = far.Hyperparameter(1e30, name="rate")
+        w = keras.Variable(1.0, name="w")
+        problem = far.BilevelProblem(
+            lambda: w**4, lambda: w * w, [w], far.GradientDescent(rate), [rate]
+        )
+        optimizer = far.HyperOptimizer(problem)
+        with pytest.raises(far.NonFiniteError, match="step 1 "):
+            optimizer.fit(3, num_steps=5, verbose=0)
+        assert float(rate) == np.float32(1e30)
+
+
+class TestHyperOptimizer:
+    def test_of_no_problem(self):
+        with fails("`problem`", "Received: 'problem'"):
+            far.HyperOptimizer("problem")
+
+    def test_of_an_empty_list(self):
+        with fails("`problem`", "empty"):
+            far.HyperOptimizer([])
+
+    def test_problems_with_other_hyperparameters(self, parts):
+        other = far.Hyperparameter(0.1, name="other")
+        one = far.BilevelProblem(**parts)
+        two = far.BilevelProblem(
+            **{
+                **parts,
+                "hyperparameters": [other],
+                "dynamics": far.GradientDescent(other),
+            }
+        )
+        with fails("same hyperparameters", "'rate'", r"Received: \['other'\]"):
+            far.HyperOptimizer([one, two])
+
+    def test_wrong_arguments(self, parts):
+        problem = far.BilevelProblem(**parts)
+        with fails("`hypergradient`", "Received: 'reverse'"):
+            far.HyperOptimizer(problem, hypergradient="reverse")
+        with fails("`strategy`", "one device"):
+            far.HyperOptimizer(problem, strategy=tf.distribute.get_strategy())
+        optimizer = far.HyperOptimizer(problem)
+        with fails("`mode`", "restart", "Received: mode='cold'"):
+            optimizer.run(3, mode="cold")
+        with fails("`num_steps`", "num_steps=0"):
+            optimizer.run(0)
+        with fails("`hyper_iterations`", "hyper_iterations=0"):
+            optimizer.fit(0, num_steps=3)
