@@ -4,6 +4,7 @@ __version__ = "0.1.0"
 
 from far_ho_tf import callbacks as callbacks
 from far_ho_tf import constraints as constraints
+from far_ho_tf import mending as mending
 from far_ho_tf.data import Batches as Batches
 from far_ho_tf.dynamics import Adam as Adam
 from far_ho_tf.dynamics import Dynamics as Dynamics
@@ -19,3 +20,5 @@ from far_ho_tf.hyperparameters import Hyperparameter as Hyperparameter
 from far_ho_tf.hyperparameters import get_hyperparameter as get_hyperparameter
 from far_ho_tf.problem import BilevelProblem as BilevelProblem
 from far_ho_tf.problem import State as State
+
+mending.apply()

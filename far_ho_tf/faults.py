@@ -1,6 +1,7 @@
 """Operations that an inner objective must not hold unnoticed.
 
-Each row of the table has a test that shows the fault in TensorFlow itself.
+Each row of the table has a test that shows the fault in TensorFlow itself, as
+of release 2.21.
 """
 
 import fnmatch
@@ -19,40 +20,123 @@ class Fault(NamedTuple):
         verdict: `REFUSED`, `REFUSED_BY_XLA` or `AVOIDS_XLA`.
         problem: What goes wrong.
         remedy: What to use instead.
-        input_index: The input to which the fault is confined: it counts only
-            where that input depends on variables or hyperparameters. `None`:
-            it counts wherever the operation stands.
+        inputs: The inputs to which the fault is confined: it counts only where
+            one of them depends on variables or hyperparameters. `None`: it
+            counts wherever the operation stands.
+        dtype: "complex" where it is confined to complex numbers.
+        name: Pattern that the operation's name must match.
     """
 
     operations: tuple
     verdict: str
     problem: str
     remedy: str
-    input_index: int | None = None
+    inputs: tuple | None = None
+    dtype: str = ""
+    name: str = "*"
 
     def matches(self, operation):
         """Whether a `graph_search.Operation` has this fault."""
-        named = any(fnmatch.fnmatchcase(operation.type, p) for p in self.operations)
-        if not named or self.input_index is None:
-            return named
-        return operation.depends[self.input_index]
+        if not any(fnmatch.fnmatchcase(operation.type, p) for p in self.operations):
+            return False
+        if not fnmatch.fnmatchcase(operation.name, self.name):
+            return False
+        if not operation.dtype.startswith(self.dtype):
+            return False
+        return self.inputs is None or any(
+            operation.depends[index] for index in self.inputs
+        )
 
+
+_SILENT = "TensorFlow leaves its derivative out, in silence"
+_MISSING = "TensorFlow has no second derivative of it"
 
 FAULTS = (
-    Fault(
-        ("MaxPoolGrad",),
-        REFUSED_BY_XLA,
-        "XLA misplaces entries of the second derivative of max pooling",
-        "leave `jit_compile` at 'auto', or pool by tf.reduce_max over a reshape",
-    ),
+    # Second derivatives that are wrong, or left out in silence.
     Fault(
         ("SoftmaxCrossEntropyWithLogits",),
         REFUSED,
         "TensorFlow leaves out the derivative of its gradient with respect to the "
         "labels, in silence",
         "write -tf.reduce_sum(labels * tf.nn.log_softmax(logits), axis=-1)",
-        input_index=1,
+        inputs=(1,),
     ),
+    Fault(
+        ("StopGradient",),
+        REFUSED,
+        "this copy of tf.nn.moments, got before far_ho_tf was imported, drops a term "
+        "of the second derivative",
+        "call tf.nn.moments or keras.ops.moments by its full name",
+        inputs=(0,),
+        name="*moments*/StopGradient*",
+    ),
+    Fault(
+        ("ResizeBilinearGrad",),
+        REFUSED,
+        _SILENT,
+        "interpolate by tf.einsum with weight matrices",
+    ),
+    Fault(
+        ("FakeQuantWithMinMax*Gradient",),
+        REFUSED,
+        _SILENT,
+        "write the straight-through estimate with tf.stop_gradient",
+    ),
+    Fault(("SparseAddGrad",), REFUSED, _SILENT, "add dense tensors"),
+    Fault(
+        ("ReciprocalGrad", "Reciprocal", "Sqrt", "SqrtGrad", "Rsqrt", "RsqrtGrad"),
+        REFUSED_BY_XLA,
+        "XLA forgets a complex conjugate in its derivative",
+        "leave `jit_compile` at 'auto', or divide, and use tf.pow",
+        dtype="complex",
+    ),
+    Fault(
+        ("MaxPoolGrad", "MaxPool3DGrad"),
+        REFUSED_BY_XLA,
+        "XLA misplaces entries of the second derivative of max pooling",
+        "leave `jit_compile` at 'auto', or pool by tf.reduce_max over a reshape",
+    ),
+    # First derivatives that are left out in silence.
+    Fault(("PadV2",), REFUSED, _SILENT, "use tf.concat", inputs=(2,)),
+    Fault(("Betainc",), REFUSED, _SILENT, "keep a and b fixed", inputs=(0, 1)),
+    Fault(("Zeta",), REFUSED, _SILENT, "keep x fixed", inputs=(0,)),
+    Fault(("HSVToRGB",), REFUSED, _SILENT, "stay in RGB", inputs=(0,)),
+    Fault(
+        ("ImageProjectiveTransformV3",),
+        REFUSED,
+        "TensorFlow's gradient with respect to the images is not the true one",
+        "sample with tf.gather_nd and weights",
+        inputs=(0,),
+    ),
+    # Second derivatives that TensorFlow does not have.
+    Fault(("SoftsignGrad",), REFUSED, _MISSING, "write x / (1 + tf.abs(x))"),
+    Fault(
+        ("LRNGrad",),
+        REFUSED,
+        _MISSING,
+        "write it with tf.signal.frame, or use BatchNormalization",
+    ),
+    Fault(("ResizeNearestNeighborGrad",), REFUSED, _MISSING, "use tf.repeat"),
+    Fault(
+        ("ResizeBicubicGrad", "ScaleAndTranslateGrad", "CropAndResizeGrad*"),
+        REFUSED,
+        _MISSING,
+        "interpolate by tf.einsum with weight matrices",
+    ),
+    Fault(
+        ("MaxPoolGradWithArgmax", "FractionalMaxPoolGrad", "FractionalAvgPoolGrad"),
+        REFUSED,
+        _MISSING,
+        "use MaxPooling2D or AveragePooling2D",
+    ),
+    Fault(("Dilation2DBackprop*",), REFUSED, _MISSING, "use MaxPooling2D"),
+    Fault(
+        ("SparseSegment*Grad*",),
+        REFUSED,
+        _MISSING,
+        "use tf.gather and tf.math.unsorted_segment_sum",
+    ),
+    # Values that cannot be replayed.
     Fault(
         (
             "Multinomial",
@@ -70,6 +154,7 @@ FAULTS = (
         "the backward pass would take other elements than the forward pass",
         "give the tf.data.Dataset as `inner_data`",
     ),
+    # Values that XLA makes differently.
     Fault(
         (
             "StatelessMultinomial*",

@@ -3,6 +3,8 @@
 import math
 from typing import NamedTuple
 
+import tensorflow as tf
+
 # Types of operations that change the resource that is their first input.
 _ASSIGNING = (
     "Assign",
@@ -23,12 +25,14 @@ class Operation(NamedTuple):
         name, type: Strings.
         depends: List of booleans: for each input, whether it depends on the
             roots of the search.
+        dtype: Name of the dtype that it works in ("" where it has none).
         product: Multiplications in a matrix product of known shapes, else 0.
     """
 
     name: str
     type: str
     depends: list
+    dtype: str
     product: int
 
 
@@ -74,7 +78,9 @@ def _walk(nodes, roots, library):
         inputs = _inputs(node)
         depends = [name in reached for name in inputs]
         operands = [shapes.get(name) for name in inputs]
-        yield Operation(node.name, node.op, depends, _product(node, operands))
+        yield Operation(
+            node.name, node.op, depends, _dtype(node), _product(node, operands)
+        )
         for function in _called(node, library):
             arguments = [argument.name for argument in function.signature.input_arg]
             flags = depends[len(depends) - len(arguments) :]
@@ -105,6 +111,11 @@ def _called(node, library):
         for function in (attribute.func, *attribute.list.func):
             if function.name in library:
                 yield library[function.name]
+
+
+def _dtype(node):
+    enum = node.attr["T"].type if "T" in node.attr else 0
+    return tf.as_dtype(enum).name if enum else ""
 
 
 def _shapes(node):

@@ -48,7 +48,6 @@ def inspect(problem):
             floating `tf.Variable`.
     """
     graph, scope, unread = _trace(problem)
-    _check_dependence(problem, unread)
     operations = graph_search.operations(graph, _roots(graph, problem))
     sentences = {REFUSED: [], REFUSED_BY_XLA: [], AVOIDS_XLA: []}
     for fault in FAULTS:
@@ -60,6 +59,7 @@ def inspect(problem):
             )
     if sentences[REFUSED]:
         raise ValueError(" ".join(sentences[REFUSED]))
+    _check_dependence(problem, unread)
     types = {operation.type for operation in operations}
     return Report(
         assigned=scope.assigned + _assigned_resources(graph),

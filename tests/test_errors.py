@@ -291,7 +291,7 @@ class TestNonFinite:
     def test_in_the_initial_state(self):
         parts = self.parts(inner_data=1.0)
         parts["variables"][0].assign([np.nan, 1.0])
-        with pytest.raises(far.NonFiniteError, match="initial state .*`w`"):
+        with pytest.raises(far.NonFiniteError, match=r"initial state .*`w`"):
             compute(parts)
 
     def test_in_the_outer_objective(self):
@@ -313,7 +313,7 @@ class TestNonFinite:
         )
         parts["hyperparameters"] = [scale]
         with pytest.raises(
-            far.NonFiniteError, match="hypergradient of `scale`.*step 4 "
+            far.NonFiniteError, match=r"hypergradient of `scale`.*step 4 "
         ) as error:
             compute(parts, 10)
         assert error.value.step == 4
@@ -324,7 +324,7 @@ class TestNonFinite:
         problem = far.BilevelProblem(
             lambda: w**4, lambda: w * w, [w], far.GradientDescent(rate), [rate]
         )
-        with pytest.raises(far.NonFiniteError, match="step 1 .*`w`"):
+        with pytest.raises(far.NonFiniteError, match=r"step 1 .*`w`"):
             far.ReverseHG().compute(problem, 5)
         assert float(w) == 1.0
 

@@ -9,6 +9,7 @@ _XLA_ERRORS = (
     tf.errors.UnimplementedError,
     tf.errors.InternalError,
     tf.errors.NotFoundError,
+    LookupError,  # XLA's gradient of tf.slice has no gradient itself.
 )
 
 

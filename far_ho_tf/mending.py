@@ -1,0 +1,47 @@
+"""A mend of TensorFlow, applied when far_ho_tf is imported.
+
+TensorFlow computes the variance in `tf.nn.moments` around a mean under
+`tf.stop_gradient`. That is harmless to first derivatives, but drops a term of
+the second ones, and so makes every hypergradient through BatchNormalization
+(`training=True`), LayerNormalization and GroupNormalization wrong: by 1 % at
+a batch of 64, by 30 % at a batch of 4.
+
+The mend is global on purpose. Keras looks `tf.nn.moments` up at each call, so
+its layers are right afterwards, within far_ho_tf and in a user's own check by
+nested tapes alike. Values are bit-identical and first derivatives equal to
+rounding.
+"""
+
+import tensorflow as tf
+
+stopped_moments = tf.nn.moments
+
+
+def moments(x, axes, shift=None, keepdims=False, name=None):
+    """Mean and variance; `tf.nn.moments` with right second derivatives.
+
+    Args:
+        x: Floating tensor.
+        axes: List of integers, the axes to reduce.
+        shift: Not used, as in `tf.nn.moments`.
+        keepdims: Whether to keep the reduced axes with length one.
+        name: Name scope of the operations.
+
+    Returns:
+        Two tensors, mean and variance.
+    """
+    del shift
+    with tf.name_scope(name or "moments"):
+        x = tf.convert_to_tensor(x)
+        wide = tf.cast(x, tf.float32) if x.dtype == tf.float16 else x
+        mean = tf.reduce_mean(wide, axes, keepdims=True)
+        squares = tf.math.squared_difference(wide, mean)
+        variance = tf.reduce_mean(squares, axes, keepdims=True)
+        if not keepdims:
+            mean, variance = tf.squeeze(mean, axes), tf.squeeze(variance, axes)
+        return tf.cast(mean, x.dtype), tf.cast(variance, x.dtype)
+
+
+def apply():
+    """Puts `moments` in the place of `tf.nn.moments`."""
+    tf.nn.moments = moments

@@ -1,0 +1,416 @@
+"""Each fault that the library knows of, shown in TensorFlow itself.
+
+A row whose test fails because TensorFlow got better can be dropped.
+"""
+
+import fnmatch
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import far_ho_tf as far
+from far_ho_tf.faults import AVOIDS_XLA, FAULTS, REFUSED, REFUSED_BY_XLA
+from far_ho_tf.mending import moments, stopped_moments
+from tests.helpers import relative_error
+
+RANDOM = np.random.RandomState(0)
+WIDTH = 1e-5
+
+
+def direction(x):
+    """A fixed direction d, in which no symmetry hides an error."""
+    return np.random.RandomState(1).rand(*x.shape).astype(x.dtype.name)
+
+
+def product_by_tapes(function, x, jit_compile=False):
+    """H·1 of Σ sin(function(x)) and its gradient, by nested tapes."""
+
+    def total(x):
+        value = function(x)
+        if value.dtype.is_complex:
+            value = tf.math.real(value) + 2 * tf.math.imag(value)
+        return tf.reduce_sum(tf.sin(tf.cast(value, x.dtype)))
+
+    @tf.function(jit_compile=jit_compile, autograph=False)
+    def both(x):
+        with tf.GradientTape() as outer:
+            outer.watch(x)
+            with tf.GradientTape() as inner:
+                inner.watch(x)
+                value = total(x)
+            gradient = inner.gradient(value, x)
+            if gradient is None:
+                return value, tf.zeros_like(x), tf.zeros_like(x)
+            gradient = tf.convert_to_tensor(gradient)
+        second = outer.gradient(gradient, x, output_gradients=direction(x))
+        return value, gradient, tf.zeros_like(x) if second is None else second
+
+    return both(tf.constant(x))
+
+
+def error_of_second_derivative(function, x, jit_compile=False, width=WIDTH):
+    """‖H·d by tapes − H·d by differences of the gradient‖ / ‖the latter‖."""
+    step = direction(x) * np.array(width, x.dtype)
+    up = product_by_tapes(function, x + step)[1].numpy()
+    down = product_by_tapes(function, x - step)[1].numpy()
+    exact = (up - down) / (2 * width)
+    found = product_by_tapes(function, x, jit_compile)[2].numpy()
+    return np.linalg.norm(found - exact) / np.linalg.norm(exact)
+
+
+def error_of_first_derivative(function, x, jit_compile=False, width=WIDTH):
+    """The same for the gradient, against differences of the value."""
+    step = direction(x) * np.array(width, x.dtype)
+    up, down = (product_by_tapes(function, p)[0].numpy() for p in (x + step, x - step))
+    exact = (up - down) / (2 * width)
+    found = product_by_tapes(function, x, jit_compile)[1].numpy()
+    found = (found * direction(x)).sum()
+    return abs(found - exact) / abs(exact)
+
+
+def normal(*shape, dtype="float64"):
+    return RANDOM.randn(*shape).astype(dtype)
+
+
+def cross_entropy_with_labels(x):
+    """Labels and logits that both depend on x."""
+    return tf.nn.softmax_cross_entropy_with_logits(tf.nn.softmax(x[0] / 2), x[1])
+
+
+def resize(method):
+    return lambda x: tf.image.resize(x, [8, 8], method=method)
+
+
+def fake_quantization(x):
+    """Straight-through, times x: its Hessian is not zero."""
+    return tf.quantization.fake_quant_with_min_max_args(x, -2.0, 2.0) * 3.0
+
+
+def sparse_sum(x):
+    def sparse(values):
+        return tf.SparseTensor(np.array([[0, 1], [1, 0]], np.int64), values, [2, 2])
+
+    return tf.sparse.add(sparse(x), sparse(2 * x)).values
+
+
+def complex_log(x):
+    return tf.math.log(tf.complex(x, x * x))
+
+
+def complex_root(x):
+    return tf.sqrt(tf.complex(x, x * x))
+
+
+def max_pool(x):
+    return tf.nn.max_pool2d(x, 2, 2, "VALID")
+
+
+def max_pool_3d(x):
+    return tf.nn.max_pool3d(x, 2, 2, "VALID")
+
+
+def reshaped_max_pool(x):
+    """The same pooling, of 2-D or 3-D images, by reduce_max."""
+    sides = x.shape[1:-1]
+    halves = [number for side in sides for number in (side // 2, 2)]
+    windows = tf.reshape(x, [x.shape[0], *halves, x.shape[-1]])
+    return tf.reduce_max(windows, axis=list(range(2, 2 * len(sides) + 1, 2)))
+
+
+def projected(x):
+    transform = tf.constant([[0.9, 0.1, 0.2, -0.1, 0.95, 0.1, 0, 0]])
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=x,
+        transforms=transform,
+        output_shape=[4, 4],
+        interpolation="BILINEAR",
+        fill_mode="CONSTANT",
+        fill_value=0.0,
+    )
+
+
+def padded(x):
+    return tf.pad(tf.ones([2, 2], x.dtype), [[1, 1], [0, 0]], constant_values=x[0])
+
+
+def lrn(x):
+    return tf.nn.local_response_normalization(x, 2)
+
+
+IMAGE = normal(1, 4, 4, 3, dtype="float32")
+# Entries that differ, but mostly not once XLA has rounded them to bfloat16.
+NEAR_ONE = (1 + 0.01 * RANDOM.rand(1, 4, 4, 4, 1)).astype("float32")
+
+# Operation in the graph: (function, point, width), with a wrong derivative.
+WRONG_SECOND = {
+    "SoftmaxCrossEntropyWithLogits": (cross_entropy_with_labels, normal(2, 3, 4)),
+    "ResizeBilinearGrad": (resize("bilinear"), IMAGE, 1e-2),
+    "FakeQuantWithMinMaxArgsGradient": (
+        fake_quantization,
+        np.float32([0.3, 0.7, -0.4]),
+        0.05,
+    ),
+    "SparseAddGrad": (sparse_sum, normal(2)),
+}
+WRONG_SECOND_IN_XLA = {
+    "Reciprocal": (complex_log, 3 + normal(4)),
+    "MaxPoolGrad": (max_pool, NEAR_ONE[0]),
+    "MaxPool3DGrad": (max_pool_3d, NEAR_ONE),
+}
+WRONG_FIRST = {
+    "PadV2": (padded, normal(1)),
+    "Betainc": (lambda x: tf.math.betainc(x, 2 * x, x / x / 3), 1 + RANDOM.rand(3)),
+    "Zeta": (lambda x: tf.math.zeta(x, x / x * 1.5), 2 + RANDOM.rand(3)),
+    "HSVToRGB": (tf.image.hsv_to_rgb, 0.2 + 0.6 * RANDOM.rand(2, 2, 3)),
+    "ImageProjectiveTransformV3": (projected, IMAGE[..., :1], 1e-2),
+}
+MISSING_SECOND = {
+    "SoftsignGrad": (tf.nn.softsign, normal(3)),
+    "LRNGrad": (lrn, IMAGE),
+    "ResizeNearestNeighborGrad": (resize("nearest"), IMAGE),
+    "ResizeBicubicGrad": (resize("bicubic"), IMAGE),
+    "ScaleAndTranslateGrad": (resize("lanczos3"), IMAGE),
+    "CropAndResizeGradImage": (
+        lambda x: tf.image.crop_and_resize(x, [[0.1, 0.1, 0.9, 0.9]], [0], [3, 3]),
+        IMAGE,
+    ),
+    "MaxPoolGradWithArgmax": (
+        lambda x: tf.nn.max_pool_with_argmax(x, 2, 2, "VALID")[0],
+        IMAGE,
+    ),
+    "FractionalMaxPoolGrad": (
+        lambda x: tf.nn.fractional_max_pool(x, 1.4, seed=1)[0],
+        IMAGE,
+    ),
+    "FractionalAvgPoolGrad": (
+        lambda x: tf.nn.fractional_avg_pool(x, [1.0, 1.4, 1.4, 1.0], seed=1)[0],
+        IMAGE,
+    ),
+    "Dilation2DBackpropInput": (
+        lambda x: tf.nn.dilation2d(
+            x, tf.zeros([2, 2, 3]), [1, 1, 1, 1], "VALID", "NHWC", [1, 1, 1, 1]
+        ),
+        IMAGE,
+    ),
+    "SparseSegmentSumGrad": (
+        lambda x: tf.sparse.segment_sum(x, tf.constant([0, 1]), tf.constant([0, 0])),
+        normal(3, 2),
+    ),
+}
+NOT_REPLAYED = {
+    "RandomUniform": lambda x: x * tf.random.uniform([3], dtype=x.dtype),
+    "RandomStandardNormal": lambda x: x * tf.random.normal([3], dtype=x.dtype),
+    "TruncatedNormal": lambda x: x * tf.random.truncated_normal([3], dtype=x.dtype),
+    "RandomShuffle": lambda x: x * tf.random.shuffle(tf.range(3.0)),
+    "Multinomial": lambda x: (
+        x * tf.cast(tf.random.categorical(tf.zeros([1, 9]), 3)[0], x.dtype)
+    ),
+}
+
+
+@pytest.mark.parametrize("operation", WRONG_SECOND)
+def test_second_derivative_is_wrong(operation):
+    assert error_of_second_derivative(*_width(WRONG_SECOND[operation])) > 0.1
+
+
+def test_second_derivative_of_a_complex_logarithm_is_wrong_in_xla_only():
+    function, x = WRONG_SECOND_IN_XLA["Reciprocal"]
+    assert error_of_second_derivative(function, x, True) > 0.1
+    assert error_of_second_derivative(function, x, False) < 1e-6
+
+
+@pytest.mark.parametrize("operation", ["MaxPoolGrad", "MaxPool3DGrad"])
+def test_second_derivative_of_max_pooling_is_wrong_in_xla_only(operation):
+    function, x = WRONG_SECOND_IN_XLA[operation]
+    exact = product_by_tapes(reshaped_max_pool, x, operation == "MaxPool3DGrad")[2]
+    by_graph = product_by_tapes(function, x)[2]
+    by_xla = product_by_tapes(function, x, jit_compile=True)[2]
+    assert relative_error(by_graph, exact) < 1e-5
+    assert relative_error(by_xla, exact) > 0.1
+
+
+@pytest.mark.parametrize("operation", ["Sqrt", "SqrtGrad", "Rsqrt", "RsqrtGrad"])
+def test_first_derivative_of_complex_roots_is_wrong_in_xla_only(operation):
+    root = tf.math.rsqrt if operation.startswith("Rsqrt") else tf.sqrt
+    function, x = (lambda x: root(tf.complex(x, x * x))), 1 + RANDOM.rand(4)
+    assert error_of_first_derivative(function, x, True) > 1e-2
+    assert error_of_first_derivative(function, x) < 1e-6
+
+
+@pytest.mark.parametrize("operation", WRONG_FIRST)
+def test_first_derivative_is_wrong(operation):
+    assert error_of_first_derivative(*_width(WRONG_FIRST[operation])) > 0.02
+
+
+@pytest.mark.parametrize("operation", MISSING_SECOND)
+def test_second_derivative_is_missing(operation):
+    function, x = MISSING_SECOND[operation]
+    with pytest.raises((LookupError, tf.errors.OpError)):
+        product_by_tapes(function, x)
+
+
+@pytest.mark.parametrize("operation", NOT_REPLAYED)
+def test_numbers_are_drawn_anew(operation):
+    draw = tf.function(NOT_REPLAYED[operation])
+    x = tf.ones([3])
+    draws = [draw(x).numpy().tolist() for _ in range(20)]
+    assert any(other != draws[0] for other in draws)
+
+
+def test_xla_draws_other_random_numbers():
+    def draw():
+        return tf.random.stateless_uniform([4], seed=[1, 2])
+
+    compiled = tf.function(draw, jit_compile=True)()
+    assert not np.allclose(draw(), compiled)
+
+
+def _width(case):
+    function, x, *width = case
+    return function, x, False, *(width or [WIDTH])
+
+
+def _problem(function, x):
+    """A problem whose inner objective holds the operation."""
+    w = keras.Variable(x, dtype=str(x.dtype), name="w")
+    rate = far.Hyperparameter(0.1, dtype=str(x.dtype), name="rate")
+
+    def inner():
+        value = function(tf.convert_to_tensor(w))
+        if value.dtype.is_complex:
+            value = tf.abs(value)
+        return tf.reduce_sum(value * value)
+
+    return far.BilevelProblem(
+        inner, lambda: tf.reduce_sum(w * w), [w], far.GradientDescent(rate), [rate]
+    )
+
+
+@pytest.mark.parametrize("operation", [*WRONG_SECOND, *WRONG_FIRST, *MISSING_SECOND])
+def test_the_library_refuses_and_names_the_remedy(operation):
+    cases = WRONG_SECOND | WRONG_FIRST | MISSING_SECOND
+    problem = _problem(*cases[operation][:2])
+    (fault,) = [f for f in FAULTS if _names(f, operation)]
+    with pytest.raises(ValueError, match=f"holds {operation}") as error:
+        far.ReverseHG().compute(problem, 2)
+    assert fault.remedy in str(error.value)
+
+
+@pytest.mark.parametrize("operation", NOT_REPLAYED)
+def test_the_library_refuses_numbers_that_are_drawn_anew(operation):
+    problem = _problem(NOT_REPLAYED[operation], np.ones(3, "float32"))
+    with pytest.raises(ValueError, match=f"holds {operation}.*SeedGenerator"):
+        far.ReverseHG().compute(problem, 2)
+
+
+def test_the_library_refuses_an_iterator():
+    elements = iter(tf.data.Dataset.range(9).map(lambda i: tf.cast(i, tf.float32)))
+    problem = _problem(lambda x: x * next(elements), np.ones(3, "float32"))
+    with pytest.raises(ValueError, match=r"holds IteratorGetNext.*`inner_data`"):
+        far.ReverseHG().compute(problem, 2)
+
+
+@pytest.mark.parametrize("operation", [*WRONG_SECOND_IN_XLA, "Sqrt"])
+def test_the_library_avoids_xla_or_refuses_it(operation):
+    function, x = WRONG_SECOND_IN_XLA.get(operation, (complex_root, np.ones(3)))
+    problem = _problem(function, x)
+    status = far.ReverseHG().compute(problem, 2).status
+    assert status.compiler == "graph"
+    assert operation in status.reason
+    with pytest.raises(ValueError, match=f"jit_compile=True.*{operation}"):
+        far.ReverseHG(jit_compile=True).compute(problem, 2)
+
+
+def test_data_augmentation_is_not_refused():
+    """The same operations on data, which nothing differentiates, are right."""
+    images = tf.constant(IMAGE)
+
+    def augmented(x):
+        resized = tf.image.resize(images, [8, 8])
+        return x * tf.reduce_mean(tf.nn.softsign(resized))
+
+    result = far.ReverseHG().compute(_problem(augmented, np.ones(3, "float32")), 2)
+    assert result.status.compiler == "xla"
+
+
+def test_labels_that_depend_on_nothing_are_not_refused():
+    labels = tf.constant([[0.0, 1.0, 0.0]])
+    far.ReverseHG().compute(
+        _problem(
+            lambda x: tf.nn.softmax_cross_entropy_with_logits(labels, x[None]),
+            np.ones(3, "float32"),
+        ),
+        2,
+    )
+
+
+def test_every_row_is_shown_or_listed():
+    shown = [*WRONG_SECOND, *WRONG_SECOND_IN_XLA, *WRONG_FIRST, *MISSING_SECOND]
+    shown += [*NOT_REPLAYED, "IteratorGetNext", "StatelessRandomUniformV2", "Sqrt"]
+    shown += ["StopGradient"]
+    for fault in FAULTS:
+        assert any(_names(fault, operation) for operation in shown), fault
+        assert fault.verdict in (REFUSED, REFUSED_BY_XLA, AVOIDS_XLA)
+
+
+def _names(fault, operation):
+    return any(fnmatch.fnmatchcase(operation, p) for p in fault.operations)
+
+
+class TestMendedMoments:
+    def test_tensorflow_drops_a_term(self):
+        x = normal(4, 3)
+        wrong = error_of_second_derivative(lambda x: stopped_moments(x, [0])[1], x)
+        right = error_of_second_derivative(lambda x: moments(x, [0])[1], x)
+        assert wrong > 0.05
+        assert right < 1e-8
+
+    @pytest.mark.parametrize("keepdims", [False, True])
+    @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+    def test_values_and_gradients_stay_the_same(self, dtype, keepdims):
+        x = tf.constant(normal(5, 4, 3, dtype=dtype))
+        results = []
+        for function in (moments, stopped_moments):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                mean, variance = function(x, [0, 1], keepdims=keepdims)
+                total = tf.reduce_sum(mean * variance)
+            results.append((mean, variance, tape.gradient(total, x)))
+        mended, original = results
+        assert mended[0].numpy().tolist() == original[0].numpy().tolist()
+        assert mended[1].numpy().tolist() == original[1].numpy().tolist()
+        precision = {"float16": 1e-3, "float32": 1e-6, "float64": 1e-14}[dtype]
+        np.testing.assert_allclose(
+            mended[2].numpy(), original[2].numpy(), atol=precision
+        )
+
+    @pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
+    @pytest.mark.parametrize(
+        "layer",
+        [
+            keras.layers.BatchNormalization,
+            keras.layers.LayerNormalization,
+            lambda **options: keras.layers.GroupNormalization(2, **options),
+        ],
+    )
+    def test_keras_layers_are_right(self, layer, jit_compile):
+        layer = layer(dtype="float64")
+        x = normal(4, 6) * np.arange(1, 7)
+        layer.build(x.shape)
+        weights = np.arange(24.0).reshape(4, 6)
+
+        def function(x):
+            scope = keras.StatelessScope()
+            with scope:
+                return layer(weights * x, training=True)
+
+        assert error_of_second_derivative(function, x, jit_compile) < 1e-6
+
+    def test_a_copy_from_before_the_import_is_refused(self):
+        problem = _problem(
+            lambda x: stopped_moments(x * x, [0])[1], np.arange(3.0, dtype="float32")
+        )
+        with pytest.raises(ValueError, match=r"holds StopGradient.*full name"):
+            far.ReverseHG().compute(problem, 2)
