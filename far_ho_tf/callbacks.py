@@ -25,12 +25,12 @@ class ProgressBar(keras.callbacks.Callback):
         self._bar = keras.utils.Progbar(
             self.params["epochs"],
             verbose=self._verbose,
-            stateless_metrics=[],
             unit_name="hyper-iteration",
         )
         self._bar.update(0)
 
     def on_epoch_end(self, epoch, logs=None):
-        elapsed = ("elapsed_seconds", time.time() - self._start)
+        values = {"elapsed_seconds": time.time() - self._start, **(logs or {})}
+        self._bar.stateful_metrics.update(values)  # Shown as they are, not averaged.
         finished = epoch + 1 == self.params["epochs"] or self.model.stop_training
-        self._bar.update(epoch + 1, [elapsed, *(logs or {}).items()], finished)
+        self._bar.update(epoch + 1, list(values.items()), finished)

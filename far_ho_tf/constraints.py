@@ -6,6 +6,7 @@ after every update.
 """
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 _PACKAGE = "far_ho_tf"
@@ -33,22 +34,23 @@ class Interval(keras.constraints.Constraint):
     """
 
     def __init__(self, low=None, high=None):
+        # Plain numbers and lists, so that Keras can save them.
+        self.low = None if low is None else np.asarray(low).tolist()
+        self.high = None if high is None else np.asarray(high).tolist()
         if low is not None and high is not None:
             _require(
-                bool(tf.reduce_all(tf.less_equal(low, high))),
+                np.all(np.less_equal(low, high)),
                 "`low` must not be above `high`.",
                 low=low,
                 high=high,
             )
-        self.low = low
-        self.high = high
 
     def __call__(self, w):
         w = tf.convert_to_tensor(w)
         if self.low is not None:
-            w = tf.maximum(w, tf.cast(self.low, w.dtype))
+            w = tf.maximum(w, tf.convert_to_tensor(self.low, w.dtype))
         if self.high is not None:
-            w = tf.minimum(w, tf.cast(self.high, w.dtype))
+            w = tf.minimum(w, tf.convert_to_tensor(self.high, w.dtype))
         return w
 
     def get_config(self):
@@ -141,11 +143,9 @@ class CappedSimplex(keras.constraints.Constraint):
         w = tf.convert_to_tensor(w)
         flat = tf.cast(tf.reshape(w, [-1]), tf.float64)
         box = tf.clip_by_value(flat, 0.0, self.upper)
-        shifted = tf.clip_by_value(
-            flat - _capped_simplex_shift(flat, self.total, self.upper),
-            0.0,
-            self.upper,
-        )
+        flat -= tf.reduce_max(flat)  # As above: huge values stay exact.
+        shift = _capped_simplex_shift(flat, self.total, self.upper)
+        shifted = tf.clip_by_value(flat - shift, 0.0, self.upper)
         flat = tf.where(tf.reduce_sum(box) <= self.total, box, shifted)
         return tf.cast(tf.reshape(flat, tf.shape(w)), w.dtype)
 
@@ -155,6 +155,8 @@ class CappedSimplex(keras.constraints.Constraint):
 
 def _project_simplex(rows, total):
     """Projects the last axis on {λ ≥ 0, Σλ = total} (by sorting)."""
+    # A common shift changes nothing, and keeps huge values exact.
+    rows -= tf.reduce_max(rows, axis=-1, keepdims=True)
     ordered = tf.sort(rows, axis=-1, direction="DESCENDING")
     excess = tf.cumsum(ordered, axis=-1) - total
     count = tf.range(1, tf.shape(rows)[-1] + 1)
@@ -177,8 +179,9 @@ def _capped_simplex_shift(flat, total, upper):
     breakpoints = tf.gather(breakpoints, order)
     slopes = tf.cumsum(tf.gather(tf.concat([-one, one], axis=0), order))
     drops = slopes[:-1] * (breakpoints[1:] - breakpoints[:-1])
-    sums = upper * tf.cast(tf.size(flat), flat.dtype) + tf.concat(
-        [tf.zeros([1], flat.dtype), tf.cumsum(drops)], axis=0
+    # Summed from the right, where the sum is zero, to lose nothing near it.
+    sums = tf.concat(
+        [-tf.cumsum(drops, reverse=True), tf.zeros([1], flat.dtype)], axis=0
     )
     # The last breakpoint at which the sum is still at or above the total.
     left = tf.reduce_sum(tf.cast(sums >= total, tf.int32)) - 1

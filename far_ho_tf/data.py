@@ -4,6 +4,9 @@ The backward pass visits the steps in reverse order and must see, at each, the
 batch that the forward pass saw.
 """
 
+import abc
+import functools
+
 import numpy as np
 import tensorflow as tf
 
@@ -61,6 +64,8 @@ class Batches:
                 f"examples, {self.num_examples}. Received: "
                 f"batch_size={batch_size!r}"
             )
+        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
+            raise ValueError(f"`seed` must be an integer. Received: seed={seed!r}")
         self.batch_size = int(batch_size)
         self.seed = seed
         self.shuffle = shuffle
@@ -93,12 +98,7 @@ class Batches:
 
 
 def as_source(data, name, cycle=False):
-    """Wraps any kind of data that `BilevelProblem` takes as a source.
-
-    A source has two methods: `prepare(first_step, num_steps)` runs before the
-    compiled graph and returns a structure of tensors that is passed to it;
-    `batch(prepared, step)` makes the batch of a step inside the graph, from
-    an int32 scalar.
+    """Wraps any kind of data that `BilevelProblem` takes as a `Source`.
 
     Args:
         data: `None`, a structure of tensors, `Batches`, a `tf.data.Dataset`
@@ -115,7 +115,49 @@ def as_source(data, name, cycle=False):
     return _ConstantSource(data, name)
 
 
-class _ConstantSource:
+class Source(abc.ABC):
+    """What a compiled run reads its batches from.
+
+    Attributes:
+        is_empty: Whether the objective is called without a batch.
+    """
+
+    is_empty = False
+
+    @abc.abstractmethod
+    def prepare(self, first_step, num_steps):
+        """Runs before the compiled graph.
+
+        Args:
+            first_step, num_steps: Python integers, the steps to come.
+
+        Returns:
+            A structure of tensors that is passed to the graph.
+
+        Raises:
+            ValueError: If the data end before the last of these steps.
+        """
+
+    @abc.abstractmethod
+    def batch(self, prepared, step):
+        """Makes the batch of a step inside the graph, from an int32 scalar."""
+
+    def has_fixed_shapes(self, prepared):
+        """Whether the batches' shapes are known before the steps."""
+        traced = self._traced.get_concrete_function(
+            prepared, tf.TensorSpec([], tf.int32)
+        )
+        return all(
+            tensor.shape.is_fully_defined()
+            for tensor in tf.nest.flatten(traced.structured_outputs)
+        )
+
+    @functools.cached_property
+    def _traced(self):
+        return tf.function(self.batch, autograph=False)
+
+
+class _ConstantSource(Source):
     """One full batch, or none at all (`data=None`)."""
 
     def __init__(self, data, name):
@@ -142,9 +184,7 @@ class _ConstantSource:
         return prepared
 
 
-class _BatchesSource:
-    is_empty = False
-
+class _BatchesSource(Source):
     def __init__(self, batches):
         self._batches = batches
 
@@ -156,9 +196,7 @@ class _BatchesSource:
         return self._batches.gather(prepared, step)
 
 
-class _CallableSource:
-    is_empty = False
-
+class _CallableSource(Source):
     def __init__(self, function, name):
         self._function = function
         self._name = name
@@ -197,14 +235,14 @@ class _CallableSource:
                 )
 
 
-class _DatasetSource:
+class _DatasetSource(Source):
     """Elements of a `tf.data.Dataset`, taken once and kept for the replay.
 
     The steps' elements are stacked, padded where their first dimensions
-    differ (a last, smaller batch), and cut to length again in the graph.
+    differ (a last, smaller batch), and cut to length again in the graph. A
+    dataset that shuffles anew each time it is read gives each run an order of
+    its own.
     """
-
-    is_empty = False
 
     def __init__(self, dataset, name):
         self._dataset = dataset
@@ -225,8 +263,8 @@ class _DatasetSource:
                 self._name,
                 first_step + num_steps - 1,
                 num_steps,
-                f"a `tf.data.Dataset` that ends after {first_step + found} "
-                "elements (`.repeat()` makes it endless)",
+                f"a `tf.data.Dataset` with {found} elements from step {first_step} "
+                "on (`.repeat()` makes it endless)",
             )
         tensors, lengths = stacked
         lengths = tf.nest.map_structure(_none_if_equal, lengths)
@@ -246,7 +284,7 @@ class _DatasetSource:
                 tf.nest.flatten(tensors), tf.nest.flatten(lengths), strict=True
             )
         ]
-        return tf.nest.pack_sequence_as(tensors, flat)
+        return tf.nest.pack_sequence_as(self._dataset.element_spec, flat)
 
 
 def _with_lengths(*element):

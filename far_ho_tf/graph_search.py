@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+UNKNOWN_SIZE = 32
+
 # Types of operations that change the resource that is their first input.
 _ASSIGNING = (
     "Assign",
@@ -26,14 +28,15 @@ class Operation(NamedTuple):
         depends: List of booleans: for each input, whether it depends on the
             roots of the search.
         dtype: Name of the dtype that it works in ("" where it has none).
-        product: Multiplications in a matrix product of known shapes, else 0.
+        multiplications: Their number in a matrix product or a convolution,
+            else 0. Dimensions that are not known count as `UNKNOWN_SIZE`.
     """
 
     name: str
     type: str
     depends: list
     dtype: str
-    product: int
+    multiplications: int
 
 
 def operations(graph, roots):
@@ -79,7 +82,7 @@ def _walk(nodes, roots, library):
         depends = [name in reached for name in inputs]
         operands = [shapes.get(name) for name in inputs]
         yield Operation(
-            node.name, node.op, depends, _dtype(node), _product(node, operands)
+            node.name, node.op, depends, _dtype(node), _multiplications(node, operands)
         )
         for function in _called(node, library):
             arguments = [argument.name for argument in function.signature.input_arg]
@@ -125,13 +128,20 @@ def _shapes(node):
     ]
 
 
-def _product(node, operands):
-    if "MatMul" not in node.op or not all(operands):
-        return 0
+def _multiplications(node, operands):
+    """Elements of the output times the length of the sum behind each."""
     outputs = _shapes(node)
-    if not outputs or len(operands[0][0]) < 2:
+    if not outputs or len(operands) < 2 or not (operands[0] and operands[1]):
         return 0
-    transposed = node.attr["transpose_a"].b or node.attr["adj_x"].b
-    inner = operands[0][0][-2 if transposed else -1]
-    sizes = [*outputs[0], inner]
-    return math.prod(sizes) if min(sizes) > 0 else 0
+    first, second = operands[0][0], operands[1][0]
+    if "MatMul" in node.op and len(first) >= 2:
+        transposed = node.attr["transpose_a"].b or node.attr["adj_x"].b
+        length = [first[-2 if transposed else -1]]
+    elif node.op in ("Conv2D", "Conv3D"):
+        length = second[:-1]
+    elif node.op == "DepthwiseConv2dNative":
+        length = second[:-2]
+    else:
+        return 0
+    sizes = [UNKNOWN_SIZE if size < 0 else size for size in (*outputs[0], *length)]
+    return math.prod(sizes)

@@ -97,22 +97,7 @@ class HyperOptimizer:
             ValueError, NonFiniteError: As `HyperGradient.compute`; the
                 hyperparameters stay as they were.
         """
-        check_num_steps(num_steps)
-        if mode not in _MODES:
-            raise ValueError(f"`mode` must be one of {_MODES}. Received: mode={mode!r}")
-        if mode == "restart":
-            self._states = [None] * len(self.problems)
-            self._first_step = 0
-        results = [
-            self.hypergradient.compute(
-                problem, num_steps, state, self._first_step, self._outer_step
-            )
-            for problem, state in zip(self.problems, self._states, strict=True)
-        ]
-        self._states = [result.state for result in results]
-        self._first_step += num_steps
-        self._outer_step += 1
-        result = average(results)
+        result = self._evaluate(num_steps, mode)
         self._apply(result.hypergradients)
         return result
 
@@ -125,12 +110,14 @@ class HyperOptimizer:
             hyper_iterations: Positive integer.
             num_steps, mode: See `run`.
             callbacks: List of Keras callbacks. `on_epoch_begin` and
-                `on_epoch_end` are called for each hyper-iteration, with
-                `outer_value`, `hypergradient_norm` and the values of scalar
-                hyperparameters, by name, in the logs. Their `model` is this
+                `on_epoch_end` are called for each hyper-iteration, the latter
+                before the outer update, with `outer_value`,
+                `hypergradient_norm` and the values of scalar hyperparameters,
+                by name, in the logs. Their `model` is this
                 object: `stop_training`, `optimizer`, `get_weights` and
                 `set_weights` (of the hyperparameters) work, and so do
-                `EarlyStopping`, `ReduceLROnPlateau`, `CSVLogger` and the like.
+                `EarlyStopping("outer_value", mode="min")`,
+                `ReduceLROnPlateau`, `CSVLogger` and the like.
             verbose: 0 is silent, 1 (or "auto") a progress bar, 2 one line.
 
         Returns:
@@ -160,9 +147,11 @@ class HyperOptimizer:
         callbacks.on_train_begin()
         for iteration in range(hyper_iterations):
             callbacks.on_epoch_begin(iteration)
-            callbacks.on_epoch_end(iteration, self._logs(self.run(num_steps, mode)))
+            result = self._evaluate(num_steps, mode)
+            callbacks.on_epoch_end(iteration, self._logs(result))
             if self.stop_training:
                 break
+            self._apply(result.hypergradients)
         callbacks.on_train_end()
         return self.history
 
@@ -173,6 +162,25 @@ class HyperOptimizer:
     def set_weights(self, weights):
         """Assigns the hyperparameters from a list of arrays."""
         assign(self.hyperparameters, weights)
+
+    def _evaluate(self, num_steps, mode):
+        """Trains and differentiates, without the outer update."""
+        check_num_steps(num_steps)
+        if mode not in _MODES:
+            raise ValueError(f"`mode` must be one of {_MODES}. Received: mode={mode!r}")
+        if mode == "restart":
+            self._states = [None] * len(self.problems)
+            self._first_step = 0
+        results = [
+            self.hypergradient.compute(
+                problem, num_steps, state, self._first_step, self._outer_step
+            )
+            for problem, state in zip(self.problems, self._states, strict=True)
+        ]
+        self._states = [result.state for result in results]
+        self._first_step += num_steps
+        self._outer_step += 1
+        return average(results)
 
     def _logs(self, result):
         logs = {

@@ -1,6 +1,7 @@
 """Hyperparameters: the variables that the outer problem tunes."""
 
 import keras
+import tensorflow as tf
 from keras import constraints as keras_constraints
 
 
@@ -15,9 +16,8 @@ class Hyperparameter(keras.Variable):
             Keras initializer, its name, or a callable `(shape, dtype) ->
             tensor`; the last three need `shape`.
         shape: Tuple of integers. Taken from the value where one is given.
-        dtype: A floating dtype. As for `keras.Variable`, the default is that
-            of the array or tensor given, and `keras.config.floatx()` for
-            Python numbers.
+        dtype: A floating dtype. The default is that of the array or tensor
+            given, and `keras.config.floatx()` for Python numbers.
         name: String, used in messages, logs and progress bars.
         constraint: A `keras.constraints.Constraint`, such as those of
             `far_ho_tf.constraints`, or its Keras name (`"non_neg"`). It is a
@@ -37,6 +37,8 @@ class Hyperparameter(keras.Variable):
     """
 
     def __init__(self, initializer, shape=None, dtype=None, name=None, constraint=None):
+        if dtype is None and _is_python_float(initializer):
+            dtype = keras.config.floatx()
         super().__init__(
             initializer, shape=shape, dtype=dtype, trainable=True, name=name
         )
@@ -48,6 +50,12 @@ class Hyperparameter(keras.Variable):
                 "give dtype='float32')"
             )
         self.constraint = keras_constraints.get(constraint)
+
+
+def _is_python_float(value):
+    """Whether it is a float, or a list of lists of them; not an array."""
+    leaves = tf.nest.flatten(value)
+    return bool(leaves) and all(type(leaf) is float for leaf in leaves)
 
 
 def get_hyperparameter(

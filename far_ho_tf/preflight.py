@@ -22,15 +22,15 @@ class Report(NamedTuple):
         assigned: Variables that the objective assigns.
         xla_faults: List of sentences: why XLA would make it wrong.
         xla_differences: List of sentences: why XLA would make it different.
-        convolves: Whether there are convolutions.
         largest_product: Multiplications in its largest matrix product.
+        largest_convolution: Multiplications in its largest convolution.
     """
 
     assigned: list
     xla_faults: list
     xla_differences: list
-    convolves: bool
     largest_product: int
+    largest_convolution: int
 
 
 def inspect(problem):
@@ -60,13 +60,12 @@ def inspect(problem):
     if sentences[REFUSED]:
         raise ValueError(" ".join(sentences[REFUSED]))
     _check_dependence(problem, unread)
-    types = {operation.type for operation in operations}
     return Report(
         assigned=scope.assigned + _assigned_resources(graph),
         xla_faults=sentences[REFUSED_BY_XLA],
         xla_differences=sentences[AVOIDS_XLA],
-        convolves=any("Conv" in type_ for type_ in types),
-        largest_product=max((op.product for op in operations), default=0),
+        largest_product=_largest(operations, "MatMul"),
+        largest_convolution=_largest(operations, "Conv"),
     )
 
 
@@ -109,6 +108,11 @@ def _check_dependence(problem, unread):
             f"gradient is therefore zero: {paths}",
             stacklevel=2,
         )
+
+
+def _largest(operations, kind):
+    counts = [op.multiplications for op in operations if kind in op.type]
+    return max(counts, default=0)
 
 
 def _roots(graph, problem):

@@ -157,10 +157,10 @@ def test_projection_is_feasible_idempotent_and_optimal(name):
         (CappedSimplex(99.0), [1.0, 1.0, 1.0]),
     ],
 )
-@all_dtypes
-def test_points_of_the_set_stay(constraint, point, dtype):
-    point = np.array(point, dtype)
-    np.testing.assert_array_equal(constraint(point), point)
+def test_points_of_the_set_stay(constraint, point):
+    for dtype in TOLERANCES:
+        inside = np.array(point, dtype)
+        np.testing.assert_array_equal(constraint(inside), inside)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,10 @@ def test_a_matrix_is_projected_as_a_whole(name):
 
 
 @pytest.mark.parametrize("constraint", [UnitSimplex(), L1Ball(1.0), CappedSimplex(1.0)])
-@pytest.mark.parametrize("scale", [1e5, 1e12, 1e18])
+@pytest.mark.parametrize(
+    "scale",
+    [1e5, 1e12, 1e18],
+)
 def test_huge_values(constraint, scale):
     """As an outer update that explodes hands them to the constraint."""
     point = np.array([1.0, 0.5, 1.0, 0.0, 1.0]) * scale
@@ -231,7 +234,6 @@ def test_xla_gives_the_same(name):
         L1Ball(3.0),
         CappedSimplex(2.0, upper=0.5),
     ],
-    ids=lambda constraint: f"{type(constraint).__name__}",
 )
 def test_serialization(constraint):
     restored = [

@@ -249,7 +249,7 @@ class TestData:
 
     def test_of_a_dataset(self, reading):
         dataset = tf.data.Dataset.from_tensor_slices(tf.ones(4)).batch(2)
-        with fails("`inner_data` ends before step 2", "ends after 2 elements"):
+        with fails("`inner_data` ends before step 2", "with 2 elements from step 0"):
             compute(reading, inner_data=dataset)
 
     def test_of_no_kind_that_is_known(self, reading):

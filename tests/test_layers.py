@@ -9,6 +9,7 @@ import far_ho_tf as far
 
 # A module imports only from modules above it.
 LAYERS = (
+    "mending",
     "substitution",
     "hyperparameters",
     "constraints",
@@ -22,6 +23,7 @@ LAYERS = (
     "dynamics",
     "data",
     "graph_search",
+    "faults",
     "preflight",
     "problem",
     "hypergradients.program",

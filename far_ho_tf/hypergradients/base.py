@@ -193,16 +193,6 @@ class HyperGradient(abc.ABC):
             )
         check_num_steps(num_steps)
         restart = state is None
-        program = problem.cached(
-            (self, num_steps, restart),
-            lambda: Program(
-                self.jit_compile,
-                problem,
-                lambda inputs, search: self.differentiate(
-                    problem, num_steps, inputs, restart, search
-                ),
-            ),
-        )
         inputs = Inputs(
             hyperparameters=read(problem.hyperparameters),
             start=problem.start if restart else state,
@@ -210,6 +200,20 @@ class HyperGradient(abc.ABC):
             outer=problem.outer_data.prepare(outer_step, 1),
             first_step=tf.constant(first_step, tf.int32),
             outer_step=tf.constant(outer_step, tf.int32),
+        )
+        fixed_shapes = problem.inner_data.has_fixed_shapes(
+            inputs.inner
+        ) and problem.outer_data.has_fixed_shapes(inputs.outer)
+        program = problem.cached(
+            (self, num_steps, restart, fixed_shapes),
+            lambda: Program(
+                self.jit_compile,
+                problem.report,
+                fixed_shapes,
+                lambda inputs, search: self.differentiate(
+                    problem, num_steps, inputs, restart, search
+                ),
+            ),
         )
         with _preserved(problem):
             outputs = program(inputs)

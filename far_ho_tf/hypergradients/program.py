@@ -13,12 +13,19 @@ _XLA_ERRORS = (
 )
 
 
+# Largest products (multiplications) up to which XLA is the faster on a CPU, by
+# benchmarks/compilers.py: beyond, TensorFlow's own kernels are.
+_LARGEST_MATRIX_PRODUCT = 10_000_000
+_LARGEST_CONVOLUTION = 300_000
+
+
 class Program:
     """A `tf.function` over `Inputs`, compiled by XLA or not.
 
     Args:
         jit_compile: `True`, `False` or `"auto"`.
-        problem: The `BilevelProblem`, whose pre-flight report is heeded.
+        report: The `preflight.Report` on the problem.
+        fixed_shapes: Whether all batches have one, known shape.
         build: Callable(inputs, search) -> outputs that builds the graph.
 
     Attributes:
@@ -29,10 +36,10 @@ class Program:
         ValueError: If `jit_compile=True` and XLA would make the result wrong.
     """
 
-    def __init__(self, jit_compile, problem, build):
+    def __init__(self, jit_compile, report, fixed_shapes, build):
         self._may_fall_back = jit_compile == "auto"
         self._build = build
-        self.reason = _obstacle(jit_compile, problem.report)
+        self.reason = _obstacle(jit_compile, report, fixed_shapes)
         self._use("graph" if self.reason else "xla")
 
     def __call__(self, inputs):
@@ -64,15 +71,38 @@ class Program:
         )
 
 
-def _obstacle(jit_compile, report):
+def _obstacle(jit_compile, report, fixed_shapes):
     """Why XLA is not to be used; an empty string where it is."""
     if jit_compile is False:
         return "jit_compile=False"
+    faults = list(report.xla_faults)
+    if not fixed_shapes:
+        faults.append(
+            "Batches differ in size, or their size is not known beforehand: XLA "
+            "computes some operations on them wrong. Remedy: `far.Batches`, "
+            "`drop_remainder=True`, or tf.gather with a fixed number of indices."
+        )
     if jit_compile is True:
-        if report.xla_faults:
+        if faults:
             raise ValueError(
                 "`jit_compile=True` would make the hypergradient wrong. "
-                + " ".join(report.xla_faults)
+                + " ".join(faults)
             )
         return ""
-    return " ".join(report.xla_faults + report.xla_differences)
+    return " ".join(faults + report.xla_differences) or _slowness(report)
+
+
+def _slowness(report):
+    """Why XLA would be the slower; an empty string where it is not."""
+    if tf.config.list_logical_devices("GPU"):
+        return ""
+    for kind, size, limit in (
+        ("matrix product", report.largest_product, _LARGEST_MATRIX_PRODUCT),
+        ("convolution", report.largest_convolution, _LARGEST_CONVOLUTION),
+    ):
+        if size > limit:
+            return (
+                f"On a CPU, TensorFlow is faster than XLA at a {kind} of {size:,} "
+                f"multiplications (more than {limit:,})."
+            )
+    return ""

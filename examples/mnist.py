@@ -1,0 +1,87 @@
+"""MNIST for the examples: embedded, or the whole set by tensorflow-datasets.
+
+This module does not import TensorFlow, so that missing data are reported at
+once.
+"""
+
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+
+EMBEDDED = pathlib.Path(__file__).parent / "data" / "mnist_20k.npz"
+
+
+class Images(NamedTuple):
+    """Images as float32 rows of 784 pixels in [0, 1], labels as int32.
+
+    Attributes:
+        train, validation, test: Pairs (images, labels).
+    """
+
+    train: tuple
+    validation: tuple
+    test: tuple
+
+
+def load(dataset, data_dir, num_train, num_validation):
+    """Loads and splits the images.
+
+    Args:
+        dataset: "embedded" for the 20,000 images in this folder, "mnist" for
+            the whole set, prepared by tensorflow-datasets.
+        data_dir: Folder of the prepared set; `None` for the embedded one.
+        num_train, num_validation: Numbers of images, taken in this order from
+            the beginning of MNIST's training images.
+
+    Returns:
+        `Images`; the test images are MNIST's 10,000.
+
+    Raises:
+        ValueError: If the set is not there, with what to do, or too small.
+    """
+    if dataset == "embedded":
+        with np.load(EMBEDDED) as arrays:
+            train = arrays["train_images"], arrays["train_labels"]
+            test = arrays["test_images"], arrays["test_labels"]
+    else:
+        train, test = _prepared(data_dir)
+    needed = num_train + num_validation
+    if needed > len(train[0]):
+        raise ValueError(
+            f"{dataset!r} has {len(train[0])} training images. Received: "
+            f"num_train={num_train} and num_validation={num_validation}"
+        )
+    images, labels = _flatten(train)
+    return Images(
+        (images[:num_train], labels[:num_train]),
+        (images[num_train:needed], labels[num_train:needed]),
+        _flatten(test),
+    )
+
+
+def _prepared(data_dir):
+    """The whole set from a folder; nothing is downloaded unasked."""
+    folder = None if data_dir is None else pathlib.Path(data_dir).expanduser()
+    if folder is None or not list(folder.glob("mnist/*/dataset_info.json")):
+        raise ValueError(
+            "--dataset mnist needs the folder in which tensorflow-datasets has "
+            f"prepared MNIST. Received: --data_dir {data_dir}. Where there is a "
+            'network, prepare it by\n  python -c "import tensorflow_datasets as tfds;'
+            " tfds.load('mnist', data_dir='DIR')\"\nand give --data_dir DIR; or leave "
+            "out --dataset to use the embedded images."
+        )
+    import tensorflow_datasets as tfds
+
+    splits = tfds.load(
+        "mnist", data_dir=folder, download=False, split=["train", "test"], batch_size=-1
+    )
+    return [
+        (images["image"][..., 0], images["label"]) for images in tfds.as_numpy(splits)
+    ]
+
+
+def _flatten(part):
+    images, labels = part
+    rows = images.reshape(len(images), -1).astype("float32") / 255
+    return rows, labels.astype("int32")
