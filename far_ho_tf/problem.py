@@ -318,8 +318,12 @@ class _Objective:
         self._role = role
         self._source = getattr(problem, role.replace("objective", "data"))
         self._dtype = problem.dtype
-        # A nested tf.function would keep the tensors of its first trace.
-        self._function = getattr(function, "python_function", function)
+        # `substituted` calls a tf.function's Python function, without AutoGraph.
+        self._function = (
+            tf.autograph.to_graph(function.python_function)
+            if hasattr(function, "python_function")
+            else function
+        )
         self._name = getattr(function, "__name__", type(function).__name__)
 
     def __call__(self, batch):

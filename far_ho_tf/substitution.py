@@ -83,6 +83,9 @@ class SubstitutionScope(keras.StatelessScope):
 def substituted(variables, values):
     """Within the scope, reads of `variables` return `values`.
 
+    A `tf.function` called within it runs as a part of the graph that is being
+    traced: a trace of its own would keep the values of its first call.
+
     Keras variables are replaced through the scope and stay untouched. A bare
     `tf.Variable` cannot be replaced, so it is assigned; whoever opens the
     scope puts its value back in the end.
@@ -96,8 +99,13 @@ def substituted(variables, values):
             mapping.append((variable, value))
         else:
             variable.assign(value)
-    with SubstitutionScope(mapping) as scope:
-        yield scope
+    eagerly = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        with SubstitutionScope(mapping) as scope:
+            yield scope
+    finally:
+        tf.config.run_functions_eagerly(eagerly)
 
 
 def tape_sources(variables, values):

@@ -133,6 +133,44 @@ class TestModels:
         result = far.ReverseHG(jit_compile=False).compute(problem, 4)
         assert_close(result.hypergradients, expected, 1e-9)
 
+    @pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
+    def test_normalization_equals_finite_differences(self, jit_compile):
+        """Tapes agree with each other, right or wrong; differences do not care.
+
+        Without the mend of `tf.nn.moments` the error here is 2 % and more.
+        """
+        model = keras.Sequential(
+            [
+                keras.Input((4,)),
+                keras.layers.Dense(6, activation="tanh"),
+                keras.layers.BatchNormalization(momentum=0.7),
+                keras.layers.Dense(6, activation="tanh"),
+                keras.layers.LayerNormalization(),
+                keras.layers.Dense(3),
+            ]
+        )
+        rate, shift = hyper(0.3, "rate"), hyper(np.zeros(5), "shift")
+        inner = cross_entropy(model, True)
+        problem = far.BilevelProblem(
+            lambda b: inner((b[0] + shift[:, None], b[1])),
+            cross_entropy(model, False),
+            model,
+            far.Momentum(rate, 0.8),
+            [rate, shift],
+            inner_data=far.Batches(classification((4,)), 5, seed=1),
+            outer_data=classification((4,), seed=1),
+        )
+        mode = far.ReverseHG(jit_compile=jit_compile)
+        gradients = mode.compute(problem, 4).hypergradients
+        direction = [0.7, np.array([1.0, -2.0, 0.5, 1.0, 0.3])]
+        values = []
+        for sign in (1, -1):
+            rate.assign(0.3 + sign * 1e-5 * direction[0])
+            shift.assign(sign * 1e-5 * direction[1])
+            values.append(float(mode.compute(problem, 4).outer_value))
+        slope = sum(np.sum(g * d) for g, d in zip(gradients, direction, strict=True))
+        np.testing.assert_allclose((values[0] - values[1]) / 2e-5, slope, rtol=1e-6)
+
     def test_convolution_and_max_pooling_under_the_defaults(self):
         """26×26 max pooling, whose second derivative XLA gets wrong."""
         model = keras.Sequential(
@@ -179,6 +217,60 @@ class TestModels:
             ]
         )
         compare(model, classification((4,)), classification((4,), seed=1))
+
+    def test_objectives_made_of_tf_functions(self):
+        """A nested tf.function must not keep the values of its first trace."""
+        model = keras.Sequential(
+            [
+                keras.Input((4,)),
+                keras.layers.Dense(5, activation="tanh"),
+                keras.layers.Dropout(0.2, seed=3),
+                keras.layers.Dense(3),
+            ]
+        )
+        rate, penalty = hyper(0.1, "rate"), hyper(0.1, "penalty")
+        data = classification((4,))
+        start = [tf.identity(v.value) for v in model.variables]
+
+        def plain(batch):
+            squares = sum(tf.reduce_sum(w * w) for w in model.trainable_variables)
+            return cross_entropy(model, True)(batch) + penalty * squares
+
+        forward = tf.function(lambda x: tf.nn.log_softmax(model(x, training=True)))
+
+        @tf.function
+        def squares():
+            return sum(tf.reduce_sum(w * w) for w in model.trainable_variables)
+
+        def nested(batch):
+            x, y = batch
+            chosen = tf.gather(forward(x), y, axis=-1, batch_dims=1)
+            return -tf.reduce_mean(chosen) + penalty * squares()
+
+        @tf.function
+        def branching(batch):
+            value = plain(batch)
+            if tf.reduce_sum(batch[0]) > 1e9:  # AutoGraph turns it into tf.cond.
+                value = 2.0 * value
+            return value
+
+        results = []
+        for inner in (plain, tf.function(plain), nested, branching):
+            for variable, value in zip(model.variables, start, strict=True):
+                variable.assign(value)
+            problem = far.BilevelProblem(
+                inner,
+                tf.function(cross_entropy(model, False)),
+                model,
+                far.Momentum(rate, 0.9),
+                [rate, penalty],
+                inner_data=far.Batches(data, 5, seed=1),
+                outer_data=data,
+            )
+            result = far.ReverseHG(jit_compile=False).compute(problem, 4)
+            results.append(result.hypergradients)
+        for other in results[1:]:
+            assert_close(other, results[0], 1e-12)
 
     def test_a_seed_generator_that_no_layer_owns(self):
         w = keras.Variable(np.ones(3), name="w")
