@@ -25,11 +25,11 @@ flags.DEFINE_float("momentum", 0.9, "Inner momentum.", 0, 1)
 flags.DEFINE_integer("hyper_iterations", 30, "Outer updates.", lower_bound=1)
 flags.DEFINE_float(
     "hyper_learning_rate",
-    0.03,
+    0.02,
     "First learning rate of the outer Adam; it decays to zero as a cosine.",
     lower_bound=0,
 )
-flags.DEFINE_float("radius", 300.0, "Largest sum of the weights, R.", lower_bound=0)
+flags.DEFINE_float("radius", 200.0, "Largest sum of the weights, R.", lower_bound=0)
 flags.DEFINE_integer(
     "final_steps", 200, "Steps of the final training, for all three.", lower_bound=1
 )

@@ -51,7 +51,9 @@ def test_run_makes_one_update():
 
 def test_restart_starts_from_the_same_state():
     pair = hypers()
-    tuner = far.HyperOptimizer(ridge(*pair, seed=0), optimizer=keras.optimizers.SGD(0.0))
+    tuner = far.HyperOptimizer(
+        ridge(*pair, seed=0), optimizer=keras.optimizers.SGD(0.0)
+    )
     first, second = tuner.run(5), tuner.run(5)
     assert_close(second.hypergradients, first.hypergradients, 0)
 

@@ -1,0 +1,174 @@
+"""The examples, shortened by their flags and run as a user runs them."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import cleaning_experiment
+import mnist
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+SCRIPT = ROOT / "examples" / "data_hyper_cleaning.py"
+
+
+def run(*flags):
+    return subprocess.run(
+        [sys.executable, SCRIPT, *flags],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo") / "made" / "when missing"
+    small = {
+        "seed": 3,
+        "num_train": 400,
+        "num_validation": 400,
+        "num_steps": 40,
+        "hyper_iterations": 25,
+        "radius": 20,
+        "final_steps": 60,
+        "output_dir": folder,
+    }
+    done = run(*(f"--{name}={value}" for name, value in small.items()))
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout, json.loads((folder / "results.json").read_text())
+
+
+def test_results(demo):
+    _, _, results = demo
+    ours = results["ours"]
+    assert ours["f1"] > 0.85
+    baseline, oracle = (results[k]["test_accuracy"] for k in ("baseline", "oracle"))
+    assert baseline + 5 < ours["test_accuracy"] < oracle + 1 <= 101
+    harmonic = 2 / (1 / ours["precision"] + 1 / ours["recall"])
+    assert ours["f1"] == pytest.approx(harmonic)
+    assert ours["flagged"] * ours["precision"] == pytest.approx(ours["recall"] * 200)
+    assert results["seconds"] > 0
+    assert results["flags"]["seed"] == 3
+    assert len(results["history"]["outer_value"]) == 25
+    assert results["history"]["outer_value"][-1] < results["history"]["outer_value"][0]
+
+
+def test_table_and_progress(demo):
+    _, output, results = demo
+    rows = {line[:28].strip(): line[28:].split() for line in output.splitlines()}
+    ours = results["ours"]
+    assert rows["ours"][:4] == [
+        f"{ours['test_accuracy']:.2f}",
+        *(f"{ours[name]:.4f}" for name in ("precision", "recall", "f1")),
+    ]
+    assert rows["oracle (clean data only)"][0] == (
+        f"{results['oracle']['test_accuracy']:.2f}"
+    )
+    assert "reported for the paper (unverified):" in output
+    assert "25/25" in output
+
+
+def test_pictures(demo):
+    folder, _, _ = demo
+    for name in ("images.png", "curves.png"):
+        content = (folder / name).read_bytes()
+        assert content.startswith(b"\x89PNG")
+        assert len(content) > 20_000
+
+
+def test_half_of_the_labels_become_wrong():
+    true = np.random.RandomState(0).randint(0, 10, 5000)
+    given, wrong = cleaning_experiment.corrupt(true, seed=1)
+    assert wrong.sum() == 2500
+    assert np.array_equal(given != true, wrong)
+    assert (given.min(), given.max()) == (0, 9)
+    # Every other class is as likely as any: 2,500 shifts over nine values.
+    shifts = np.bincount((given - true)[wrong] % 10, minlength=10)
+    assert shifts[0] == 0
+    assert shifts[1:].min() > 200
+    other, _ = cleaning_experiment.corrupt(true, seed=2)
+    assert not np.array_equal(given, other)
+
+
+def test_score():
+    weights = np.array([0.0, 0.0, 9e-4, 1e-3, 0.5])
+    wrong = np.array([True, False, True, True, False])
+    assert cleaning_experiment.score(weights, wrong) == pytest.approx(
+        {"precision": 2 / 3, "recall": 2 / 3, "f1": 2 / 3, "flagged": 3}
+    )
+
+
+@pytest.mark.parametrize("flags", [[], ["--data_dir=/nowhere"]])
+def test_a_missing_data_set_is_said_with_what_to_do(flags):
+    done = run("--dataset=mnist", *flags)
+    assert done.returncode != 0
+    assert "tensorflow-datasets" in done.stderr + done.stdout
+    assert "tfds.load('mnist'" in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_it_is_said_before_tensorflow_is_imported():
+    code = (
+        "import sys, mnist\n"
+        "try:\n    mnist.load('mnist', '/nowhere', 1, 1)\n"
+        "except ValueError:\n    sys.exit('tensorflow' in sys.modules)\n"
+    )
+    path = {"PYTHONPATH": str(ROOT / "examples")}
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | path)
+
+
+@pytest.mark.parametrize(
+    "flags", [["--num_steps=0"], ["--momentum=2"], ["--dataset=cifar"], ["surplus"]]
+)
+def test_wrong_flags(flags):
+    done = run(*flags)
+    assert done.returncode != 0
+    assert flags[0].split("=")[0].strip("-") in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_too_many_images_are_asked_for():
+    with pytest.raises(ValueError, match=r"10000 training images.*num_train=9000"):
+        mnist.load("embedded", None, 9000, 2000)
+
+
+def test_embedded_images():
+    images = mnist.load("embedded", None, 5000, 5000)
+    assert [len(part[0]) for part in images] == [5000, 5000, 10000]
+    assert images.train[0].dtype == np.float32
+    assert (images.train[0].min(), images.train[0].max()) == (0, 1)
+    assert images.train[1][:5].tolist() == [5, 0, 4, 1, 9]  # MNIST begins so.
+    assert images.test[1][:5].tolist() == [7, 2, 1, 0, 4]
+
+
+def test_a_prepared_data_set(tmp_path):
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    random = np.random.RandomState(0)
+    pixels = random.randint(0, 256, (7, 28, 28, 1)).astype("uint8")
+    labels = random.randint(0, 10, 7)
+    examples = tf.data.Dataset.from_tensor_slices({"image": pixels, "label": labels})
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name="mnist",
+        version="3.0.1",
+        features=tfds.features.FeaturesDict(
+            {
+                "image": tfds.features.Image(shape=(28, 28, 1)),
+                "label": tfds.features.ClassLabel(num_classes=10),
+            }
+        ),
+        split_datasets={"train": examples.take(5), "test": examples.skip(5).take(2)},
+        data_dir=tmp_path,
+        disable_shuffling=True,
+    )
+    images = mnist.load("mnist", tmp_path, 3, 2)
+    assert [len(part[0]) for part in images] == [3, 2, 2]
+    rows = np.concatenate([part[0] for part in images])
+    np.testing.assert_array_equal(rows, pixels.reshape(7, 784).astype("float32") / 255)
+    assert np.concatenate([part[1] for part in images]).tolist() == labels.tolist()
