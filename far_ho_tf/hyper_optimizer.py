@@ -4,10 +4,11 @@ import keras
 import tensorflow as tf
 
 from far_ho_tf.callbacks import ProgressBar
+from far_ho_tf.checks import check_count
 from far_ho_tf.hypergradients import HyperGradient, ReverseHG
-from far_ho_tf.hypergradients.base import average, check_num_steps
+from far_ho_tf.hypergradients.base import average
 from far_ho_tf.problem import BilevelProblem
-from far_ho_tf.substitution import assign, path_of, read
+from far_ho_tf.variables import assign, path_of, read
 
 _MODES = ("restart", "online", "warm_restart")
 
@@ -123,15 +124,7 @@ class HyperOptimizer:
         Returns:
             A `keras.callbacks.History`.
         """
-        if (
-            isinstance(hyper_iterations, bool)
-            or not isinstance(hyper_iterations, int)
-            or hyper_iterations < 1
-        ):
-            raise ValueError(
-                "`hyper_iterations` must be an integer of at least 1. Received: "
-                f"hyper_iterations={hyper_iterations!r}"
-            )
+        hyper_iterations = check_count("hyper_iterations", hyper_iterations)
         callbacks = list(callbacks or [])
         if verbose:
             callbacks.append(ProgressBar(2 if verbose == 2 else 1))
@@ -165,7 +158,7 @@ class HyperOptimizer:
 
     def _evaluate(self, num_steps, mode):
         """Trains and differentiates, without the outer update."""
-        check_num_steps(num_steps)
+        check_count("num_steps", num_steps)
         if mode not in _MODES:
             raise ValueError(f"`mode` must be one of {_MODES}. Received: mode={mode!r}")
         if mode == "restart":

@@ -9,15 +9,18 @@ import tensorflow as tf
 from far_ho_tf import data, preflight
 from far_ho_tf.autodiff import dense, zeros_for_none
 from far_ho_tf.dynamics import Dynamics
-from far_ho_tf.substitution import (
+from far_ho_tf.objective import Objective
+from far_ho_tf.substitution import substituted, tape_sources
+from far_ho_tf.variables import (
     assign,
+    check_variables,
+    common_dtype,
     dtype_of,
     find,
     is_variable,
     path_of,
     read,
-    substituted,
-    tape_sources,
+    trained_variables,
 )
 
 
@@ -107,11 +110,9 @@ class BilevelProblem:
         outer_data=None,
         initial_values=None,
     ):
-        self.hyperparameters = _check_variables(
-            "hyperparameters", list(hyperparameters)
-        )
-        self.variables, owned = _trained_variables(variables, self.hyperparameters)
-        self.dtype = _common_dtype(self.variables, self.hyperparameters)
+        self.hyperparameters = check_variables("hyperparameters", list(hyperparameters))
+        self.variables, owned = trained_variables(variables, self.hyperparameters)
+        self.dtype = common_dtype(self.variables, self.hyperparameters)
         if not isinstance(dynamics, Dynamics):
             raise ValueError(
                 "`dynamics` must be a `far_ho_tf.Dynamics` such as "
@@ -121,8 +122,12 @@ class BilevelProblem:
         self.dynamics = dynamics.bind(self.variables)
         self.inner_data = data.as_source(inner_data, "inner_data")
         self.outer_data = data.as_source(outer_data, "outer_data", cycle=True)
-        self._inner_objective = _Objective("inner_objective", inner_objective, self)
-        self._outer_objective = _Objective("outer_objective", outer_objective, self)
+        self._inner_objective = Objective(
+            "inner_objective", inner_objective, self.inner_data, self.dtype
+        )
+        self._outer_objective = Objective(
+            "outer_objective", outer_objective, self.outer_data, self.dtype
+        )
         self._initial_map = self._check_initial_values(initial_values or [])
         self._snapshots = (owned, read(owned))
         self._programs = {}
@@ -304,128 +309,3 @@ class BilevelProblem:
             f"{tuple(variable.shape)}, and dtype, {dtype_of(variable).name}. "
             f"Received: shape {tuple(value.shape)}, dtype {dtype_of(value).name}"
         )
-
-
-class _Objective:
-    """A user's objective with its checks."""
-
-    def __init__(self, role, function, problem):
-        if not callable(function):
-            raise ValueError(
-                f"`{role}` must be a callable that returns a scalar. "
-                f"Received: {function!r}"
-            )
-        self._role = role
-        self._source = getattr(problem, role.replace("objective", "data"))
-        self._dtype = problem.dtype
-        # `substituted` calls a tf.function's Python function, without AutoGraph.
-        self._function = (
-            tf.autograph.to_graph(function.python_function)
-            if hasattr(function, "python_function")
-            else function
-        )
-        self._name = getattr(function, "__name__", type(function).__name__)
-
-    def __call__(self, batch):
-        value = self._call(batch)
-        if value is None:
-            raise ValueError(f"{self._label} must return a scalar. Received: None")
-        value = tf.convert_to_tensor(value)
-        if value.shape.rank != 0:
-            raise ValueError(
-                f"{self._label} must return a scalar. Received: a tensor of "
-                f"shape {value.shape} (reduce it, e.g. by tf.reduce_mean)"
-            )
-        if value.dtype != self._dtype:
-            raise ValueError(
-                f"{self._label} must return the dtype of the variables, "
-                f"{self._dtype.name}. Received: {value.dtype.name} (Keras "
-                "losses compute in `keras.config.floatx()` unless given "
-                f"dtype='{self._dtype.name}')"
-            )
-        return value
-
-    def _call(self, batch):
-        if self._source.is_empty:
-            return self._function()
-        try:
-            return self._function(batch)
-        except (TypeError, tf.errors.InvalidArgumentError) as error:
-            specs = tf.nest.map_structure(
-                lambda t: f"{t.dtype.name}{tuple(t.shape)}", batch
-            )
-            raise ValueError(
-                f"{self._label} failed: {error}. It must take the batch as its "
-                f"one argument; variables are {self._dtype.name}. Received: "
-                f"batch={specs}"
-            ) from error
-
-    @property
-    def _label(self):
-        return f"`{self._role}` ({self._name})"
-
-
-def _trained_variables(owner, hyperparameters):
-    """The variables to train, and all variables whose values are kept."""
-    if isinstance(owner, (keras.layers.Layer, tf.Module)):
-        trained = _without(owner.trainable_variables, hyperparameters)
-        if not trained:
-            raise ValueError(
-                "`variables` must have trainable variables; a Keras model has "
-                "them once it is built: give it an `Input` or call it on data "
-                f"first. Received: variables={owner!r}"
-            )
-        others = _without(_without(owner.variables, trained), hyperparameters)
-        return _check_variables("variables", trained), trained + others
-    if not isinstance(owner, (list, tuple)):
-        raise ValueError(
-            "`variables` must be a keras.Model or Layer, a tf.Module, or a "
-            f"list of variables. Received: variables={owner!r}"
-        )
-    trained = _check_variables("variables", list(owner))
-    for variable in trained:
-        if find(variable, hyperparameters) is not None:
-            raise ValueError(
-                f"`{path_of(variable)}` is listed both in `variables` and in "
-                "`hyperparameters`. To learn its initial value, make a "
-                "Hyperparameter and pair them in `initial_values`."
-            )
-    return trained, trained
-
-
-def _without(variables, others):
-    return [v for v in variables if find(v, others) is None]
-
-
-def _check_variables(name, variables):
-    if not variables:
-        raise ValueError(f"`{name}` must not be empty. Received: {name}=[]")
-    for index, variable in enumerate(variables):
-        if not is_variable(variable):
-            raise ValueError(
-                f"`{name}` must hold keras.Variables or tf.Variables. "
-                f"Received: {name}[{index}]={variable!r}"
-            )
-        if not dtype_of(variable).is_floating:
-            raise ValueError(
-                f"`{name}` must hold floating variables. Received: "
-                f"`{path_of(variable)}` of dtype {dtype_of(variable).name}"
-            )
-        if find(variable, variables) != index:
-            raise ValueError(
-                f"`{name}` must hold each variable once. Received: "
-                f"`{path_of(variable)}` twice"
-            )
-    return variables
-
-
-def _common_dtype(variables, hyperparameters):
-    dtype = dtype_of(variables[0])
-    for variable in variables + hyperparameters:
-        if dtype_of(variable) != dtype:
-            raise ValueError(
-                "All variables and hyperparameters must have one dtype: "
-                f"`{path_of(variables[0])}` is {dtype.name}. Received: "
-                f"`{path_of(variable)}` of dtype {dtype_of(variable).name}"
-            )
-    return dtype

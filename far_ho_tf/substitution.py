@@ -9,38 +9,7 @@ import contextlib
 import keras
 import tensorflow as tf
 
-
-def is_variable(value):
-    return isinstance(value, (keras.Variable, tf.Variable))
-
-
-def path_of(variable):
-    """The name by which messages and path patterns know a variable."""
-    if isinstance(variable, keras.Variable):
-        return variable.path
-    return variable.name.removesuffix(":0")
-
-
-def dtype_of(variable):
-    return tf.as_dtype(variable.dtype)
-
-
-def find(variable, variables):
-    """The index of `variable` in a list, by identity; `None` if absent."""
-    for index, other in enumerate(variables):
-        if other is variable:
-            return index
-    return None
-
-
-def assign(variables, values):
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)
-
-
-def read(variables):
-    """The variables' values as tensors: snapshots that later writes spare."""
-    return [tf.identity(tf.convert_to_tensor(v)) for v in variables]
+from far_ho_tf.variables import find
 
 
 class SubstitutionScope(keras.StatelessScope):

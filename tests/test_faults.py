@@ -11,8 +11,8 @@ import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
-from far_ho_tf.faults import AVOIDS_XLA, FAULTS, REFUSED, REFUSED_BY_XLA
 from far_ho_tf.mending import moments, stopped_moments
+from far_ho_tf.preflight.faults import AVOIDS_XLA, FAULTS, REFUSED, REFUSED_BY_XLA
 from tests.helpers import relative_error
 
 RANDOM = np.random.RandomState(0)

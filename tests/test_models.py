@@ -439,6 +439,46 @@ def test_bare_variables_equal_keras_variables(owner, jit_compile):
     assert (float(tf.convert_to_tensor(penalty)), float(rate)) == (0.1, 0.05)
 
 
+def test_a_module_that_holds_keras_layers_and_variables():
+    """tf.Module's own `trainable_variables` knows nothing of Keras."""
+
+    class Head(tf.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = [keras.layers.Dense(2, name="head")]
+            self.layers[0].build((None, 3))
+
+    class Network(tf.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm = keras.layers.BatchNormalization(name="norm")
+            self.norm.build((None, 3))
+            self.scale = keras.Variable(2.0, name="scale")
+            self.shift = tf.Variable(1.0, name="shift")
+            self.fixed = tf.Variable(1.0, name="fixed", trainable=False)
+            self.head, self.same_head = [Head()] * 2
+
+        def __call__(self, x):
+            x = self.norm(x, training=True) * self.scale + self.shift * self.fixed
+            return self.head.layers[0](x)
+
+    network = Network()
+    x = np.random.RandomState(0).randn(6, 3).astype("float32")
+    rate = far.Hyperparameter(0.1, name="rate")
+    problem = far.BilevelProblem(
+        lambda: tf.reduce_mean(network(x) ** 2),
+        lambda: tf.reduce_mean(network(x)),
+        network,
+        far.GradientDescent(rate),
+        [rate],
+    )
+    names = sorted(variable.name for variable in problem.variables)
+    assert names == ["beta", "bias", "gamma", "kernel", "scale", "shift:0"]
+    far.ReverseHG(jit_compile=False).compute(problem, 3)
+    assert float(network.scale) != 2.0
+    assert float(network.shift) != 1.0
+
+
 @pytest.mark.usefixtures("float64")
 def test_model_weights_as_hyperparameters_and_learned_initial_values():
     """A representation is tuned (outer), a head is trained from a learned w_0."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from far_ho_tf.permutation import hash32, permute
+from far_ho_tf.data.permutation import hash32, permute
 
 SIZES = [1, 2, 3, 5, 16, 1000]
 

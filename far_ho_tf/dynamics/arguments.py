@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-from far_ho_tf.substitution import dtype_of, find, is_variable, path_of
+from far_ho_tf.variables import dtype_of, find, is_variable, path_of
 
 
 def per_variable(name, argument, variables):

@@ -7,23 +7,11 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from far_ho_tf.checks import check_count
+from far_ho_tf.hypergradients.nonfinite import raise_non_finite
 from far_ho_tf.hypergradients.program import Program
 from far_ho_tf.problem import BilevelProblem, State
-from far_ho_tf.substitution import assign, path_of, read
-
-
-class NonFiniteError(FloatingPointError, ValueError):
-    """NaN or infinity appeared in the state or in the hypergradient.
-
-    Attributes:
-        step: The first step at which it appeared, 0 for the first of the run
-            (for the backward pass: the first that it reached, counting down);
-            `None` where the outer objective made it.
-    """
-
-    def __init__(self, message, step=None):
-        super().__init__(message)
-        self.step = step
+from far_ho_tf.variables import assign, read
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,7 +179,7 @@ class HyperGradient(abc.ABC):
             raise ValueError(
                 f"`problem` must be a BilevelProblem. Received: {problem!r}"
             )
-        check_num_steps(num_steps)
+        num_steps = check_count("num_steps", num_steps)
         restart = state is None
         inputs = Inputs(
             hyperparameters=read(problem.hyperparameters),
@@ -218,7 +206,7 @@ class HyperGradient(abc.ABC):
         with _preserved(problem):
             outputs = program(inputs)
             if not bool(outputs.finite):
-                _raise_non_finite(problem, num_steps, program.search(inputs))
+                raise_non_finite(problem, num_steps, program.search(inputs))
         problem.write_back(outputs.state)
         return HyperGradientResult(
             outer_value=outputs.outer_value,
@@ -239,66 +227,3 @@ def _preserved(problem):
         yield
     finally:
         assign(bare, values)
-
-
-def check_num_steps(num_steps):
-    if isinstance(num_steps, bool) or not isinstance(num_steps, int) or num_steps < 1:
-        raise ValueError(
-            "`num_steps` must be an integer of at least 1. Received: "
-            f"num_steps={num_steps!r}"
-        )
-
-
-def _raise_non_finite(problem, num_steps, found):
-    """Names the first place at which a value was not finite."""
-    names = _non_finite_names(problem, found.state)
-    steps = int(found.forward_steps)
-    span = f"(steps 0 to {num_steps - 1})"
-    if names and steps == 0:
-        raise NonFiniteError(f"The initial state is not finite: {names}", step=0)
-    if names:
-        raise NonFiniteError(
-            f"NaN or infinity first appears in step {steps - 1} {span}, in the "
-            f"state s_{steps} that it makes: {names}. A smaller learning rate "
-            "is the usual remedy.",
-            step=steps - 1,
-        )
-    if not bool(tf.math.is_finite(found.outer_value)):
-        raise NonFiniteError(
-            "`outer_objective` is not finite at the final state, which is. "
-            f"Received: {float(found.outer_value)}"
-        )
-    paths = ", ".join(
-        f"`{path_of(variable)}`"
-        for variable, gradient in zip(
-            problem.hyperparameters, found.hypergradients, strict=True
-        )
-        if not bool(tf.reduce_all(tf.math.is_finite(gradient)))
-    )
-    step = int(found.backward_step)
-    where = {
-        -1: "though the backward pass through all steps is: look at `initial_values`",
-        num_steps: "as the gradient of `outer_objective` at the final state is not",
-    }.get(step, f"in the backward pass NaN or infinity first appears in step {step}")
-    raise NonFiniteError(
-        f"The hypergradient of {paths} is not finite: {where} {span}",
-        step=step if 0 <= step < num_steps else None,
-    )
-
-
-def _non_finite_names(problem, state):
-    named = [
-        *zip(problem.variables, state.variables, strict=True),
-        *zip(problem.extra_variables, state.extra, strict=True),
-        *(
-            (variable, slot)
-            for variable, slots in zip(problem.variables, state.slots, strict=True)
-            for slot in slots
-        ),
-    ]
-    bad = [
-        path_of(variable)
-        for variable, value in named
-        if value.dtype.is_floating and not bool(tf.reduce_all(tf.math.is_finite(value)))
-    ]
-    return ", ".join(f"`{path}`" for path in dict.fromkeys(bad))

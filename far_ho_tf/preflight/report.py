@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from far_ho_tf import graph_search
-from far_ho_tf.faults import AVOIDS_XLA, FAULTS, REFUSED, REFUSED_BY_XLA
-from far_ho_tf.substitution import dtype_of, path_of
+from far_ho_tf.preflight import graph_search
+from far_ho_tf.preflight.faults import AVOIDS_XLA, FAULTS, REFUSED, REFUSED_BY_XLA
+from far_ho_tf.variables import dtype_of, path_of
 
 
 class Report(NamedTuple):

@@ -7,94 +7,9 @@ batch that the forward pass saw.
 import abc
 import functools
 
-import numpy as np
 import tensorflow as tf
 
-from far_ho_tf.permutation import hash32, permute
-
-
-class Batches:
-    """Minibatches of arrays, shuffled anew in each epoch.
-
-    Stateless: batch `step` is a function of the seed and the step, computed
-    inside the graph without a stored order. The examples of epoch after epoch
-    form one sequence that is cut into batches, so that each epoch has each
-    example exactly once and all batches have the same size; where the batch
-    size does not divide the number of examples, a batch may hold the end of
-    one epoch and the beginning of the next.
-
-    Args:
-        tensors: Array or tensor, or a structure of them (tuple, list, dict),
-            with one first dimension, the number of examples.
-        batch_size: Integer from 1 to the number of examples.
-        seed: Integer; another seed gives another order.
-        shuffle: Boolean; `False` keeps the order of the examples.
-
-    Raises:
-        ValueError: If the numbers of examples differ, or `batch_size` does
-            not fit.
-
-    Example:
-
-    >>> import far_ho_tf as far
-    >>> batches = far.Batches(tf.range(6), batch_size=3, seed=1)
-    >>> sorted(batches(0).numpy().tolist() + batches(1).numpy().tolist())
-    [0, 1, 2, 3, 4, 5]
-    """
-
-    def __init__(self, tensors, batch_size, seed=0, shuffle=True):
-        self.tensors = tf.nest.map_structure(tf.convert_to_tensor, tensors)
-        sizes = {
-            tensor.shape[0] if tensor.shape.rank else None
-            for tensor in tf.nest.flatten(self.tensors)
-        }
-        if len(sizes) != 1 or None in sizes:
-            shapes = [tuple(t.shape) for t in tf.nest.flatten(self.tensors)]
-            raise ValueError(
-                "All `tensors` of `Batches` must have the same first "
-                f"dimension. Received shapes: {shapes}"
-            )
-        (self.num_examples,) = sizes
-        if isinstance(batch_size, bool) or not (
-            isinstance(batch_size, (int, np.integer))
-            and 1 <= batch_size <= self.num_examples
-        ):
-            raise ValueError(
-                "`batch_size` must be an integer from 1 to the number of "
-                f"examples, {self.num_examples}. Received: "
-                f"batch_size={batch_size!r}"
-            )
-        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
-            raise ValueError(f"`seed` must be an integer. Received: seed={seed!r}")
-        self.batch_size = int(batch_size)
-        self.seed = seed
-        self.shuffle = shuffle
-
-    def indices(self, step):
-        """Which examples make up the batch of a step.
-
-        Args:
-            step: Integer or scalar integer tensor, not negative.
-
-        Returns:
-            int32 tensor of shape (batch_size,).
-        """
-        position = tf.cast(step, tf.int64) * self.batch_size
-        position += tf.range(self.batch_size, dtype=tf.int64)
-        index = position % self.num_examples
-        if not self.shuffle:
-            return tf.cast(index, tf.int32)
-        epoch = tf.cast(position // self.num_examples, tf.uint32)
-        seed = tf.constant(self.seed % 2**32, tf.uint32)
-        return permute(index, self.num_examples, hash32(hash32(seed) + epoch))
-
-    def gather(self, tensors, step):
-        indices = self.indices(step)
-        return tf.nest.map_structure(lambda t: tf.gather(t, indices), tensors)
-
-    def __call__(self, step):
-        """The batch of a step, structured as `tensors`."""
-        return self.gather(self.tensors, step)
+from far_ho_tf.data.batches import Batches
 
 
 def as_source(data, name, cycle=False):

@@ -1,0 +1,5 @@
+"""Replayable data of the inner and the outer problem."""
+
+from far_ho_tf.data.batches import Batches as Batches
+from far_ho_tf.data.sources import Source as Source
+from far_ho_tf.data.sources import as_source as as_source

@@ -1,0 +1,73 @@
+"""A user's objective with its checks."""
+
+import tensorflow as tf
+
+
+class Objective:
+    """A callable that is known to return a scalar of the right dtype.
+
+    Args:
+        role: "inner_objective" or "outer_objective", for messages.
+        function: The user's callable.
+        source: The `data.Source` that its batches come from.
+        dtype: The dtype of the variables.
+
+    Raises:
+        ValueError: If `function` is not callable; when called, if it does not
+            return such a scalar.
+    """
+
+    def __init__(self, role, function, source, dtype):
+        if not callable(function):
+            raise ValueError(
+                f"`{role}` must be a callable that returns a scalar. "
+                f"Received: {function!r}"
+            )
+        self._role = role
+        self._source = source
+        self._dtype = dtype
+        # `substituted` calls a tf.function's Python function, without AutoGraph.
+        self._function = (
+            tf.autograph.to_graph(function.python_function)
+            if hasattr(function, "python_function")
+            else function
+        )
+        self._name = getattr(function, "__name__", type(function).__name__)
+
+    def __call__(self, batch):
+        value = self._call(batch)
+        if value is None:
+            raise ValueError(f"{self._label} must return a scalar. Received: None")
+        value = tf.convert_to_tensor(value)
+        if value.shape.rank != 0:
+            raise ValueError(
+                f"{self._label} must return a scalar. Received: a tensor of "
+                f"shape {value.shape} (reduce it, e.g. by tf.reduce_mean)"
+            )
+        if value.dtype != self._dtype:
+            raise ValueError(
+                f"{self._label} must return the dtype of the variables, "
+                f"{self._dtype.name}. Received: {value.dtype.name} (Keras "
+                "losses compute in `keras.config.floatx()` unless given "
+                f"dtype='{self._dtype.name}')"
+            )
+        return value
+
+    def _call(self, batch):
+        if self._source.is_empty:
+            return self._function()
+        try:
+            return self._function(batch)
+        except (TypeError, tf.errors.InvalidArgumentError) as error:
+            specs = tf.nest.map_structure(
+                lambda t: f"{t.dtype.name}{tuple(t.shape)}", batch
+            )
+            raise ValueError(
+                f"{self._label} failed: {error}. It must take the batch as its "
+                f"one argument; variables are {self._dtype.name}. Received: "
+                f"batch={specs}"
+            ) from error
+
+    @property
+    def _label(self):
+        return f"`{self._role}` ({self._name})"

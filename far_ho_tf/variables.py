@@ -1,0 +1,137 @@
+"""Variables of Keras and of TensorFlow, and who owns them."""
+
+import keras
+import tensorflow as tf
+
+
+def is_variable(value):
+    """Whether it is a Keras variable or a bare tf.Variable."""
+    return isinstance(value, (keras.Variable, tf.Variable))
+
+
+def path_of(variable):
+    """The name by which messages and path patterns know a variable."""
+    if isinstance(variable, keras.Variable):
+        return variable.path
+    return variable.name.removesuffix(":0")
+
+
+def dtype_of(variable):
+    """The dtype of a variable or tensor as a `tf.DType`."""
+    return tf.as_dtype(variable.dtype)
+
+
+def find(variable, variables):
+    """The index of `variable` in a list, by identity; `None` if absent."""
+    for index, other in enumerate(variables):
+        if other is variable:
+            return index
+    return None
+
+
+def assign(variables, values):
+    """Assigns each variable its value."""
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+
+
+def read(variables):
+    """The variables' values as tensors: snapshots that later writes spare."""
+    return [tf.identity(tf.convert_to_tensor(v)) for v in variables]
+
+
+def trained_variables(owner, hyperparameters):
+    """The variables that an inner problem trains.
+
+    Args:
+        owner: A `keras.Model` or `Layer`, a `tf.Module` (Keras layers and
+            variables in it count too), or a list of variables.
+        hyperparameters: List of variables that are tuned instead.
+
+    Returns:
+        List of the variables to train, and list of all variables that the
+        owner has besides the hyperparameters.
+
+    Raises:
+        ValueError: If the owner has nothing to train, or holds wrong kinds.
+    """
+    if isinstance(owner, (keras.layers.Layer, tf.Module)):
+        owned = _without(_owned(owner), hyperparameters)
+        trained = [variable for variable in owned if variable.trainable]
+        if not trained:
+            raise ValueError(
+                "`variables` must have trainable variables; a Keras model has "
+                "them once it is built: give it an `Input` or call it on data "
+                f"first. Received: variables={owner!r}"
+            )
+        return check_variables("variables", trained), owned
+    if not isinstance(owner, (list, tuple)):
+        raise ValueError(
+            "`variables` must be a keras.Model or Layer, a tf.Module, or a "
+            f"list of variables. Received: variables={owner!r}"
+        )
+    trained = check_variables("variables", list(owner))
+    for variable in trained:
+        if find(variable, hyperparameters) is not None:
+            raise ValueError(
+                f"`{path_of(variable)}` is listed both in `variables` and in "
+                "`hyperparameters`. To learn its initial value, make a "
+                "Hyperparameter and pair them in `initial_values`."
+            )
+    return trained, trained
+
+
+def check_variables(name, variables):
+    """Returns a list of floating variables, or says what is wrong with it."""
+    if not variables:
+        raise ValueError(f"`{name}` must not be empty. Received: {name}=[]")
+    for index, variable in enumerate(variables):
+        if not is_variable(variable):
+            raise ValueError(
+                f"`{name}` must hold keras.Variables or tf.Variables. "
+                f"Received: {name}[{index}]={variable!r}"
+            )
+        if not dtype_of(variable).is_floating:
+            raise ValueError(
+                f"`{name}` must hold floating variables. Received: "
+                f"`{path_of(variable)}` of dtype {dtype_of(variable).name}"
+            )
+        if find(variable, variables) != index:
+            raise ValueError(
+                f"`{name}` must hold each variable once. Received: "
+                f"`{path_of(variable)}` twice"
+            )
+    return variables
+
+
+def _owned(owner):
+    """All variables of a layer or module, each once."""
+    if isinstance(owner, keras.layers.Layer):
+        # The trainable ones first, in Keras' own order.
+        return [*owner.trainable_variables, *owner.non_trainable_variables]
+    leaves = owner._flatten(  # What tf.Module's own `variables` is made of.
+        predicate=lambda leaf: is_variable(leaf) or isinstance(leaf, keras.layers.Layer)
+    )
+    owned = []
+    for leaf in leaves:
+        for variable in [leaf] if is_variable(leaf) else _owned(leaf):
+            if find(variable, owned) is None:
+                owned.append(variable)
+    return owned
+
+
+def _without(variables, others):
+    return [v for v in variables if find(v, others) is None]
+
+
+def common_dtype(variables, hyperparameters):
+    """The one dtype that all of them have."""
+    dtype = dtype_of(variables[0])
+    for variable in variables + hyperparameters:
+        if dtype_of(variable) != dtype:
+            raise ValueError(
+                "All variables and hyperparameters must have one dtype: "
+                f"`{path_of(variables[0])}` is {dtype.name}. Received: "
+                f"`{path_of(variable)}` of dtype {dtype_of(variable).name}"
+            )
+    return dtype
