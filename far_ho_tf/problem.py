@@ -110,7 +110,7 @@ class BilevelProblem:
         outer_data=None,
         initial_values=None,
     ):
-        self.hyperparameters = check_variables("hyperparameters", list(hyperparameters))
+        self.hyperparameters = check_variables("hyperparameters", hyperparameters)
         self.variables, owned = trained_variables(variables, self.hyperparameters)
         self.dtype = common_dtype(self.variables, self.hyperparameters)
         if not isinstance(dynamics, Dynamics):

@@ -65,12 +65,7 @@ def trained_variables(owner, hyperparameters):
                 f"first. Received: variables={owner!r}"
             )
         return check_variables("variables", trained), owned
-    if not isinstance(owner, (list, tuple)):
-        raise ValueError(
-            "`variables` must be a keras.Model or Layer, a tf.Module, or a "
-            f"list of variables. Received: variables={owner!r}"
-        )
-    trained = check_variables("variables", list(owner))
+    trained = check_variables("variables", owner)
     for variable in trained:
         if find(variable, hyperparameters) is not None:
             raise ValueError(
@@ -82,7 +77,13 @@ def trained_variables(owner, hyperparameters):
 
 
 def check_variables(name, variables):
-    """Returns a list of floating variables, or says what is wrong with it."""
+    """Returns floating variables as a list, or says what is wrong with them."""
+    if not isinstance(variables, (list, tuple)):
+        raise ValueError(
+            f"`{name}` must be a list of keras.Variables or tf.Variables"
+            + (", a keras.Model or Layer, or a tf.Module" * (name == "variables"))
+            + f". Received: {name}={variables!r}"
+        )
     if not variables:
         raise ValueError(f"`{name}` must not be empty. Received: {name}=[]")
     for index, variable in enumerate(variables):
@@ -101,7 +102,7 @@ def check_variables(name, variables):
                 f"`{name}` must hold each variable once. Received: "
                 f"`{path_of(variable)}` twice"
             )
-    return variables
+    return list(variables)
 
 
 def _owned(owner):

@@ -134,6 +134,11 @@ class TestVariables:
         with fails("one dtype", "`w` is float32", "`double` of dtype float64"):
             compute(parts, hyperparameters=[double])
 
+    def test_a_hyperparameter_that_is_not_in_a_list(self, parts):
+        (rate,) = parts["hyperparameters"]
+        with fails("`hyperparameters` must be a list", "Received: hyperparameters=<"):
+            compute(parts, hyperparameters=rate)
+
     def test_an_integer_hyperparameter(self, parts):
         with fails("floating", "`count`", "int32"):
             compute(parts, hyperparameters=[tf.Variable(3, name="count")])
