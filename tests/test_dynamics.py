@@ -55,15 +55,17 @@ def trained_by_keras(problem, optimizer, num_steps):
 def test_values_equal_keras_over_50_steps(name, dtype):
     """To float32's precision, to which Keras rounds its numbers in float64 too.
 
-    (1 − 0.999 is off by 1e-5 there; to 1e-12 see the unrolled reference.)
+    In Adam's bias correction it so makes √(1 − 0.999) wrong by 6e-6, which the
+    trajectory amplifies. (To 1e-12: see the unrolled reference.)
     """
+    tolerance = 1e-4 if "adam" in name else 1e-5
     dynamics, optimizer = PAIRS[name]
     problem = Classification(dtype)
     weights, losses = trained_by_keras(problem, optimizer, 50)
     mode = far.ReverseHG(jit_compile=False)
     result = mode.compute(problem.bilevel(dynamics), 50)
-    assert_close(result.state.variables, weights, 1e-5)
-    assert_close([result.inner_values], [losses], 1e-5)
+    assert_close(result.state.variables, weights, tolerance)
+    assert_close([result.inner_values], [losses], tolerance)
     assert np.abs(weights[0] - Classification(dtype).model.get_weights()[0]).max() > 0.1
 
 
