@@ -2,9 +2,11 @@
 
 __version__ = "0.1.0"
 
+import keras
+
 from far_ho_tf import callbacks as callbacks
 from far_ho_tf import constraints as constraints
-from far_ho_tf import mending as mending
+from far_ho_tf import mending
 from far_ho_tf.data import Batches as Batches
 from far_ho_tf.dynamics import Adam as Adam
 from far_ho_tf.dynamics import Dynamics as Dynamics
@@ -19,6 +21,11 @@ from far_ho_tf.hypergradients import Status as Status
 from far_ho_tf.hyperparameters import Hyperparameter as Hyperparameter
 from far_ho_tf.hyperparameters import get_hyperparameter as get_hyperparameter
 from far_ho_tf.problem import BilevelProblem as BilevelProblem
-from far_ho_tf.problem import State as State
+from far_ho_tf.state import State as State
 
+if keras.backend.backend() != "tensorflow":
+    raise ImportError(
+        "far_ho_tf needs Keras' TensorFlow backend (KERAS_BACKEND=tensorflow). "
+        f"Received: {keras.backend.backend()}"
+    )
 mending.apply()

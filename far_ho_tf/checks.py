@@ -3,16 +3,28 @@
 import numbers
 
 
+def require(condition, expectation, **received):
+    """Raises a `ValueError` that says what was expected and what received."""
+    if not condition:
+        values = ", ".join(f"{name}={value!r}" for name, value in received.items())
+        raise ValueError(f"{expectation} Received: {values}")
+
+
 def check_count(name, value, low=1, high=None):
     """Returns `value` as an int.
 
     Raises:
         ValueError: If it is not an integer from `low` to `high`.
     """
-    integral = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not integral or value < low or (high is not None and value > high):
-        bounds = f"of at least {low}" if high is None else f"from {low} to {high}"
-        raise ValueError(
-            f"`{name}` must be an integer {bounds}. Received: {name}={value!r}"
-        )
+    bounds = f"of at least {low}" if high is None else f"from {low} to {high}"
+    require(
+        is_integer(value) and value >= low and (high is None or value <= high),
+        f"`{name}` must be an integer {bounds}.",
+        **{name: value},
+    )
     return int(value)
+
+
+def is_integer(value):
+    """Whether it is Python's or NumPy's; booleans are not."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)

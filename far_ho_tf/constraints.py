@@ -9,13 +9,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from far_ho_tf.checks import require
+
 _PACKAGE = "far_ho_tf"
-
-
-def _require(condition, expectation, **received):
-    if not condition:
-        values = ", ".join(f"{name}={value}" for name, value in received.items())
-        raise ValueError(f"{expectation} Received: {values}")
 
 
 @keras.saving.register_keras_serializable(_PACKAGE)
@@ -25,6 +21,9 @@ class Interval(keras.constraints.Constraint):
     Args:
         low, high: Floats, or arrays that broadcast to the variable; `None`
             leaves that side free.
+
+    Raises:
+        ValueError: If `low` is above `high`.
 
     Example:
 
@@ -38,7 +37,7 @@ class Interval(keras.constraints.Constraint):
         self.low = None if low is None else np.asarray(low).tolist()
         self.high = None if high is None else np.asarray(high).tolist()
         if low is not None and high is not None:
-            _require(
+            require(
                 np.all(np.less_equal(low, high)),
                 "`low` must not be above `high`.",
                 low=low,
@@ -62,7 +61,10 @@ class UnitSimplex(keras.constraints.Constraint):
     """Keeps the vectors along `axis` on the unit simplex: λ ≥ 0, Σλ = 1.
 
     Args:
-        axis: Integer, the axis along which elements sum to one.
+        axis: Integer, the axis along which elements sum to one, of a variable
+            of rank one or more.
+
+    Source: J. Duchi et al. 2008, figure 1.
 
     Example:
 
@@ -86,10 +88,15 @@ class UnitSimplex(keras.constraints.Constraint):
 
 @keras.saving.register_keras_serializable(_PACKAGE)
 class L1Ball(keras.constraints.Constraint):
-    """Keeps the whole tensor in the ball Σ|λ| ≤ radius.
+    """Keeps the whole tensor, of any shape, in the ball Σ|λ| ≤ radius.
 
     Args:
         radius: Positive float.
+
+    Raises:
+        ValueError: If `radius` is not positive.
+
+    Source: J. Duchi et al. 2008, "Efficient projections onto the ℓ1-ball".
 
     Example:
 
@@ -99,7 +106,7 @@ class L1Ball(keras.constraints.Constraint):
     """
 
     def __init__(self, radius=1.0):
-        _require(radius > 0, "`radius` must be positive.", radius=radius)
+        require(radius > 0, "`radius` must be positive.", radius=radius)
         self.radius = radius
 
     def __call__(self, w):
@@ -126,6 +133,9 @@ class CappedSimplex(keras.constraints.Constraint):
         total: Non-negative float, the bound on the sum.
         upper: Positive float, the bound on each element.
 
+    Raises:
+        ValueError: If `total` or `upper` is out of its range.
+
     Example:
 
     >>> import far_ho_tf as far
@@ -134,8 +144,8 @@ class CappedSimplex(keras.constraints.Constraint):
     """
 
     def __init__(self, total, upper=1.0):
-        _require(total >= 0, "`total` must not be negative.", total=total)
-        _require(upper > 0, "`upper` must be positive.", upper=upper)
+        require(total >= 0, "`total` must not be negative.", total=total)
+        require(upper > 0, "`upper` must be positive.", upper=upper)
         self.total = total
         self.upper = upper
 
@@ -143,7 +153,7 @@ class CappedSimplex(keras.constraints.Constraint):
         w = tf.convert_to_tensor(w)
         flat = tf.cast(tf.reshape(w, [-1]), tf.float64)
         box = tf.clip_by_value(flat, 0.0, self.upper)
-        flat -= tf.reduce_max(flat)  # As above: huge values stay exact.
+        flat -= tf.reduce_max(flat)  # Changes nothing, keeps huge values exact.
         shift = _capped_simplex_shift(flat, self.total, self.upper)
         shifted = tf.clip_by_value(flat - shift, 0.0, self.upper)
         flat = tf.where(tf.reduce_sum(box) <= self.total, box, shifted)

@@ -158,7 +158,6 @@ class HyperOptimizer:
 
     def _evaluate(self, num_steps, mode):
         """Trains and differentiates, without the outer update."""
-        check_count("num_steps", num_steps)
         if mode not in _MODES:
             raise ValueError(f"`mode` must be one of {_MODES}. Received: mode={mode!r}")
         if mode == "restart":

@@ -34,11 +34,8 @@ def moments(x, axes, shift=None, keepdims=False, name=None):
     with tf.name_scope(name or "moments"):
         x = tf.convert_to_tensor(x)
         wide = tf.cast(x, tf.float32) if x.dtype == tf.float16 else x
-        mean = tf.reduce_mean(wide, axes, keepdims=True)
-        squares = tf.math.squared_difference(wide, mean)
-        variance = tf.reduce_mean(squares, axes, keepdims=True)
-        if not keepdims:
-            mean, variance = tf.squeeze(mean, axes), tf.squeeze(variance, axes)
+        mean = tf.reduce_mean(wide, axes, keepdims)
+        variance = tf.math.reduce_variance(wide, axes, keepdims)
         return tf.cast(mean, x.dtype), tf.cast(variance, x.dtype)
 
 

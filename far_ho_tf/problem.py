@@ -1,7 +1,6 @@
 """The bilevel problem: closures and variables turned into pure functions."""
 
 import functools
-from typing import NamedTuple
 
 import keras
 import tensorflow as tf
@@ -10,6 +9,7 @@ from far_ho_tf import data, preflight
 from far_ho_tf.autodiff import dense, zeros_for_none
 from far_ho_tf.dynamics import Dynamics
 from far_ho_tf.objective import Objective
+from far_ho_tf.state import State
 from far_ho_tf.substitution import substituted, tape_sources
 from far_ho_tf.variables import (
     assign,
@@ -24,24 +24,6 @@ from far_ho_tf.variables import (
 )
 
 
-class State(NamedTuple):
-    """The state s_t of the inner training run.
-
-    Attributes:
-        variables: List of floating tensors w, aligned with
-            `BilevelProblem.variables`.
-        slots: List with a tuple of optimizer slots per variable, each of the
-            variable's shape and dtype.
-        extra: List of tensors of any dtype: what else the inner objective
-            changes (BatchNorm statistics, Dropout seeds), aligned with
-            `BilevelProblem.extra_variables`.
-    """
-
-    variables: list
-    slots: list
-    extra: list
-
-
 class BilevelProblem:
     """An inner training run and an outer objective at its end.
 
@@ -54,7 +36,8 @@ class BilevelProblem:
     changes besides (BatchNorm statistics with `training=True`, Dropout seeds)
     is part of the state and replayed exactly. It must not draw random numbers
     in any other way than through Keras layers, a `keras.random.SeedGenerator`
-    or `tf.random.stateless_*` functions.
+    or `tf.random.stateless_*` functions. A `tf.function` among them runs inline:
+    AutoGraph converts an objective that is one, but not those that it calls.
 
     Args:
         inner_objective: Callable(batch) -> scalar; callable() where
@@ -70,13 +53,16 @@ class BilevelProblem:
             variables, model weights included.
         inner_data: `None`, tensors for one full batch, `Batches`, a
             `tf.data.Dataset`, or a callable(step) -> batch, where `step` is
-            an int32 scalar tensor and the batch a function of it alone.
+            an int32 scalar tensor and the batch a function of it alone. A
+            dataset's elements for all steps of a run are held in memory.
         outer_data: The same; the step is the number of the hyper-iteration. A
             finite `tf.data.Dataset` starts over at its end.
         initial_values: The map Φ_0: list of pairs (variable, value), where
             the value is a hyperparameter, a tensor, or a callable() -> tensor
             that may read hyperparameters. Other variables start from the
-            values that they have when the problem is made.
+            values that they have when the problem is made; state that no
+            layer or module given as `variables` owns (a SeedGenerator of its
+            own), from those at the first use.
 
     Raises:
         ValueError: If an argument is malformed, or arguments do not fit
@@ -182,7 +168,6 @@ class BilevelProblem:
             variables, slots = self.dynamics.update(
                 state.variables, gradients, state.slots, step
             )
-        tf.nest.assert_same_structure(slots, state.slots)
         return variables, slots
 
     def step(self, state, hyperparameters, step, batch):
@@ -227,14 +212,16 @@ class BilevelProblem:
     def start(self):
         """The `State` that Φ_0 starts from: as the variables were at first."""
         known, values = self._snapshots
-        extra = [
-            tf.identity(tf.convert_to_tensor(variable))
-            if find(variable, known) is None
-            else values[find(variable, known)]
-            for variable in self.extra_variables
-        ]
-        trained = [values[find(variable, known)] for variable in self.variables]
-        return State(trained, [], extra)
+
+        def snapshot(variable):
+            index = find(variable, known)
+            return read([variable])[0] if index is None else values[index]
+
+        return State(
+            [snapshot(variable) for variable in self.variables],
+            [],
+            [snapshot(variable) for variable in self.extra_variables],
+        )
 
     def traced_gradients(self, values, hyperparameters, batch):
         """For the pre-flight search: the oracle before extra state is known.
@@ -243,16 +230,14 @@ class BilevelProblem:
             Gradients (with `None` where the objective does not read the
             variable) and the `SubstitutionScope` of the call.
         """
-        names = self.variables + self.hyperparameters
-        keras_only = [
-            (name, value)
-            for name, value in zip(names, values + hyperparameters, strict=True)
-            if isinstance(name, keras.Variable)
-        ]
-        names, substitutes = zip(*keras_only, strict=True) if keras_only else ((), ())
-        with substituted(names, substitutes) as scope:
+        with self._keras_substituted(values, hyperparameters) as scope:
             gradients, _ = self._gradients(values, batch)
         return gradients, scope
+
+    def traced_outer_value(self, values, hyperparameters, batch):
+        """The same for the outer objective; returns its value."""
+        with self._keras_substituted(values, hyperparameters):
+            return self._outer_objective(batch)
 
     def cached(self, key, build):
         """The compiled program for `key`, built at its first use.
@@ -267,6 +252,16 @@ class BilevelProblem:
         """Lets the model's own variables hold a state."""
         assign(self.variables, state.variables)
         assign(self.extra_variables, state.extra)
+
+    def _keras_substituted(self, values, hyperparameters):
+        """Replaces Keras variables; bare tf.Variables are left to be captured."""
+        pairs = zip(
+            self.variables + self.hyperparameters,
+            values + hyperparameters,
+            strict=True,
+        )
+        pairs = [pair for pair in pairs if isinstance(pair[0], keras.Variable)]
+        return substituted([v for v, _ in pairs], [value for _, value in pairs])
 
     def _gradients(self, values, batch):
         sources = tape_sources(self.variables, values)

@@ -65,7 +65,9 @@ def trained_variables(owner, hyperparameters):
                 f"first. Received: variables={owner!r}"
             )
         return check_variables("variables", trained), owned
-    trained = check_variables("variables", owner)
+    trained = check_variables(
+        "variables", owner, "a keras.Model or Layer, a tf.Module or a list of variables"
+    )
     for variable in trained:
         if find(variable, hyperparameters) is not None:
             raise ValueError(
@@ -76,14 +78,12 @@ def trained_variables(owner, hyperparameters):
     return trained, trained
 
 
-def check_variables(name, variables):
+def check_variables(
+    name, variables, expected="a list of keras.Variables or tf.Variables"
+):
     """Returns floating variables as a list, or says what is wrong with them."""
     if not isinstance(variables, (list, tuple)):
-        raise ValueError(
-            f"`{name}` must be a list of keras.Variables or tf.Variables"
-            + (", a keras.Model or Layer, or a tf.Module" * (name == "variables"))
-            + f". Received: {name}={variables!r}"
-        )
+        raise ValueError(f"`{name}` must be {expected}. Received: {name}={variables!r}")
     if not variables:
         raise ValueError(f"`{name}` must not be empty. Received: {name}=[]")
     for index, variable in enumerate(variables):

@@ -69,6 +69,44 @@ def test_values_equal_keras_over_50_steps(name, dtype):
     assert np.abs(weights[0] - Classification(dtype).model.get_weights()[0]).max() > 0.1
 
 
+def test_constraints_of_weights_are_applied_as_in_keras():
+    """And differentiated: the reference below is by finite differences."""
+    random = np.random.RandomState(0)
+    x, y = random.randn(8, 3), random.randn(8, 2)
+    layer = keras.layers.Dense(
+        2, kernel_constraint="non_neg", bias_constraint="unit_norm", dtype="float64"
+    )
+    layer.build((None, 3))
+    start = [np.abs(random.randn(3, 2)), random.randn(2)]
+
+    def loss():
+        return tf.reduce_mean((layer(x) - y) ** 2)
+
+    layer.set_weights(start)
+    optimizer = keras.optimizers.SGD(0.25, 0.5)
+    optimizer.build(layer.trainable_variables)
+    for _ in range(20):
+        with tf.GradientTape() as tape:
+            value = loss()
+        variables = layer.trainable_variables
+        optimizer.apply(tape.gradient(value, variables), variables)
+    expected = layer.get_weights()
+    assert np.any(expected[0] == 0)
+
+    layer.set_weights(start)
+    rate = far.Hyperparameter(np.float64(0.25), name="rate")
+    problem = far.BilevelProblem(loss, loss, layer, far.Momentum(rate, 0.5), [rate])
+    mode = far.ReverseHG()
+    result = mode.compute(problem, 20)
+    assert_close(result.state.variables, expected, 1e-6)
+    short = mode.compute(problem, 4).hypergradients[0]
+    values = []
+    for width in (1e-6, -1e-6):
+        rate.assign(0.25 + width)
+        values.append(float(mode.compute(problem, 4).outer_value))
+    np.testing.assert_allclose((values[0] - values[1]) / 2e-6, short, rtol=1e-6)
+
+
 def test_momentum_under_a_schedule_follows_the_paper():
     """m' = μm + g, w' = w − η_t m': by hand for g = 1, μ = 0.9."""
     w = keras.Variable(0.0, dtype="float64", name="w")

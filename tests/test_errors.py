@@ -157,6 +157,25 @@ class TestDynamics:
         with fails("`momentum` of Momentum", r"\[0.0, 1.0\]", "momentum=1.5"):
             far.Momentum(0.1, momentum=1.5)
 
+    @pytest.mark.parametrize(
+        "value",
+        [1.0, np.float32(1.5), np.array([0.5, 1.0]), -0.1, [("w", 2.0)], {"w": 2.0}],
+        ids=str,
+    )
+    def test_other_forms_of_numbers_out_of_bounds(self, parts, value):
+        if isinstance(value, list):
+            value = [(parts["variables"][0], 2.0)]
+        with fails("`beta_1` of Adam", r"\[0.0, 1.0\)", "beta_1="):
+            compute(parts, dynamics=far.Adam(0.1, beta_1=value))
+
+    def test_an_update_that_returns_something_else(self, parts):
+        class Wrong(far.Dynamics):
+            def update(self, variable, gradient, slots, step):
+                return variable - gradient
+
+        with fails("`update` of Wrong", "a tuple of 0 slots", "Received: result="):
+            compute(parts, dynamics=Wrong())
+
     def test_an_argument_of_another_dtype(self, parts):
         double = far.Hyperparameter(0.1, dtype="float64", name="double")
         with fails("`learning_rate`", "`w` of float32", "`double` of float64"):

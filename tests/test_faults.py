@@ -323,6 +323,70 @@ def test_the_library_avoids_xla_or_refuses_it(operation):
         far.ReverseHG(jit_compile=True).compute(problem, 2)
 
 
+class TestOtherParts:
+    """First derivatives are taken of all parts, second ones of the inner only."""
+
+    def problem(self, **changes):
+        w = keras.Variable(np.ones(3), name="w")
+        rate = far.Hyperparameter(np.float64(0.1), name="rate")
+        parts = {
+            "inner_objective": lambda: tf.reduce_sum(w * w),
+            "outer_objective": lambda: tf.reduce_sum(tf.sin(w)),
+            "dynamics": far.GradientDescent(rate),
+        }
+        for name, change in changes.items():
+            parts[name] = change(w, rate)
+        return far.BilevelProblem(variables=[w], hyperparameters=[rate], **parts)
+
+    def test_outer_objective(self):
+        problem = self.problem(
+            outer_objective=lambda w, rate: (
+                lambda: tf.reduce_sum(padded(tf.convert_to_tensor(w)))
+            )
+        )
+        with pytest.raises(ValueError, match="`outer_objective` holds PadV2"):
+            far.ReverseHG().compute(problem, 2)
+
+    def test_second_derivatives_do_not_matter_in_the_outer_objective(self):
+        def objective(w, rate):
+            return lambda: tf.reduce_sum(tf.nn.softsign(tf.convert_to_tensor(w)))
+
+        result = far.ReverseHG().compute(self.problem(outer_objective=objective), 2)
+        # w_2 = (1 − 2η)² and Σ 1/(1 + w)² · dw/dη, with dw/dη = −4 (1 − 2η).
+        exact = 3 * -4 * 0.8 / (1 + 0.64) ** 2
+        assert relative_error(result.hypergradients[0], exact) < 1e-12
+
+    def test_xla_is_avoided_for_the_outer_objective(self):
+        def objective(w, rate):
+            return lambda: tf.math.real(tf.reduce_sum(complex_root(w.value + 1)))
+
+        status = (
+            far.ReverseHG().compute(self.problem(outer_objective=objective), 2).status
+        )
+        assert (status.compiler, "`outer_objective` holds Sqrt" in status.reason) == (
+            "graph",
+            True,
+        )
+
+    def test_an_outer_objective_that_assigns_a_tf_variable(self):
+        kept = tf.Variable(0.0, dtype=tf.float64, name="kept")
+
+        def objective(w, rate):
+            return lambda: kept.assign(tf.reduce_sum(w * w)).read_value()
+
+        with pytest.raises(ValueError, match=r"`outer_objective` assigns .*`kept`"):
+            far.ReverseHG().compute(self.problem(outer_objective=objective), 2)
+
+    def test_a_schedule_that_draws_random_numbers(self):
+        problem = self.problem(
+            dynamics=lambda w, rate: far.GradientDescent(
+                lambda step: rate * tf.random.uniform([], dtype=tf.float64)
+            )
+        )
+        with pytest.raises(ValueError, match="`dynamics` holds RandomUniform"):
+            far.ReverseHG().compute(problem, 2)
+
+
 def test_data_augmentation_is_not_refused():
     """The same operations on data, which nothing differentiates, are right."""
     images = tf.constant(IMAGE)

@@ -26,6 +26,7 @@ LAYERS = (
     "data.batches",
     "data.sources",
     "data",
+    "state",
     "preflight.graph_search",
     "preflight.faults",
     "preflight.report",

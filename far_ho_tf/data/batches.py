@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from far_ho_tf.checks import check_count
+from far_ho_tf.checks import check_count, is_integer, require
 from far_ho_tf.data.permutation import hash32, permute
 
 
@@ -49,7 +49,8 @@ class Batches:
             )
         (self.num_examples,) = sizes
         self.batch_size = check_count("batch_size", batch_size, high=self.num_examples)
-        self.seed = check_count("seed", seed, low=-(2**63))
+        require(is_integer(seed), "`seed` must be an integer.", seed=seed)
+        self.seed = int(seed)
         self.shuffle = shuffle
 
     def indices(self, step):
@@ -71,6 +72,7 @@ class Batches:
         return permute(index, self.num_examples, hash32(hash32(seed) + epoch))
 
     def gather(self, tensors, step):
+        """The batch of a step out of `tensors`, structured as they are."""
         indices = self.indices(step)
         return tf.nest.map_structure(lambda t: tf.gather(t, indices), tensors)
 

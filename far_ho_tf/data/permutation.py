@@ -51,7 +51,10 @@ def permute(index, size, key):
 
 
 def hash32(value):
-    """A mixing bijection of 32-bit integers (two multiply–xorshift rounds)."""
+    """A mixing bijection of 32-bit integers.
+
+    Source: C. Wellons' lowbias32, of hash-prospector (public domain).
+    """
     for multiplier, shift in ((0x7FEB352D, 16), (0x846CA68B, 15)):
         value = _xor_shifted(value, shift) * tf.constant(multiplier, tf.uint32)
     return _xor_shifted(value, 16)

@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from far_ho_tf.autodiff import safe_sqrt
+from far_ho_tf.dynamics.arguments import Bounds
 from far_ho_tf.dynamics.base import Dynamics
 
 
@@ -19,10 +20,10 @@ class Adam(Dynamics):
 
     Args:
         learning_rate: η; see `Dynamics` for what a numeric argument takes.
-        beta_1: β₁ in [0, 1].
-        beta_2: β₂ in [0, 1].
-        epsilon: ε, positive. It stands outside the root, as in Keras, in the
-            values and in the derivatives alike.
+        beta_1: β₁ in [0, 1).
+        beta_2: β₂ in [0, 1).
+        epsilon: ε, not negative; at 0, gradients of zero give NaN. It stands
+            outside the root, as in Keras, in values and derivatives alike.
 
     Example:
 
@@ -38,9 +39,9 @@ class Adam(Dynamics):
     slot_names = ("momentum", "velocity")
     bounds = {
         **Dynamics.bounds,
-        "beta_1": (0.0, 1.0),
-        "beta_2": (0.0, 1.0),
-        "epsilon": (0.0, float("inf")),
+        "beta_1": Bounds(0.0, 1.0),
+        "beta_2": Bounds(0.0, 1.0),
+        "epsilon": Bounds(0.0),
     }
 
     def __init__(self, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-7):

@@ -8,11 +8,41 @@ An argument is a number, a variable (a Hyperparameter), a callable of the step
 import numbers
 import re
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from far_ho_tf.variables import dtype_of, find, is_variable, path_of
+
+
+class Bounds(NamedTuple):
+    """The interval that a number must lie in: low ≤ number < high.
+
+    Attributes:
+        low, high: Floats.
+        included: Whether `high` belongs to it.
+    """
+
+    low: float
+    high: float = float("inf")
+    included: bool = False
+
+    def hold(self, number):
+        """Whether all elements of a number or array lie in the interval."""
+        number = np.asarray(number)
+        below = number <= self.high if self.included else number < self.high
+        return bool(np.all((number >= self.low) & below))
+
+    def __str__(self):
+        return f"[{self.low}, {self.high}{']' if self.included else ')'}"
+
+
+def is_number(source):
+    """Whether a source is a plain number, array or tensor."""
+    return isinstance(source, (numbers.Real, np.ndarray, tf.Tensor)) and not isinstance(
+        source, bool
+    )
 
 
 def per_variable(name, argument, variables):
@@ -44,10 +74,13 @@ def per_variable(name, argument, variables):
 def evaluate(name, source, step, variable):
     """The value of a source at a step, in the dtype of `variable`.
 
+    What a callable returns is cast to it, since Keras' schedules compute in
+    float32 whatever the dtype of the weights.
+
     Args:
         name: The argument's name with its owner, for messages.
         source: A number, a variable or a callable of the step.
-        step: Scalar int64 tensor, 0 for the first step.
+        step: Scalar int32 tensor, 0 for the first step.
         variable: The tensor that is moved.
 
     Returns:
@@ -143,18 +176,12 @@ def _check_source(name, source, variable):
                 f"`{path_of(variable)}` of {dtype_of(variable).name}. "
                 f"Received: {describe(source)} of {dtype_of(source).name}"
             )
-    elif not callable(source) and not _is_number(source):
+    elif not callable(source) and not is_number(source):
         raise ValueError(
             f"{name} must be a number, a Hyperparameter, a callable of the step, "
             "or one of these per variable (a list of pairs or a mapping of path "
             f"patterns). Received: {source!r}"
         )
-
-
-def _is_number(source):
-    if isinstance(source, bool):
-        return False
-    return isinstance(source, (numbers.Real, np.ndarray, tf.Tensor))
 
 
 def _paths(variables):

@@ -4,6 +4,7 @@ import abc
 
 import tensorflow as tf
 
+from far_ho_tf.checks import require
 from far_ho_tf.dynamics import arguments
 
 
@@ -34,17 +35,18 @@ class Dynamics(abc.ABC):
     Attributes:
         slot_names: Names of the optimizer slots of each variable; they have
             the variable's shape and dtype and start at zero.
-        bounds: Mapping from the name of an argument to the closed interval
-            that a plain number for it must lie in.
+        bounds: Mapping from the name of an argument to the `arguments.Bounds`
+            that plain numbers for it must keep.
     """
 
     slot_names = ()
-    bounds = {"learning_rate": (0.0, float("inf"))}
+    bounds = {"learning_rate": arguments.Bounds(0.0)}
 
     def __init__(self, **numbers):
         self.numbers = numbers
         for name, value in numbers.items():
-            self._check_bounds(name, value)
+            if arguments.is_number(value):
+                self.check(name, value)
 
     @abc.abstractmethod
     def update(self, variable, gradient, slots, step, **numbers):
@@ -54,7 +56,7 @@ class Dynamics(abc.ABC):
             variable: Floating tensor w.
             gradient: Tensor g of the same shape and dtype.
             slots: Tuple of tensors of that shape, one per `slot_names`.
-            step: Scalar int64 tensor, 0 for the first step.
+            step: Scalar int32 tensor, 0 for the first step.
             **numbers: The values of the numeric arguments at this step, as
                 tensors in the variable's dtype.
 
@@ -91,27 +93,41 @@ class Dynamics(abc.ABC):
         values = ", ".join(f"{k}={v!r}" for k, v in self.numbers.items())
         return f"{type(self).__name__}({values})"
 
-    def _check_bounds(self, name, value):
-        if name in self.bounds and isinstance(value, (int, float)):
-            low, high = self.bounds[name]
-            if not low <= value <= high:
-                raise ValueError(
-                    f"{self.label(name)} must be in [{low}, {high}]. "
-                    f"Received: {name}={value}"
-                )
+    def check(self, name, value):
+        """Says so if a plain number for an argument is out of bounds."""
+        bounds = self.bounds.get(name)
+        require(
+            bounds is None or bounds.hold(value),
+            f"{self.label(name)} must be in {bounds}.",
+            **{name: value},
+        )
 
 
 class BoundDynamics:
-    """Dynamics with a source of values for each variable and argument."""
+    """Dynamics with a source of values for each variable and argument.
+
+    After each update the constraints of the variables are applied, as Keras
+    does (`kernel_constraint` and the like).
+
+    Args:
+        dynamics: A `Dynamics`.
+        variables: List of the variables that it moves.
+    """
 
     def __init__(self, dynamics, variables):
         self.dynamics = dynamics
+        self._constraints = [variable.constraint for variable in variables]
         self._sources = {
             name: arguments.per_variable(dynamics.label(name), value, variables)
             for name, value in dynamics.numbers.items()
         }
+        for name, sources in self._sources.items():
+            for source in sources:
+                if arguments.is_number(source):
+                    dynamics.check(name, source)
 
     def initial_slots(self, variables):
+        """Slots before the first step; see `Dynamics.initial_slots`."""
         return self.dynamics.initial_slots(variables)
 
     def update(self, variables, gradients, slots, step):
@@ -123,25 +139,42 @@ class BoundDynamics:
         Args:
             variables, gradients: Lists of tensors.
             slots: List with a tuple of tensors per variable.
-            step: Scalar int64 tensor.
+            step: Scalar int32 tensor.
 
         Returns:
             New variables and new slots, structured as the old.
+
+        Raises:
+            ValueError: If the dynamics return something else.
         """
         moved = [
-            self.dynamics.update(
-                variable, gradient, slot, step, **self._values(index, step, variable)
-            )
+            self._update_one(index, variable, gradient, slot, step)
             for index, (variable, gradient, slot) in enumerate(
                 zip(variables, gradients, slots, strict=True)
             )
         ]
         return [variable for variable, _ in moved], [slot for _, slot in moved]
 
-    def _values(self, index, step, variable):
-        return {
+    def _update_one(self, index, variable, gradient, slots, step):
+        numbers = {
             name: arguments.evaluate(
                 self.dynamics.label(name), sources[index], step, variable
             )
             for name, sources in self._sources.items()
         }
+        moved = self.dynamics.update(variable, gradient, slots, step, **numbers)
+        try:
+            (new_variable, new_slots) = moved
+            new_slots = tuple(new_slots)
+            shapes = [tensor.shape for tensor in (new_variable, *new_slots)]
+        except (TypeError, ValueError, AttributeError):
+            shapes = None
+        require(
+            shapes == [variable.shape] * (1 + len(slots)),
+            f"`update` of {type(self.dynamics).__name__} must return the new variable "
+            f"and a tuple of {len(slots)} slots, each of shape {variable.shape}.",
+            result=moved,
+        )
+        if self._constraints[index] is not None:
+            new_variable = self._constraints[index](new_variable)
+        return new_variable, new_slots

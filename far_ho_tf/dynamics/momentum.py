@@ -1,5 +1,6 @@
 """Gradient descent with momentum."""
 
+from far_ho_tf.dynamics.arguments import Bounds
 from far_ho_tf.dynamics.base import Dynamics
 
 
@@ -26,7 +27,7 @@ class Momentum(Dynamics):
     """
 
     slot_names = ("velocity",)
-    bounds = {**Dynamics.bounds, "momentum": (0.0, 1.0)}
+    bounds = {**Dynamics.bounds, "momentum": Bounds(0.0, 1.0, included=True)}
 
     def __init__(self, learning_rate=0.01, momentum=0.9, nesterov=False):
         super().__init__(learning_rate=learning_rate, momentum=momentum)

@@ -10,7 +10,8 @@ import tensorflow as tf
 from far_ho_tf.checks import check_count
 from far_ho_tf.hypergradients.nonfinite import raise_non_finite
 from far_ho_tf.hypergradients.program import Program
-from far_ho_tf.problem import BilevelProblem, State
+from far_ho_tf.problem import BilevelProblem
+from far_ho_tf.state import State
 from far_ho_tf.variables import assign, read
 
 

@@ -48,10 +48,11 @@ class Program:
         try:
             outputs = self._function(inputs)
         except _XLA_ERRORS as error:
-            self.reason = f"XLA cannot compile it: {str(error).splitlines()[0]}"
-            logging.warning("far_ho_tf runs without XLA. %s", self.reason)
+            failure = str(error).splitlines()[0]
             self._use("graph")
-            outputs = self._function(inputs)
+            outputs = self._function(inputs)  # Raises where XLA is not to blame.
+            self.reason = f"XLA cannot compile it: {failure}"
+            logging.warning("far_ho_tf runs without XLA. %s", self.reason)
         self._may_fall_back = False
         return outputs
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from far_ho_tf.autodiff import add, all_finite, vjp, zeros_for_none
 from far_ho_tf.hypergradients.base import HyperGradient, Outputs
-from far_ho_tf.problem import State
+from far_ho_tf.state import State
 from far_ho_tf.variables import path_of
 
 

@@ -25,6 +25,8 @@ class Fault(NamedTuple):
             counts wherever the operation stands.
         dtype: "complex" where it is confined to complex numbers.
         name: Pattern that the operation's name must match.
+        order: What goes wrong: 0 the value, when a step is computed again; 1
+            the first derivatives already; 2 the second ones.
     """
 
     operations: tuple
@@ -34,6 +36,7 @@ class Fault(NamedTuple):
     inputs: tuple | None = None
     dtype: str = ""
     name: str = "*"
+    order: int = 2
 
     def matches(self, operation):
         """Whether a `graph_search.Operation` has this fault."""
@@ -89,6 +92,7 @@ FAULTS = (
         "XLA forgets a complex conjugate in its derivative",
         "leave `jit_compile` at 'auto', or divide, and use tf.pow",
         dtype="complex",
+        order=1,
     ),
     Fault(
         ("MaxPoolGrad", "MaxPool3DGrad"),
@@ -97,16 +101,17 @@ FAULTS = (
         "leave `jit_compile` at 'auto', or pool by tf.reduce_max over a reshape",
     ),
     # First derivatives that are left out in silence.
-    Fault(("PadV2",), REFUSED, _SILENT, "use tf.concat", inputs=(2,)),
-    Fault(("Betainc",), REFUSED, _SILENT, "keep a and b fixed", inputs=(0, 1)),
-    Fault(("Zeta",), REFUSED, _SILENT, "keep x fixed", inputs=(0,)),
-    Fault(("HSVToRGB",), REFUSED, _SILENT, "stay in RGB", inputs=(0,)),
+    Fault(("PadV2",), REFUSED, _SILENT, "use tf.concat", inputs=(2,), order=1),
+    Fault(("Betainc",), REFUSED, _SILENT, "keep a and b fixed", inputs=(0, 1), order=1),
+    Fault(("Zeta",), REFUSED, _SILENT, "keep x fixed", inputs=(0,), order=1),
+    Fault(("HSVToRGB",), REFUSED, _SILENT, "stay in RGB", inputs=(0,), order=1),
     Fault(
         ("ImageProjectiveTransformV3",),
         REFUSED,
         "TensorFlow's gradient with respect to the images is not the true one",
         "sample with tf.gather_nd and weights",
         inputs=(0,),
+        order=1,
     ),
     # Second derivatives that TensorFlow does not have.
     Fault(("SoftsignGrad",), REFUSED, _MISSING, "write x / (1 + tf.abs(x))"),
@@ -147,12 +152,14 @@ FAULTS = (
         REFUSED,
         "it draws other numbers when the backward pass computes the step again",
         "use a Keras layer, a keras.random.SeedGenerator, or tf.random.stateless_*",
+        order=0,
     ),
     Fault(
         ("IteratorGetNext*",),
         REFUSED,
         "the backward pass would take other elements than the forward pass",
         "give the tf.data.Dataset as `inner_data`",
+        order=0,
     ),
     # Values that XLA makes differently.
     Fault(
@@ -165,5 +172,6 @@ FAULTS = (
         AVOIDS_XLA,
         "XLA draws other random numbers (Dropout masks) than TensorFlow from one seed",
         "give jit_compile=True if that does not matter",
+        order=1,
     ),
 )

@@ -1,8 +1,8 @@
 """What is found out about a problem before its loops are compiled.
 
-The inner objective is traced once. The traced graph tells which state it
-changes, and whether it holds operations whose second derivatives TensorFlow
-gets wrong or whose values cannot be replayed.
+Its parts are traced once. The graphs tell which state the inner objective
+changes, and whether they hold operations whose derivatives TensorFlow gets
+wrong or whose values cannot be replayed.
 """
 
 import warnings
@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from far_ho_tf.preflight import graph_search
 from far_ho_tf.preflight.faults import AVOIDS_XLA, FAULTS, REFUSED, REFUSED_BY_XLA
+from far_ho_tf.state import State
 from far_ho_tf.variables import dtype_of, path_of
 
 
@@ -34,7 +35,10 @@ class Report(NamedTuple):
 
 
 def inspect(problem):
-    """Traces the inner objective's gradient and searches the graph.
+    """Traces the parts of a problem and searches their graphs.
+
+    Second derivatives are taken of the inner objective only; of the outer
+    objective, the dynamics and the initial values first ones.
 
     Args:
         problem: A `BilevelProblem`.
@@ -43,56 +47,110 @@ def inspect(problem):
         A `Report`.
 
     Raises:
-        ValueError: If the objective does not depend on the variables, holds
-            an operation that would make the hypergradient wrong, or changes a
-            floating `tf.Variable`.
+        ValueError: If the inner objective does not depend on the variables, or
+            a part holds an operation that would make the hypergradient wrong
+            or assigns a floating `tf.Variable`.
     """
-    graph, scope, unread = _trace(problem)
-    operations = graph_search.operations(graph, _roots(graph, problem))
+    parts, scope, unread = _trace(problem)
     sentences = {REFUSED: [], REFUSED_BY_XLA: [], AVOIDS_XLA: []}
-    for fault in FAULTS:
-        found = [op for op in operations if fault.matches(op)]
-        if found:
-            sentences[fault.verdict].append(
-                f"`inner_objective` holds {found[0].type} (`{found[0].name}`): "
-                f"{fault.problem}. Remedy: {fault.remedy}."
-            )
+    for part in parts:
+        for fault in FAULTS:
+            found = [op for op in part.operations if fault.matches(op)]
+            if found and fault.order in part.orders:
+                sentences[fault.verdict].append(
+                    f"`{part.name}` holds {found[0].type} (`{found[0].name}`): "
+                    f"{fault.problem}. Remedy: {fault.remedy}."
+                )
     if sentences[REFUSED]:
         raise ValueError(" ".join(sentences[REFUSED]))
+    # The other parts assign bare tf.Variables to replace them.
+    assigned = [_assigned_resources(part) for part in parts[:2]]
     _check_dependence(problem, unread)
+    inner = parts[0].operations
     return Report(
-        assigned=scope.assigned + _assigned_resources(graph),
+        assigned=scope.assigned + assigned[0],
         xla_faults=sentences[REFUSED_BY_XLA],
         xla_differences=sentences[AVOIDS_XLA],
-        largest_product=_largest(operations, "MatMul"),
-        largest_convolution=_largest(operations, "Conv"),
+        largest_product=_largest(inner, "MatMul"),
+        largest_convolution=_largest(inner, "Conv"),
     )
+
+
+class _Part(NamedTuple):
+    """A traced part of a problem.
+
+    Attributes:
+        name: The argument of `BilevelProblem` that it comes from.
+        graph: Its `FuncGraph`.
+        operations: List of `graph_search.Operation`s.
+        orders: The orders of fault that matter in it; see `Fault`.
+    """
+
+    name: str
+    graph: tf.Graph
+    operations: list
+    orders: tuple
 
 
 def _trace(problem):
-    prepared = problem.inner_data.prepare(0, 1)
+    """Traces all parts.
+
+    Returns:
+        List of `_Part`s, the inner objective first; the `SubstitutionScope` of
+        its call; the variables that it does not read.
+    """
     kept = {}
 
-    def gradients(values, hyperparameters, prepared, step):
-        batch = problem.inner_data.batch(prepared, step)
-        found, kept["scope"] = problem.traced_gradients(values, hyperparameters, batch)
-        kept["unread"] = [
-            variable
-            for variable, gradient in zip(problem.variables, found, strict=True)
-            if gradient is None
-        ]
-        return [gradient for gradient in found if gradient is not None]
+    def inner(values, hyperparameters, batch):
+        gradients, kept["scope"] = problem.traced_gradients(
+            values, hyperparameters, batch
+        )
+        pairs = zip(problem.variables, gradients, strict=True)
+        kept["unread"] = [variable for variable, g in pairs if g is None]
+        return [gradient for gradient in gradients if gradient is not None]
 
-    def spec(variable):
-        return tf.TensorSpec(variable.shape, dtype_of(variable))
+    def outer(values, hyperparameters, batch):
+        return problem.traced_outer_value(values, hyperparameters, batch)
 
-    traced = tf.function(gradients, autograph=False).get_concrete_function(
-        [spec(variable) for variable in problem.variables],
-        [spec(variable) for variable in problem.hyperparameters],
+    def update(values, hyperparameters, step):
+        state = problem.initial_state(State(values, [], []), hyperparameters)
+        return problem.update(state, values, hyperparameters, step)
+
+    def initial(values, hyperparameters, step):
+        del step
+        return problem.initial_state(State(values, [], []), hyperparameters)
+
+    parts = [
+        _part(problem, "inner_objective", inner, (0, 1, 2), problem.inner_data),
+        _part(problem, "outer_objective", outer, (1,), problem.outer_data),
+        _part(problem, "dynamics", update, (0, 1)),
+        _part(problem, "initial_values", initial, (1,)),
+    ]
+    return parts, kept["scope"], kept["unread"]
+
+
+def _part(problem, name, function, orders, source=None):
+    """Traces a function of variables, hyperparameters and a batch or step."""
+    variables = problem.variables + problem.hyperparameters
+    count = len(problem.variables)
+    prepared = source.prepare(0, 1) if source else ()
+
+    def call(values, prepared, step):
+        last = source.batch(prepared, step) if source else step
+        return function(values[:count], values[count:], last)
+
+    traced = tf.function(call, autograph=False).get_concrete_function(
+        [tf.TensorSpec(variable.shape, dtype_of(variable)) for variable in variables],
         prepared,
         tf.TensorSpec([], tf.int32),
     )
-    return traced.graph, kept["scope"], kept["unread"]
+    roots = list(traced.graph.inputs[: len(variables)]) + [
+        internal
+        for external, internal in traced.graph.captures
+        if any(external is variable.handle for variable in variables)
+    ]
+    operations = graph_search.operations(traced.graph, roots)
+    return _Part(name, traced.graph, operations, orders)
 
 
 def _check_dependence(problem, unread):
@@ -115,36 +173,24 @@ def _largest(operations, kind):
     return max(counts, default=0)
 
 
-def _roots(graph, problem):
-    """The graph's inputs that stand for variables and hyperparameters."""
-    variables = problem.variables + problem.hyperparameters
-    handles = [variable.handle for variable in variables]
-    captured = [
-        internal
-        for external, internal in graph.captures
-        if any(external is handle for handle in handles)
-    ]
-    return list(graph.inputs[: len(variables)]) + captured
-
-
-def _assigned_resources(graph):
-    """The tf.Variables that the graph assigns; only integer ones can stay."""
+def _assigned_resources(part):
+    """The tf.Variables that a part assigns; only integer ones can stay."""
     captured = [
         (variable, internal)
-        for external, internal in graph.captures
-        for variable in graph.variables
+        for external, internal in part.graph.captures
+        for variable in part.graph.variables
         if variable.handle is external
     ]
-    flags = graph_search.assigned(graph, [internal for _, internal in captured])
+    flags = graph_search.assigned(part.graph, [internal for _, internal in captured])
     assigned = [
         variable for (variable, _), flag in zip(captured, flags, strict=True) if flag
     ]
     for variable in assigned:
         if variable.dtype.is_floating:
             raise ValueError(
-                "`inner_objective` assigns the floating tf.Variable "
+                f"`{part.name}` assigns the floating tf.Variable "
                 f"`{path_of(variable)}`, and TensorFlow does not differentiate "
-                "assignments of a tf.Variable. Remedy: make it a "
-                "keras.Variable, whose assignments are differentiated"
+                "assignments of a tf.Variable. Remedy: make it a keras.Variable, "
+                "whose assignments are differentiated."
             )
     return assigned
