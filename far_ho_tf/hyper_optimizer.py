@@ -27,7 +27,11 @@ class HyperOptimizer:
         strategy: Must be `None`: this version runs on one device.
 
     Attributes:
+        problems: List of the problems.
+        hyperparameters: List of the variables that they share.
+        hypergradient: The `HyperGradient`.
         optimizer: The Keras optimizer; callbacks may change its learning rate.
+        history: The `keras.callbacks.History` of the last `fit`.
         stop_training: Set by callbacks to end `fit`.
 
     Raises:
@@ -118,7 +122,8 @@ class HyperOptimizer:
                 object: `stop_training`, `optimizer`, `get_weights` and
                 `set_weights` (of the hyperparameters) work, and so do
                 `EarlyStopping("outer_value", mode="min")`,
-                `ReduceLROnPlateau`, `CSVLogger` and the like.
+                `ReduceLROnPlateau`, `CSVLogger` and the like; those that save a
+                model do not.
             verbose: 0 is silent, 1 (or "auto") a progress bar, 2 one line.
 
         Returns:
@@ -181,7 +186,11 @@ class HyperOptimizer:
         }
         for variable in self.hyperparameters:
             if not variable.shape.rank:
-                logs[path_of(variable)] = float(tf.convert_to_tensor(variable))
+                name, count = path_of(variable), 0
+                while name in logs:  # Names need not be unique.
+                    count += 1
+                    name = f"{path_of(variable)}_{count}"
+                logs[name] = float(tf.convert_to_tensor(variable))
         return logs
 
 

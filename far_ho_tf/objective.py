@@ -54,18 +54,23 @@ class Objective:
         return value
 
     def _call(self, batch):
-        if self._source.is_empty:
-            return self._function()
+        arguments = () if self._source.is_empty else (batch,)
         try:
-            return self._function(batch)
+            return self._function(*arguments)
+        except tf.errors.OperatorNotAllowedInGraphError as error:
+            raise ValueError(
+                f"{self._label} branches in Python on the value of a tensor. Use "
+                "tf.cond or tf.where, or decorate the objective, and nothing that it "
+                f"calls, with @tf.function. Received: {error}"
+            ) from error
         except (TypeError, tf.errors.InvalidArgumentError) as error:
             specs = tf.nest.map_structure(
-                lambda t: f"{t.dtype.name}{tuple(t.shape)}", batch
+                lambda t: f"{t.dtype.name}{tuple(t.shape)}", arguments
             )
             raise ValueError(
-                f"{self._label} failed: {error}. It must take the batch as its "
-                f"one argument; variables are {self._dtype.name}. Received: "
-                f"batch={specs}"
+                f"{self._label} failed: {error}. It is called with the batch, or with "
+                "nothing where there are no data; variables are "
+                f"{self._dtype.name}. Received: arguments={specs}"
             ) from error
 
     @property

@@ -268,6 +268,21 @@ def test_runs_on_batches_of_differing_sizes(data):
     np.testing.assert_allclose(result.hypergradients[0], -(2 + 4 + 8 + 10 + 12 + 12))
 
 
+def test_a_dataset_goes_on_within_one_order():
+    """Chunks that follow each other are cut from one shuffled order."""
+    dataset = tf.data.Dataset.range(12).shuffle(12, seed=1)
+    source = as_source(dataset, "inner_data")
+
+    def chunk(first_step):
+        prepared = source.prepare(first_step, 4)
+        steps = range(first_step, first_step + 4)
+        return [int(source.batch(prepared, tf.constant(s))) for s in steps]
+
+    first = chunk(0)
+    assert sorted(first + chunk(4) + chunk(8)) == list(range(12))
+    assert chunk(0) != first  # From the start again, in a new order.
+
+
 def test_a_cycled_dataset_starts_over():
     source = as_source(slices_of(Y[:3]), "outer_data", cycle=True)
     batches = [

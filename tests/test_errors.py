@@ -75,6 +75,25 @@ class TestObjectives:
         with fails(f"`{role}`", "callable", "Received: 3"):
             compute(parts, **{role: 3})
 
+    def test_data_that_are_not_given(self, parts, role):
+        def loss(batch):
+            return tf.reduce_sum(batch)
+
+        with fails(f"`{role}` .loss. failed", "batch", r"Received: arguments=\(\)"):
+            compute(parts, **{role: loss})
+
+    def test_a_branch_in_a_nested_tf_function(self, parts, role):
+        good = parts[role]
+
+        @tf.function
+        def doubled(value):
+            if value > 0:
+                return 2 * value
+            return value
+
+        with fails(f"`{role}`", "branches in Python", "tf.cond"):
+            compute(parts, **{role: lambda: doubled(good())})
+
     def test_data_of_a_wrong_dtype(self, parts, role):
         (w,) = parts["variables"]
         data = np.ones((4, 2))  # float64, as NumPy makes it
@@ -317,6 +336,19 @@ class TestNonFinite:
         parts["variables"][0].assign([np.nan, 1.0])
         with pytest.raises(far.NonFiniteError, match=r"initial state .*`w`"):
             compute(parts)
+
+    def test_in_the_inner_objective_alone(self):
+        """A constant infinity leaves the gradient and the state as they are."""
+        parts = self.parts(
+            inner_data=lambda step: tf.where(step == 2, np.inf, 1.0),
+        )
+        (w,) = parts["variables"]
+        parts["inner_objective"] = lambda c: tf.reduce_sum(w) + c
+        with pytest.raises(
+            far.NonFiniteError, match=r"`inner_objective` .*step 2 .*inf"
+        ) as error:
+            compute(parts, 10)
+        assert error.value.step == 2
 
     def test_in_the_outer_objective(self):
         parts = self.parts(inner_data=1.0)

@@ -115,7 +115,7 @@ class _CallableSource(Source):
     def __init__(self, function, name):
         self._function = function
         self._name = name
-        self._checked = set()
+        self._checked = -1
 
     def prepare(self, first_step, num_steps):
         """Asks for the last batch: compiled code would not miss it.
@@ -123,9 +123,9 @@ class _CallableSource(Source):
         XLA clamps an index that is out of range instead of raising.
         """
         last = first_step + num_steps - 1
-        if last not in self._checked:
+        if last > self._checked:
             self._check_last(last, num_steps)
-            self._checked.add(last)
+            self._checked = last
         return ()
 
     def batch(self, prepared, step):
@@ -154,24 +154,23 @@ class _DatasetSource(Source):
     """Elements of a `tf.data.Dataset`, taken once and kept for the replay.
 
     The steps' elements are stacked, padded where their first dimensions
-    differ (a last, smaller batch), and cut to length again in the graph. A
-    dataset that shuffles anew each time it is read gives each run an order of
-    its own.
+    differ (a last, smaller batch), and cut to length again in the graph. Steps
+    that follow on those before go on reading; others read from the start, in an
+    order of their own where the dataset shuffles anew each time.
     """
 
     def __init__(self, dataset, name):
         self._dataset = dataset
         self._name = name
+        self._chunks = None  # Of `num_steps` elements each, from `_next_step` on.
+        self._next_step = self._num_steps = 0
 
     def prepare(self, first_step, num_steps):
-        elements = self._dataset.skip(first_step).take(num_steps)
-        elements = elements.map(_with_lengths)
-        specs = tf.nest.flatten(self._dataset.element_spec)
-        if all(spec.shape.rank is not None and _tail(spec) for spec in specs):
-            elements = elements.padded_batch(num_steps)
-        else:
-            elements = elements.batch(num_steps)
-        stacked = next(iter(elements), None)
+        follows = 0 < first_step == self._next_step and num_steps == self._num_steps
+        if self._chunks is None or not follows:
+            self._chunks = iter(self._stacked(first_step, num_steps))
+        self._next_step, self._num_steps = first_step + num_steps, num_steps
+        stacked = next(self._chunks, None)
         found = 0 if stacked is None else int(tf.nest.flatten(stacked)[0].shape[0])
         if found < num_steps:
             raise _ended(
@@ -184,6 +183,13 @@ class _DatasetSource(Source):
         tensors, lengths = stacked
         lengths = tf.nest.map_structure(_none_if_equal, lengths)
         return tensors, lengths, tf.constant(first_step, tf.int32)
+
+    def _stacked(self, first_step, num_steps):
+        elements = self._dataset.skip(first_step).map(_with_lengths)
+        specs = tf.nest.flatten(self._dataset.element_spec)
+        if all(spec.shape.rank is not None and _tail(spec) for spec in specs):
+            return elements.padded_batch(num_steps)
+        return elements.batch(num_steps)
 
     def batch(self, prepared, step):
         tensors, lengths, first_step = prepared

@@ -62,7 +62,7 @@ def average(results):
 
     Returns:
         A `HyperGradientResult` whose inner values are stacked to shape
-        (problems, num_steps) and whose state is the list of states; the result
+        (problems, num_steps) and whose state and status are lists; the result
         itself where there is one.
     """
     if len(results) == 1:
@@ -73,7 +73,7 @@ def average(results):
         hypergradients=[tf.reduce_mean(tf.stack(g), axis=0) for g in gradients],
         inner_values=tf.stack([result.inner_values for result in results]),
         state=[result.state for result in results],
-        status=results[0].status,
+        status=[result.status for result in results],
     )
 
 

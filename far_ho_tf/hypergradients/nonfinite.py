@@ -1,5 +1,6 @@
 """NaN and infinity: where they began."""
 
+import numpy as np
 import tensorflow as tf
 
 from far_ho_tf.variables import path_of
@@ -38,6 +39,14 @@ def raise_non_finite(problem, num_steps, found):
             f"state s_{steps} that it makes: {names}. A smaller learning rate "
             "is the usual remedy.",
             step=steps - 1,
+        )
+    values = found.inner_values.numpy()
+    if not np.all(np.isfinite(values)):
+        step = int(np.argmin(np.isfinite(values)))
+        raise NonFiniteError(
+            f"`inner_objective` is not finite in step {step} {span}, though the state "
+            f"is. Received: {values[step]}",
+            step=step,
         )
     if not bool(tf.math.is_finite(found.outer_value)):
         raise NonFiniteError(

@@ -46,7 +46,7 @@ class ReverseHG(HyperGradient):
             gradients,
             inner_values,
             state,
-            all_finite([state, outer_value, gradients]),
+            all_finite([state, inner_values, outer_value, gradients]),
             steps,
             backward_step,
         )
