@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
+LINTER := $(VENV)/linter
 
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -17,8 +18,12 @@ install: $(INSTALLED)  ## Create .venv and install the package and what it needs
 
 $(INSTALLED): setup.py pyproject.toml
 	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 10) <= v < (3, 14) else "far_ho_tf needs Python 3.10 to 3.13; this is %d.%d. Name another: make PYTHON=python3.12 ..." % v[:2])'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[examples,tests,lint]'
+	$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[examples,tests]'
+	touch $@
+
+$(LINTER): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --editable '.[lint]'
 	touch $@
 
 demo: install  ## Data hyper-cleaning on the embedded MNIST images
@@ -27,11 +32,11 @@ demo: install  ## Data hyper-cleaning on the embedded MNIST images
 test: install  ## Run the whole test suite
 	$(BIN)/python -m pytest
 
-lint: install  ## Check style and format
+lint: $(LINTER)  ## Check style and format
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 
-format: install  ## Mend style and format
+format: $(LINTER)  ## Mend style and format
 	$(BIN)/python -m ruff check --fix .
 	$(BIN)/python -m ruff format .
 

@@ -19,7 +19,13 @@ setup(
     description="Hypergradients through training, for TensorFlow 2 and Keras 3",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
+    author="The far_ho_tf developers",
     license="MIT",
+    classifiers=[
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
     packages=find_packages(include=["far_ho_tf", "far_ho_tf.*"]),
     python_requires=">=3.10,<3.14",
     install_requires=[

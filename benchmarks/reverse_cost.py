@@ -11,9 +11,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
-from compilers import PROBLEMS, bilevel
 
 import far_ho_tf as far
+from problems import PROBLEMS, bilevel
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("runs", 7, "Runs of each.", lower_bound=1)

@@ -63,7 +63,8 @@ def clean(train, validation, wrong, settings, verbose=1):
 
     Returns:
         A dict with the final `weights`, the `hypergradient` there, the
-        `history` (lists over hyper-iterations) and the `seconds` it took.
+        `history` (lists over hyper-iterations: first the initial weights, last
+        the final ones) and the `seconds` it took.
     """
     model = softmax_regression()
     count = len(train[0])
@@ -108,11 +109,12 @@ def clean(train, validation, wrong, settings, verbose=1):
     ).history
     seconds = time.time() - start
     last = tuner.hypergradient.compute(problem, settings.num_steps)
+    scores.append(score(weights.numpy(), wrong))
     return {
         "weights": weights.numpy(),
         "hypergradient": last.hypergradients[0].numpy(),
         "history": {
-            "outer_value": history["outer_value"],
+            "outer_value": [*history["outer_value"], float(last.outer_value)],
             "f1": [one["f1"] for one in scores],
             "flagged": [one["flagged"] for one in scores],
         },
@@ -134,7 +136,7 @@ def score(weights, wrong):
     }
 
 
-def test_accuracy(parts, test, settings):
+def final_accuracy(parts, test, settings):
     """Trains on all examples of `parts` alike; returns percent on `test`."""
     images, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     model = softmax_regression()

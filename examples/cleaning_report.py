@@ -49,16 +49,12 @@ def save(results, folder):
 
 
 def draw_images(images, given, true, weights, hypergradient, folder, columns=12):
-    """The most and the least trusted images, with given and true label.
-
-    Among the images of weight zero, those whose weight the validation loss
-    would most like to be negative (largest hypergradient) are least trusted.
-    """
-    order = np.lexsort((-hypergradient, weights))
+    """Draws the most and the least trusted images, with given and true label."""
     rows = 2
+    most, least = extremes(weights, hypergradient, rows * columns)
     blocks = [
-        ("Most trusted: largest weights", order[::-1][: rows * columns]),
-        ("Least trusted: weight zero, largest hypergradient", order[: rows * columns]),
+        ("Most trusted: largest weights", most),
+        ("Least trusted: weight zero, largest hypergradient", least),
     ]
     figure = plt.figure(figsize=(columns * 0.85, 5.8), layout="constrained")
     for block, (title, chosen) in zip(figure.subfigures(2), blocks, strict=True):
@@ -75,10 +71,20 @@ def draw_images(images, given, true, weights, hypergradient, folder, columns=12)
     return _save_figure(figure, folder / "images.png")
 
 
+def extremes(weights, hypergradient, count):
+    """Indices of the most and of the least trusted images.
+
+    Among the images of weight zero, those whose weight the validation loss
+    would most like to be negative (largest hypergradient) are least trusted.
+    """
+    order = np.lexsort((-hypergradient, weights))
+    return order[::-1][:count], order[:count]
+
+
 def draw_curves(history, num_wrong, folder):
     """Outer value, F1 and number of flags against hyper-iterations."""
     figure, axes = plt.subplots(3, sharex=True, figsize=(6, 7), layout="constrained")
-    iterations = np.arange(1, len(history["f1"]) + 1)
+    iterations = np.arange(len(history["f1"]))
     panels = (
         ("outer_value", "validation loss"),
         ("f1", "F1 of the flags"),
@@ -92,7 +98,7 @@ def draw_curves(history, num_wrong, folder):
         axes[1].set_ylim(bottom=min(history["f1"][2:]) - 0.02)
     axes[2].axhline(num_wrong, color="gray", linestyle="--", label="wrong labels")
     axes[2].legend()
-    axes[2].set_xlabel("hyper-iteration")
+    axes[2].set_xlabel("hyper-iterations made")
     return _save_figure(figure, folder / "curves.png")
 
 

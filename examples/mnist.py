@@ -41,6 +41,11 @@ def load(dataset, data_dir, num_train, num_validation):
         ValueError: If the set is not there, with what to do, or too small.
     """
     if dataset == "embedded":
+        if data_dir is not None:
+            raise ValueError(
+                "--data_dir is for --dataset mnist; the embedded images need none. "
+                f"Received: --dataset embedded --data_dir {data_dir}"
+            )
         with np.load(EMBEDDED) as arrays:
             train = arrays["train_images"], arrays["train_labels"]
             test = arrays["test_images"], arrays["test_labels"]
@@ -73,9 +78,10 @@ def _prepared(data_dir):
         )
     import tensorflow_datasets as tfds
 
-    splits = tfds.load(
-        "mnist", data_dir=folder, download=False, split=["train", "test"], batch_size=-1
-    )
+    builder = tfds.builder("mnist", data_dir=folder)
+    if not builder.is_prepared():
+        raise ValueError(f"MNIST is not completely prepared in {folder}")
+    splits = builder.as_dataset(split=["train", "test"], batch_size=-1)
     return [
         (images["image"][..., 0], images["label"]) for images in tfds.as_numpy(splits)
     ]

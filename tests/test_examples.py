@@ -6,10 +6,12 @@ import pathlib
 import subprocess
 import sys
 
-import cleaning_experiment
-import mnist
 import numpy as np
 import pytest
+
+import cleaning_experiment
+import cleaning_report
+import mnist
 
 ROOT = pathlib.Path(__file__).parents[1]
 SCRIPT = ROOT / "examples" / "data_hyper_cleaning.py"
@@ -54,7 +56,9 @@ def test_results(demo):
     assert ours["flagged"] * ours["precision"] == pytest.approx(ours["recall"] * 200)
     assert results["seconds"] > 0
     assert results["flags"]["seed"] == 3
-    assert len(results["history"]["outer_value"]) == 25
+    assert {len(values) for values in results["history"].values()} == {26}
+    assert results["history"]["f1"][0] == 0
+    assert results["history"]["f1"][-1] == ours["f1"]
     assert results["history"]["outer_value"][-1] < results["history"]["outer_value"][0]
 
 
@@ -101,6 +105,54 @@ def test_score():
     assert cleaning_experiment.score(weights, wrong) == pytest.approx(
         {"precision": 2 / 3, "recall": 2 / 3, "f1": 2 / 3, "flagged": 3}
     )
+
+
+def test_extremes():
+    weights = np.array([0.0, 0.5, 0.0, 0.9, 0.0])
+    hypergradient = np.array([0.1, 0.0, 0.3, 0.0, 0.2])
+    most, least = cleaning_report.extremes(weights, hypergradient, 3)
+    assert most.tolist() == [3, 1, 0]
+    assert least.tolist() == [2, 4, 0]
+
+
+def test_targets():
+    """The whole experiment: mean F1 and accuracies over the seeds 0, 1 and 2."""
+    data = mnist.load("embedded", None, 5000, 5000)
+    images, true = data.train
+    settings = cleaning_experiment.Settings(
+        num_steps=100,
+        learning_rate=0.5,
+        momentum=0.9,
+        hyper_iterations=30,
+        hyper_learning_rate=0.02,
+        radius=200.0,
+        final_steps=200,
+    )
+    rows = []
+    for seed in range(3):
+        given, wrong = cleaning_experiment.corrupt(true, seed)
+        cleaned = cleaning_experiment.clean(
+            (images, given), data.validation, wrong, settings, verbose=0
+        )
+        kept = cleaned["weights"] >= cleaning_experiment.FLAG_BELOW
+        f1 = cleaning_experiment.score(cleaned["weights"], wrong)["f1"]
+        accuracies = [
+            cleaning_experiment.final_accuracy(
+                [(images[mask], given[mask]), data.validation], data.test, settings
+            )
+            for mask in (np.ones_like(wrong), ~wrong, kept)
+        ]
+        rows.append([f1, *accuracies])
+    f1, baseline, oracle, ours = np.mean(rows, axis=0)
+    assert f1 >= 0.94
+    assert ours >= baseline + 4
+    assert ours >= oracle - 0.5
+
+
+def test_data_dir_without_the_data_set_is_refused():
+    done = run("--data_dir=/somewhere")
+    assert done.returncode != 0
+    assert "--dataset mnist" in done.stderr + done.stdout
 
 
 @pytest.mark.parametrize("flags", [[], ["--data_dir=/nowhere"]])

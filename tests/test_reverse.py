@@ -135,14 +135,18 @@ def test_equals_the_unrolled_reference(make, jit_compile):
     assert_close(problem.model.trainable_variables, final, 1e-12)
 
 
-@pytest.mark.parametrize("make", DYNAMICS)
-def test_float32_is_close_to_float64(make):
+@pytest.mark.parametrize(
+    ("make", "jit_compile"),
+    [*((make, False) for make in DYNAMICS), (_momentum, True), (_adam, True)],
+)
+def test_float32_is_close_to_float64(make, jit_compile):
     results = []
     for dtype in ("float64", "float32"):
         problem = Classification(dtype)
         dynamics, hypers, _ = make(problem)
         bilevel = problem.bilevel(dynamics, hypers)
-        results.append(far.ReverseHG(jit_compile=False).compute(bilevel, NUM_STEPS))
+        mode = far.ReverseHG(jit_compile=jit_compile)
+        results.append(mode.compute(bilevel, NUM_STEPS))
     exact, single = results
     assert all(g.dtype == tf.float32 for g in single.hypergradients)
     assert_close(single.hypergradients, exact.hypergradients, 1e-4)
@@ -217,23 +221,31 @@ def test_the_backward_pass_sees_the_batch_of_its_step():
     assert_close(result.hypergradients, [-2.0 * numbers, -0.1 * numbers.sum()], 1e-12)
 
 
-def test_one_trace_per_problem_and_number_of_steps():
+@pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
+def test_one_trace_per_problem_and_number_of_steps(jit_compile):
+    """The objectives' Python runs in the first hyper-iteration only."""
     calls = []
     problem = Classification()
     dynamics, hypers, _ = _momentum(problem)
-    inner = problem.inner
-    problem.inner = lambda batch: calls.append(1) or inner(batch)
+    inner, outer = problem.inner, problem.outer
+    problem.inner = lambda batch: calls.append("inner") or inner(batch)
+    problem.outer = lambda batch: calls.append("outer") or outer(batch)
     bilevel = problem.bilevel(
-        dynamics, hypers, inner_data=far.Batches(problem.train, 5, seed=1)
+        dynamics,
+        hypers,
+        inner_data=far.Batches(problem.train, 5, seed=1),
+        outer_data=tf.data.Dataset.from_tensors(problem.validation),
     )
-    mode = far.ReverseHG(jit_compile=False)
-    mode.compute(bilevel, 3)
+    mode = far.ReverseHG(jit_compile=jit_compile)
+    tuner = far.HyperOptimizer(bilevel, mode)
+    values = [float(tuner.run(3).outer_value)]
     traced = len(calls)
-    hypers[0].assign(0.01)
-    first = mode.compute(bilevel, 3)
-    again = mode.compute(bilevel, 3)
+    assert {"inner", "outer"} == set(calls)
+    values += [float(tuner.run(3).outer_value) for _ in range(3)]
+    mode.compute(bilevel, 3)
+    far.ReverseHG(jit_compile=jit_compile).compute(bilevel, 3)  # Equal to `mode`.
     assert len(calls) == traced
-    assert_close(again.hypergradients, first.hypergradients, 0)
+    assert len(set(values)) == 4  # The hyperparameters' values were not frozen.
     mode.compute(bilevel, 4)
     assert len(calls) > traced
 
