@@ -21,6 +21,11 @@ def assert_close(actual, expected, tolerance):
         assert relative_error(one, other) <= tolerance, (np.array(one), np.array(other))
 
 
+def hyper(value, name):
+    """A float64 hyperparameter."""
+    return far.Hyperparameter(value, dtype="float64", name=name)
+
+
 class Classification:
     """A two-layer network on twelve random examples, each with a weight.
 

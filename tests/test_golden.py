@@ -6,13 +6,9 @@ import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
-from tests.helpers import assert_close
+from tests.helpers import assert_close, hyper
 
 JIT = pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
-
-
-def hyper(value, name):
-    return far.Hyperparameter(value, dtype="float64", name=name)
 
 
 @JIT

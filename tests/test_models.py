@@ -7,12 +7,8 @@ import tensorflow as tf
 
 import far_ho_tf as far
 from tests import reference
-from tests.helpers import assert_close
+from tests.helpers import assert_close, hyper
 from tests.reference import constant
-
-
-def hyper(value, name):
-    return far.Hyperparameter(value, dtype="float64", name=name)
 
 
 def classification(shape, classes=3, count=12, seed=0):
@@ -86,6 +82,59 @@ class TestModels:
             model, classification((4,)), classification((4,), seed=1), 1e-9, jit_compile
         )
         assert status.compiler == "graph"  # XLA would draw other masks.
+
+    def test_dropout_in_xla_equals_finite_differences(self):
+        """XLA's masks differ from TensorFlow's, and are replayed as exactly."""
+        model = keras.Sequential(
+            [
+                keras.Input((4,)),
+                keras.layers.Dense(6, activation="tanh"),
+                keras.layers.Dropout(0.4, seed=1),
+                keras.layers.Dense(3),
+            ]
+        )
+        rate = hyper(0.3, "rate")
+        problem = far.BilevelProblem(
+            cross_entropy(model, True),
+            cross_entropy(model, False),
+            model,
+            far.Momentum(rate, 0.8),
+            [rate],
+            inner_data=classification((4,)),
+            outer_data=classification((4,), seed=1),
+        )
+        mode = far.ReverseHG(jit_compile=True)
+        (gradient,) = mode.compute(problem, 6).hypergradients
+        values = []
+        for width in (1e-5, -1e-5):
+            rate.assign(0.3 + width)
+            values.append(float(mode.compute(problem, 6).outer_value))
+        np.testing.assert_allclose((values[0] - values[1]) / 2e-5, gradient, rtol=1e-7)
+
+    def test_a_compiled_model_evaluates_the_final_state(self):
+        """BatchNorm statistics included."""
+        model = keras.Sequential(
+            [
+                keras.Input((4,)),
+                keras.layers.BatchNormalization(momentum=0.5),
+                keras.layers.Dense(3),
+            ]
+        )
+        model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        rate = hyper(0.3, "rate")
+        train, validation = classification((4,)), classification((4,), seed=1)
+        problem = far.BilevelProblem(
+            cross_entropy(model, True),
+            cross_entropy(model, False),
+            model,
+            far.GradientDescent(rate),
+            [rate],
+            inner_data=train,
+            outer_data=validation,
+        )
+        result = far.ReverseHG().compute(problem, 5)
+        loss = model.evaluate(*validation, verbose=0)
+        np.testing.assert_allclose(loss, result.outer_value, rtol=1e-6)
 
     def test_batch_norm_in_xla(self):
         model = keras.Sequential(
@@ -303,180 +352,6 @@ class TestModels:
         assert_close(first.hypergradients, expected, 1e-9)
         assert_close(again.hypergradients, expected, 1e-9)
         assert generator.state.numpy().tolist() == [4, 4]
-
-
-def test_dead_units_under_adam():
-    """Gradients that are exactly zero, at first and for ever.
-
-    The unrolled reference has NaN there; a complex step of the same run in
-    NumPy does not, since √v is then the root of a tiny but nonzero number.
-    """
-    x = np.array([[1.0, 0.0, 2.0], [-1.0, 0.0, 0.5]])  # the second input is dead
-    kernel = np.array([[0.5, -9.0], [0.3, -9.0], [0.2, -9.0]])  # so is one ReLU
-    kernel[:, 1] -= 9.0
-    w = keras.Variable(kernel, dtype="float64", name="w")
-    hypers = [
-        hyper(value, name)
-        for value, name in ((0.1, "rate"), (0.9, "b1"), (0.99, "b2"), (1e-3, "eps"))
-    ]
-    shift = hyper(np.array([0.1, 0.2, 0.3]), "shift")
-
-    def inner():
-        hidden = tf.nn.relu(tf.matmul(x + 0.0 * x, w))
-        return tf.reduce_sum(hidden**2) + tf.reduce_sum(shift * w[:, 0] * x[0])
-
-    problem = far.BilevelProblem(
-        inner,
-        lambda: tf.reduce_sum(tf.convert_to_tensor(w) ** 2),
-        [w],
-        far.Adam(*hypers),
-        [*hypers, shift],
-    )
-
-    def run(rate, b1, b2, epsilon, shift):
-        weights = kernel.astype(complex)
-        m = v = np.zeros_like(weights)
-        for t in range(6):
-            hidden = x @ weights
-            hidden = np.where(hidden.real > 0, hidden, 0)
-            g = x.T @ (2 * hidden)
-            g[:, 0] += shift * x[0]
-            m, v = m + (1 - b1) * (g - m), v + (1 - b2) * (g * g - v)
-            scale = rate * np.sqrt(1 - b2 ** (t + 1)) / (1 - b1 ** (t + 1))
-            weights = weights - scale * m / (np.sqrt(v) + epsilon)
-        return (weights**2).sum()
-
-    point = [0.1, 0.9, 0.99, 1e-3, np.array([0.1, 0.2, 0.3], complex)]
-    expected = []
-    for i in range(4):
-        moved = [p + (1e-30j if i == j else 0) for j, p in enumerate(point)]
-        expected.append(run(*moved).imag / 1e-30)
-    steps = [point[4] + 1e-30j * row for row in np.eye(3)]
-    expected.append(np.array([run(*point[:4], s).imag / 1e-30 for s in steps]))
-    for jit_compile in (False, True):
-        result = far.ReverseHG(jit_compile=jit_compile).compute(problem, 6)
-        assert_close(result.hypergradients, expected, 1e-9)
-
-
-def test_derivative_at_a_zero_gradient_is_the_limit():
-    """Adam's first step at g = λ·1 near λ = 0: w = −η λ/ε to first order."""
-    w = keras.Variable(0.0, dtype="float64", name="w")
-    scale = hyper(0.0, "scale")
-    problem = far.BilevelProblem(
-        lambda: scale * w,
-        lambda: 1.0 * w,
-        [w],
-        far.Adam(0.1, beta_1=0.9, beta_2=0.99, epsilon=1e-3),
-        [scale],
-    )
-    result = far.ReverseHG().compute(problem, 1)
-    correction = np.sqrt(1 - 0.99) / (1 - 0.9)
-    assert_close(result.hypergradients, [-0.1 * correction * (1 - 0.9) / 1e-3], 1e-12)
-
-
-class _Ridge(tf.Module):
-    """A plain tf.Module; one of its weights is not trainable."""
-
-    def __init__(self):
-        super().__init__()
-        self.w = tf.Variable([0.1, -0.2, 0.3], dtype=tf.float64, name="w")
-        self.b = tf.Variable(0.5, dtype=tf.float64, name="b")
-        self.fixed = tf.Variable(2.0, dtype=tf.float64, trainable=False, name="fixed")
-
-    def __call__(self, x):
-        return tf.linalg.matvec(x, self.w) * self.fixed + self.b
-
-
-@pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
-@pytest.mark.parametrize("owner", ["module", "list", "mixed"])
-def test_bare_variables_equal_keras_variables(owner, jit_compile):
-    """The same ridge regression over tf.Variables and over Keras variables."""
-    random = np.random.RandomState(0)
-    data = random.randn(8, 3), random.randn(8)
-
-    def solve(model, variables, penalty, rate):
-        def inner(batch):
-            x, y = batch
-            squares = tf.reduce_sum(tf.square(model.w)) * penalty
-            return tf.reduce_mean((model(x) - y) ** 2) + squares
-
-        def outer(batch):
-            return tf.reduce_mean(tf.abs(model(batch[0]) - batch[1]))
-
-        problem = far.BilevelProblem(
-            inner,
-            outer,
-            variables,
-            far.Momentum(rate, 0.9),
-            [penalty, rate],
-            data,
-            data,
-        )
-        mode = far.ReverseHG(jit_compile=jit_compile)
-        return [mode.compute(problem, 5), mode.compute(problem, 5)]
-
-    reference_model = _Ridge()
-    for name in ("w", "b"):
-        value = getattr(reference_model, name).numpy()
-        setattr(reference_model, name, keras.Variable(value, name=name))
-    expected, _ = solve(
-        reference_model,
-        [reference_model.w, reference_model.b],
-        hyper(0.1, "penalty"),
-        hyper(0.05, "rate"),
-    )
-    model = _Ridge()
-    penalty = tf.Variable(0.1, dtype=tf.float64, name="penalty")
-    rate = tf.Variable(0.05, dtype=tf.float64, name="rate")
-    if owner == "mixed":
-        penalty, model.b = hyper(0.1, "penalty"), keras.Variable(0.5, dtype="float64")
-    variables = model if owner == "module" else [model.w, model.b]
-    for result in solve(model, variables, penalty, rate):
-        assert_close(result.hypergradients, expected.hypergradients, 1e-12)
-        assert_close([result.outer_value], [expected.outer_value], 1e-12)
-    # s_T is left in the variables, and the hyperparameters are left alone.
-    assert_close([model.w], [reference_model.w], 1e-12)
-    assert (float(tf.convert_to_tensor(penalty)), float(rate)) == (0.1, 0.05)
-
-
-def test_a_module_that_holds_keras_layers_and_variables():
-    """tf.Module's own `trainable_variables` knows nothing of Keras."""
-
-    class Head(tf.Module):
-        def __init__(self):
-            super().__init__()
-            self.layers = [keras.layers.Dense(2, name="head")]
-            self.layers[0].build((None, 3))
-
-    class Network(tf.Module):
-        def __init__(self):
-            super().__init__()
-            self.norm = keras.layers.BatchNormalization(name="norm")
-            self.norm.build((None, 3))
-            self.scale = keras.Variable(2.0, name="scale")
-            self.shift = tf.Variable(1.0, name="shift")
-            self.fixed = tf.Variable(1.0, name="fixed", trainable=False)
-            self.head, self.same_head = [Head()] * 2
-
-        def __call__(self, x):
-            x = self.norm(x, training=True) * self.scale + self.shift * self.fixed
-            return self.head.layers[0](x)
-
-    network = Network()
-    x = np.random.RandomState(0).randn(6, 3).astype("float32")
-    rate = far.Hyperparameter(0.1, name="rate")
-    problem = far.BilevelProblem(
-        lambda: tf.reduce_mean(network(x) ** 2),
-        lambda: tf.reduce_mean(network(x)),
-        network,
-        far.GradientDescent(rate),
-        [rate],
-    )
-    names = sorted(variable.name for variable in problem.variables)
-    assert names == ["beta", "bias", "gamma", "kernel", "scale", "shift:0"]
-    far.ReverseHG(jit_compile=False).compute(problem, 3)
-    assert float(network.scale) != 2.0
-    assert float(network.shift) != 1.0
 
 
 @pytest.mark.usefixtures("float64")
