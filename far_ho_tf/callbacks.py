@@ -12,8 +12,15 @@ import keras
 class ProgressBar(keras.callbacks.Callback):
     """Shows the time left and elapsed, and the values in the logs.
 
+    `HyperOptimizer.fit` adds it unless `verbose=0`.
+
     Args:
         verbose: 1 for a bar that is redrawn, 2 for one line at the end.
+
+    Example:
+
+    >>> import far_ho_tf as far
+    >>> bar = far.callbacks.ProgressBar(verbose=2)
     """
 
     def __init__(self, verbose=1):

@@ -54,6 +54,8 @@ class HyperOptimizer:
     >>> history = tuner.fit(hyper_iterations=20, num_steps=5, verbose=0)
     >>> round(float(target), 3)
     1.032
+
+    Source: Franceschi et al. 2017, section 2 (the outer problem).
     """
 
     def __init__(self, problem, hypergradient=None, optimizer=None, strategy=None):

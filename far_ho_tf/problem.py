@@ -190,6 +190,7 @@ class BilevelProblem:
         return variables, [s for s in extra if dtype_of(s).is_floating]
 
     def hyperparameter_sources(self, hyperparameters):
+        """What a tape watches of the hyperparameters: a list of sources."""
         return tape_sources(self.hyperparameters, hyperparameters)
 
     # What is known before the loops are compiled.

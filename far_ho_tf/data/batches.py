@@ -33,6 +33,8 @@ class Batches:
     >>> batches = far.Batches(tf.range(6), batch_size=3, seed=1)
     >>> sorted(batches(0).numpy().tolist() + batches(1).numpy().tolist())
     [0, 1, 2, 3, 4, 5]
+
+    Source of the permutation: see `data.permutation`.
     """
 
     def __init__(self, tensors, batch_size, seed=0, shuffle=True):

@@ -20,6 +20,12 @@ def as_source(data, name, cycle=False):
             or a callable of the step.
         name: For messages: "inner_data" or "outer_data".
         cycle: Whether a finite `tf.data.Dataset` starts over at its end.
+
+    Returns:
+        A `Source`.
+
+    Raises:
+        ValueError: If it is none of these.
     """
     if isinstance(data, Batches):
         return _BatchesSource(data)

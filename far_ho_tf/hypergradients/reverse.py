@@ -23,11 +23,21 @@ class ReverseHG(HyperGradient):
     Args:
         jit_compile: See `HyperGradient`.
 
-    Example:
+    Example, with w_2 = 2 (1 − 2η)² and so d½w_2²/dη = w_2 · (−8) (1 − 2η):
 
-    >>> import far_ho_tf as far
-    >>> far.ReverseHG(jit_compile=False)
-    ReverseHG(jit_compile=False)
+    >>> import far_ho_tf as far, keras
+    >>> w = keras.Variable(2.0, name="w")
+    >>> rate = far.Hyperparameter(0.25, name="rate")
+    >>> problem = far.BilevelProblem(
+    ...     inner_objective=lambda: w * w,
+    ...     outer_objective=lambda: 0.5 * w * w,
+    ...     variables=[w],
+    ...     dynamics=far.GradientDescent(rate),
+    ...     hyperparameters=[rate],
+    ... )
+    >>> result = far.ReverseHG().compute(problem, num_steps=2)
+    >>> float(w), float(result.hypergradients[0])
+    (0.5, -2.0)
 
     Source: Franceschi et al. 2017, algorithm 1 (Reverse-HG).
     """
