@@ -132,6 +132,8 @@ class HyperOptimizer:
             A `keras.callbacks.History`.
         """
         hyper_iterations = check_count("hyper_iterations", hyper_iterations)
+        if isinstance(callbacks, keras.callbacks.Callback):
+            callbacks = [callbacks]
         callbacks = list(callbacks or [])
         if verbose:
             callbacks.append(ProgressBar(2 if verbose == 2 else 1))
@@ -212,8 +214,7 @@ def _check_problems(problem):
             for mine, theirs in zip(shared, other.hyperparameters, strict=True)
         ):
             raise ValueError(
-                "All problems must have the same hyperparameters in the same "
-                f"order: {[path_of(v) for v in shared]}. Received: "
-                f"{[path_of(v) for v in other.hyperparameters]}"
+                "All problems must have the same hyperparameters (the same objects) "
+                f"in the same order: {shared}. Received: {other.hyperparameters}"
             )
     return problems

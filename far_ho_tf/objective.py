@@ -26,12 +26,7 @@ class Objective:
         self._role = role
         self._source = source
         self._dtype = dtype
-        # `substituted` calls a tf.function's Python function, without AutoGraph.
-        self._function = (
-            tf.autograph.to_graph(function.python_function)
-            if hasattr(function, "python_function")
-            else function
-        )
+        self._function = _converted(function)
         self._name = getattr(function, "__name__", type(function).__name__)
 
     def __call__(self, batch):
@@ -63,10 +58,17 @@ class Objective:
                 "tf.cond or tf.where, or decorate the objective, and nothing that it "
                 f"calls, with @tf.function. Received: {error}"
             ) from error
-        except (TypeError, tf.errors.InvalidArgumentError) as error:
-            specs = tf.nest.map_structure(
-                lambda t: f"{t.dtype.name}{tuple(t.shape)}", arguments
-            )
+        except (
+            TypeError,
+            ValueError,
+            AttributeError,
+            NotImplementedError,
+            tf.errors.InvalidArgumentError,
+        ) as error:
+            specs = [
+                f"{tensor.dtype.name}{tuple(tensor.shape)}"
+                for tensor in map(tf.convert_to_tensor, tf.nest.flatten(arguments))
+            ]
             raise ValueError(
                 f"{self._label} failed: {error}. It is called with the batch, or with "
                 "nothing where there are no data; variables are "
@@ -76,3 +78,17 @@ class Objective:
     @property
     def _label(self):
         return f"`{self._role}` ({self._name})"
+
+
+def _converted(function):
+    """A tf.function's Python function, as AutoGraph writes it.
+
+    Within `substituted` a tf.function runs inline, without AutoGraph.
+    """
+    python_function = getattr(function, "python_function", None)
+    if python_function is None:
+        return function
+    try:
+        return tf.autograph.to_graph(python_function)
+    except Exception:  # It has no source, so AutoGraph never converted it either.
+        return python_function

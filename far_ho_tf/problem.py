@@ -1,5 +1,6 @@
 """The bilevel problem: closures and variables turned into pure functions."""
 
+import contextlib
 import functools
 
 import keras
@@ -59,10 +60,9 @@ class BilevelProblem:
             finite `tf.data.Dataset` starts over at its end.
         initial_values: The map Φ_0: list of pairs (variable, value), where
             the value is a hyperparameter, a tensor, or a callable() -> tensor
-            that may read hyperparameters. Other variables start from the
-            values that they have when the problem is made; state that no
-            layer or module given as `variables` owns (a SeedGenerator of its
-            own), from those at the first use.
+            that may read hyperparameters and the variables' own starting
+            values (`lambda: scale * kernel`). Other variables start from the
+            values that they have when the problem is made.
 
     Raises:
         ValueError: If an argument is malformed, or arguments do not fit
@@ -117,6 +117,8 @@ class BilevelProblem:
         self._initial_map = self._check_initial_values(initial_values or [])
         self._snapshots = (owned, read(owned))
         self._programs = {}
+        with contextlib.suppress(Exception):  # It is said when it is computed.
+            self.start  # noqa: B018 (Finds the state that is to be kept as it is now.)
 
     # What the compiled loops of every gradient mode are made of.
 
@@ -132,7 +134,8 @@ class BilevelProblem:
             A `State`.
         """
         variables = list(start.variables)
-        with substituted(self.hyperparameters, hyperparameters):
+        names = self.variables + self.hyperparameters
+        with substituted(names, start.variables + hyperparameters):
             for index, source in self._initial_map:
                 like = variables[index]
                 value = source() if callable(source) else source
@@ -158,7 +161,7 @@ class BilevelProblem:
         names = self.variables + self.extra_variables + self.hyperparameters
         values = state.variables + state.extra + hyperparameters
         with substituted(names, values) as scope:
-            gradients, value = self._gradients(state.variables, batch)
+            gradients, value = self._gradients(state.variables, batch, scope)
             extra = scope.values_of(self.extra_variables)
         return zeros_for_none(gradients, state.variables), extra, value
 
@@ -232,7 +235,7 @@ class BilevelProblem:
             variable) and the `SubstitutionScope` of the call.
         """
         with self._keras_substituted(values, hyperparameters) as scope:
-            gradients, _ = self._gradients(values, batch)
+            gradients, _ = self._gradients(values, batch, scope)
         return gradients, scope
 
     def traced_outer_value(self, values, hyperparameters, batch):
@@ -264,10 +267,11 @@ class BilevelProblem:
         pairs = [pair for pair in pairs if isinstance(pair[0], keras.Variable)]
         return substituted([v for v, _ in pairs], [value for _, value in pairs])
 
-    def _gradients(self, values, batch):
+    def _gradients(self, values, batch, scope):
         sources = tape_sources(self.variables, values)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(sources)
+            scope.pause = tape.stop_recording
             value = self._inner_objective(batch)
         gradients = [dense(gradient) for gradient in tape.gradient(value, sources)]
         return gradients, value
@@ -295,6 +299,11 @@ class BilevelProblem:
                 or dtype_of(value) != self.dtype
             ):
                 raise self._misfit(index, value)
+            if any(index == other for other, _ in checked):
+                raise ValueError(
+                    "`initial_values` must name each variable once. Received: "
+                    f"`{path_of(variable)}` twice"
+                )
             checked.append((index, value))
         return checked
 

@@ -23,12 +23,17 @@ class SubstitutionScope(keras.StatelessScope):
         # Without `collect_losses` activity regularizers would be dropped.
         super().__init__(state_mapping, collect_losses=True)
         self.assigned = []
+        # As in training, a gradient does not flow through an assignment: a tape
+        # that takes it sets its `stop_recording` here. Outer tapes do see it.
+        self.pause = contextlib.nullcontext
 
     def add_update(self, update):
-        variable, _ = update
+        variable, value = update
         if find(variable, self.assigned) is None:
             self.assigned.append(variable)
-        super().add_update(update)
+        with self.pause():
+            value = tf.identity(value)
+        super().add_update((variable, value))
 
     def get_current_value(self, variable):
         # Keras' weight regularizers ask the scope for the value of every

@@ -60,9 +60,10 @@ def trained_variables(owner, hyperparameters):
         trained = [variable for variable in owned if variable.trainable]
         if not trained:
             raise ValueError(
-                "`variables` must have trainable variables; a Keras model has "
-                "them once it is built: give it an `Input` or call it on data "
-                f"first. Received: variables={owner!r}"
+                "`variables` must have trainable variables; a Keras model has them "
+                "once it is built (give it an `Input` or call it on data first), "
+                "unless trainable=False or all are hyperparameters. Received: "
+                f"variables={owner!r}"
             )
         return check_variables("variables", trained), owned
     trained = check_variables(

@@ -141,7 +141,7 @@ def test_the_first_pattern_that_matches_counts():
         return [float(w), float(v)]
 
     assert moved({"kern": 0.5, ".*": 0.25}) == [-0.5, -0.25]
-    assert moved({".*": 0.25, "kern": 0.5}) == [-0.25, -0.25]
+    assert moved({"k": 0.5, "i": 0.25, ".*": 9.0}) == [-0.5, -0.25]
     assert moved([(v, 0.5), (w, 0.125)]) == [-0.125, -0.5]
 
 

@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from far_ho_tf.checks import check_count, is_integer, require
 from far_ho_tf.data.permutation import hash32, permute
+from far_ho_tf.variables import is_variable
 
 
 class Batches:
@@ -38,6 +39,7 @@ class Batches:
     """
 
     def __init__(self, tensors, batch_size, seed=0, shuffle=True):
+        refuse_variables("`tensors` of `Batches`", tensors)
         self.tensors = tf.nest.map_structure(tf.convert_to_tensor, tensors)
         sizes = {
             tensor.shape[0] if tensor.shape.rank else None
@@ -81,3 +83,13 @@ class Batches:
     def __call__(self, step):
         """The batch of a step, structured as `tensors`."""
         return self.gather(self.tensors, step)
+
+
+def refuse_variables(name, data):
+    """Data are constants: nothing is differentiated through them."""
+    for leaf in tf.nest.flatten(data):
+        require(
+            not is_variable(leaf),
+            f"{name} must be tensors or arrays; read variables in the objective.",
+            variable=leaf,
+        )

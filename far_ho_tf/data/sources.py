@@ -9,7 +9,7 @@ import functools
 
 import tensorflow as tf
 
-from far_ho_tf.data.batches import Batches
+from far_ho_tf.data.batches import Batches, refuse_variables
 
 
 def as_source(data, name, cycle=False):
@@ -73,6 +73,13 @@ class Source(abc.ABC):
             for tensor in tf.nest.flatten(traced.structured_outputs)
         )
 
+    def captured(self, prepared):
+        """The handles of variables and other tensors that batches are made from."""
+        traced = self._traced.get_concrete_function(
+            prepared, tf.TensorSpec([], tf.int32)
+        )
+        return traced.captured_inputs
+
     @functools.cached_property
     def _traced(self):
         return tf.function(self.batch, autograph=False)
@@ -83,6 +90,7 @@ class _ConstantSource(Source):
 
     def __init__(self, data, name):
         self.is_empty = data is None
+        refuse_variables(f"`{name}`", data)
         try:
             self._tensors = (
                 ()
@@ -136,11 +144,20 @@ class _CallableSource(Source):
 
     def batch(self, prepared, step):
         del prepared
-        return self._function(step)
+        try:
+            batch = self._function(step)
+            return tf.nest.map_structure(tf.convert_to_tensor, batch)
+        except (TypeError, ValueError, AttributeError, NotImplementedError) as error:
+            raise ValueError(
+                f"`{self._name}` must be a callable that makes a batch of tensors, by "
+                "TensorFlow's operations, from the step, a scalar int32 tensor (index "
+                f"lists and arrays by tf.gather). Received: {self._function!r}, which "
+                f"fails with {error}"
+            ) from error
 
     def _check_last(self, last, num_steps):
         try:
-            batch = self._function(tf.constant(last, tf.int32))
+            batch = self.batch((), tf.constant(last, tf.int32))
         except (tf.errors.InvalidArgumentError, IndexError, StopIteration) as error:
             raise _ended(
                 self._name, last, num_steps, f"it fails with {error}"
@@ -176,7 +193,13 @@ class _DatasetSource(Source):
         if self._chunks is None or not follows:
             self._chunks = iter(self._stacked(first_step, num_steps))
         self._next_step, self._num_steps = first_step + num_steps, num_steps
-        stacked = next(self._chunks, None)
+        try:
+            stacked = next(self._chunks, None)
+        except tf.errors.InvalidArgumentError as error:
+            raise ValueError(
+                f"`{self._name}` must have elements that differ in their first "
+                f"dimension at most. Received: {self._dataset.element_spec} ({error})"
+            ) from error
         found = 0 if stacked is None else int(tf.nest.flatten(stacked)[0].shape[0])
         if found < num_steps:
             raise _ended(
@@ -189,6 +212,16 @@ class _DatasetSource(Source):
         tensors, lengths = stacked
         lengths = tf.nest.map_structure(_none_if_equal, lengths)
         return tensors, lengths, tf.constant(first_step, tf.int32)
+
+    def captured(self, prepared):
+        del prepared
+        handles, datasets = [], [self._dataset]
+        while datasets:  # What a dataset's own functions capture.
+            dataset = datasets.pop()
+            datasets += dataset._inputs()
+            for wrapper in dataset._functions():
+                handles += wrapper.function.captured_inputs
+        return handles
 
     def _stacked(self, first_step, num_steps):
         elements = self._dataset.skip(first_step).map(_with_lengths)

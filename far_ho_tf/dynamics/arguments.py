@@ -88,17 +88,59 @@ def evaluate(name, source, step, variable):
     """
     if is_variable(source):
         value = tf.convert_to_tensor(source)
-    else:
-        value = source(step) if callable(source) else source
-        if not tf.is_tensor(value):  # By NumPy: tf.cast(0.1, "float64") rounds.
-            value = np.asarray(value, variable.dtype.as_numpy_dtype)
-        value = tf.cast(value, variable.dtype)
+    elif callable(source):
+        value = tf.cast(_call(name, source, step, variable), variable.dtype)
+    elif tf.is_tensor(source):
+        value = tf.cast(source, variable.dtype)
+    else:  # By NumPy: tf.cast(0.1, "float64") rounds to float32 on the way.
+        value = tf.constant(np.asarray(source, variable.dtype.as_numpy_dtype))
     if not _broadcasts_to(value.shape, variable.shape):
         raise ValueError(
             f"{name} must be a scalar or broadcast to the variable it moves, "
             f"of shape {variable.shape}. Received: a value of shape "
             f"{value.shape} from {describe(source)}"
         )
+    return value
+
+
+def check_last(name, source, step, dtype):
+    """Calls a schedule for its last step: compiled code would not miss an end.
+
+    XLA clamps an index that is out of range instead of raising.
+
+    Args:
+        name: The argument's name with its owner, for messages.
+        source: A number, a variable or a callable of the step.
+        step: Python integer.
+        dtype: That of the variables.
+    """
+    if callable(source) and not is_variable(source):
+        try:
+            _call(name, source, tf.constant(step), tf.zeros([], dtype))
+        except (tf.errors.InvalidArgumentError, IndexError) as error:
+            raise ValueError(
+                f"{name} ends before step {step}. Received: {describe(source)}, "
+                f"which fails there with {error}"
+            ) from error
+
+
+def _call(name, source, step, variable):
+    """What a schedule returns; it may compute with integers or with floats."""
+    try:
+        try:
+            value = source(step)
+        except TypeError:  # Such as 0.9**step, which takes no integers.
+            value = source(tf.cast(step, variable.dtype))
+        if not tf.is_tensor(value):
+            if value is None:
+                raise TypeError("None for a number")
+            value = np.asarray(value, variable.dtype.as_numpy_dtype)
+    except (TypeError, ValueError, AttributeError, NotImplementedError) as error:
+        raise ValueError(
+            f"{name} must be a callable that computes a number, by TensorFlow's or "
+            "Keras' operations, from the step, a scalar int32 tensor. Received: "
+            f"{describe(source)}, which fails with {error}"
+        ) from error
     return value
 
 
@@ -119,19 +161,25 @@ def _broadcasts_to(shape, target):
 def _by_pattern(name, patterns, variables):
     sources = [None] * len(variables)
     for pattern, source in patterns.items():
-        matches = [
-            index
-            for index, variable in enumerate(variables)
-            if re.search(pattern, path_of(variable))
-        ]
+        try:
+            found = [bool(re.search(pattern, path_of(v))) for v in variables]
+        except (TypeError, re.error) as error:
+            raise ValueError(
+                f"{name}: the keys of a mapping must be regular expressions for "
+                f"variables' paths. Received: {pattern!r} ({error})"
+            ) from error
+        matches = [index for index, matched in enumerate(found) if matched]
         if not matches:
             raise ValueError(
                 f"{name}: the pattern {pattern!r} matches no variable. "
                 f"Received variables: {_paths(variables)}"
             )
-        for index in matches:
-            if sources[index] is None:  # The first pattern that matches wins.
-                sources[index] = source
+        if not _take(sources, matches, source) and pattern != ".*":
+            raise ValueError(
+                f"{name}: all variables that the pattern {pattern!r} matches have a "
+                "value from a pattern before it, and the first that matches counts. "
+                f"Received patterns: {list(patterns)}"
+            )
     return _complete(name, sources, variables, "add the pattern '.*' last")
 
 
@@ -148,15 +196,28 @@ def _by_pair(name, pairs, variables):
         matches = [find(variable, variables) for variable in owned]
         matches = [index for index in matches if index is not None]
         if not matches:
-            what = path_of(owner) if is_variable(owner) else owner
             raise ValueError(
-                f"{name}: the pair with {what!r} fits no variable that the "
+                f"{name}: the pair with {_name(owner)} fits no variable that the "
                 f"dynamics move. Received variables: {_paths(variables)}"
             )
-        for index in matches:
-            if sources[index] is None:
-                sources[index] = source
+        if not _take(sources, matches, source):
+            raise ValueError(
+                f"{name}: the pair with {_name(owner)} comes after pairs that give "
+                "its variables a value already, and the first counts."
+            )
     return _complete(name, sources, variables, "add a pair for each")
+
+
+def _take(sources, indices, source):
+    """Gives the source to those that have none yet; says whether there are."""
+    free = [index for index in indices if sources[index] is None]
+    for index in free:
+        sources[index] = source
+    return bool(free)
+
+
+def _name(owner):
+    return f"`{path_of(owner)}`" if is_variable(owner) else repr(owner)
 
 
 def _complete(name, sources, variables, remedy):

@@ -23,8 +23,10 @@ class Dynamics(abc.ABC):
     ...         return variable - learning_rate * tf.sign(gradient), ()
 
     Each numeric argument takes a number, a `Hyperparameter`, a callable of
-    the step (a schedule; Keras' `LearningRateSchedule`s are such callables),
-    or one of these per variable: a list of pairs `[(variable or layer,
+    the step (a schedule, such as Keras' `LearningRateSchedule`s; it gets an
+    int32 scalar tensor or, where it cannot compute with integers, a float; it
+    may read hyperparameters, but not the trained variables), or one of these
+    per variable: a list of pairs `[(variable or layer,
     value), ...]`, or a mapping from path patterns `{"dense_1/.*": value}`
     (searched for in the variable's path as regular expressions; the first
     pattern that matches counts).
@@ -117,6 +119,7 @@ class BoundDynamics:
     def __init__(self, dynamics, variables):
         self.dynamics = dynamics
         self._constraints = [variable.constraint for variable in variables]
+        self._checked = -1
         self._sources = {
             name: arguments.per_variable(dynamics.label(name), value, variables)
             for name, value in dynamics.numbers.items()
@@ -125,6 +128,15 @@ class BoundDynamics:
             for source in sources:
                 if arguments.is_number(source):
                     dynamics.check(name, source)
+
+    def check_last(self, step, dtype):
+        """Says so if a schedule ends before a step; see `arguments.check_last`."""
+        if step <= self._checked:
+            return
+        for name, sources in self._sources.items():
+            for source in sources:
+                arguments.check_last(self.dynamics.label(name), source, step, dtype)
+        self._checked = step
 
     def initial_slots(self, variables):
         """Slots before the first step; see `Dynamics.initial_slots`."""

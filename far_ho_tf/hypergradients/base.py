@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from far_ho_tf.checks import check_count
+from far_ho_tf.checks import check_count, require
 from far_ho_tf.hypergradients.nonfinite import raise_non_finite
 from far_ho_tf.hypergradients.program import Program
 from far_ho_tf.problem import BilevelProblem
@@ -176,14 +176,32 @@ class HyperGradient(abc.ABC):
                 second derivative.
             NonFiniteError: If NaN or infinity appears.
         """
-        if not isinstance(problem, BilevelProblem):
-            raise ValueError(
-                f"`problem` must be a BilevelProblem. Received: {problem!r}"
-            )
+        require(
+            not tf.inside_function(),
+            "`compute` cannot be called inside a tf.function, which it makes itself.",
+            function=tf.compat.v1.get_default_graph().name
+            if tf.inside_function()
+            else None,
+        )
+        require(
+            isinstance(problem, BilevelProblem),
+            "`problem` must be a BilevelProblem.",
+            problem=problem,
+        )
+        require(
+            state is None or isinstance(state, State),
+            "`state` must be None or the `state` of a result.",
+            state=state,
+        )
         num_steps = check_count("num_steps", num_steps)
+        first_step = check_count("first_step", first_step, low=0)
+        outer_step = check_count("outer_step", outer_step, low=0)
+        problem.dynamics.check_last(first_step + num_steps - 1, problem.dtype)
         restart = state is None
+        with tf.init_scope():  # Unseen by tapes of the caller's own.
+            values = read(problem.hyperparameters)
         inputs = Inputs(
-            hyperparameters=read(problem.hyperparameters),
+            hyperparameters=values,
             start=problem.start if restart else state,
             inner=problem.inner_data.prepare(first_step, num_steps),
             outer=problem.outer_data.prepare(outer_step, 1),

@@ -28,6 +28,11 @@ def raise_non_finite(problem, num_steps, found):
         num_steps: Integer T.
         found: The `Outputs` of a program that searched for it.
     """
+    for variable in problem.hyperparameters:
+        if not np.all(np.isfinite(tf.convert_to_tensor(variable))):
+            raise NonFiniteError(
+                f"The hyperparameter `{path_of(variable)}` is not finite."
+            )
     names = _non_finite_names(problem, found.state)
     steps = int(found.forward_steps)
     span = f"(steps 0 to {num_steps - 1})"
@@ -36,8 +41,8 @@ def raise_non_finite(problem, num_steps, found):
     if names:
         raise NonFiniteError(
             f"NaN or infinity first appears in step {steps - 1} {span}, in the "
-            f"state s_{steps} that it makes: {names}. A smaller learning rate "
-            "is the usual remedy.",
+            f"state s_{steps} that it makes: {names}. Usual causes: too large a "
+            "learning rate, or NaN in the data.",
             step=steps - 1,
         )
     values = found.inner_values.numpy()

@@ -65,11 +65,14 @@ class Program:
         self._function = self._compiled(search=False)
 
     def _compiled(self, search):
-        return tf.function(
+        function = tf.function(
             lambda inputs: self._build(inputs, search),
             jit_compile=self.compiler == "xla",
             autograph=False,
         )
+        # Each program traces once; together they would set off TensorFlow's alarm.
+        function._omit_frequent_tracing_warning = True
+        return function
 
 
 def _obstacle(jit_compile, report, fixed_shapes):

@@ -50,7 +50,7 @@ class ReverseHG(HyperGradient):
         backward_step, cotangent, gradients = run.backward(
             steps, trajectory, state, cotangent, direct
         )
-        gradients = run.total(gradients, initial_vjp(cotangent))
+        gradients = run.total(gradients, initial_vjp(cotangent), restart)
         return Outputs(
             outer_value,
             gradients,
@@ -119,6 +119,12 @@ class _Run:
             value = problem.outer_value(state, self._hyperparameters, batch)
         variables, extra, direct = vjp(tape, [value], sources, [tf.ones_like(value)])
         self._note(direct)
+        if all(g is None for g in [*variables, *extra, *direct]):
+            raise ValueError(
+                "`outer_objective` does not depend, by anything that has a derivative, "
+                "on the trained variables or the hyperparameters. Received variables: "
+                f"{[path_of(variable) for variable in problem.variables]}"
+            )
         cotangent = State(
             zeros_for_none(variables, state.variables),
             tf.nest.map_structure(tf.zeros_like, state.slots),
@@ -158,8 +164,13 @@ class _Run:
             step = tf.where(all_finite([cotangent, gradients]), -1, step + 1)
         return step, cotangent, gradients
 
-    def total(self, gradients, initial_terms):
-        """Adds α_0 ∂Φ_0/∂λ, and refuses a λ that nothing depends on."""
+    def total(self, gradients, initial_terms, restart):
+        """Adds α_0 ∂Φ_0/∂λ, and refuses a λ that nothing depends on.
+
+        Past the start, nothing need depend on what only Φ_0 reads.
+        """
+        if not restart:
+            return gradients
         self._note(initial_terms)
         for variable, depends in zip(
             self._problem.hyperparameters, self._depends, strict=True

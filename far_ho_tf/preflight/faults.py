@@ -8,8 +8,11 @@ import fnmatch
 from typing import NamedTuple
 
 # Verdicts: refused always; refused when compiled by XLA; right in both, but not
-# the same in both, so that XLA is used only when asked for.
+# the same in both, so that XLA is used only when asked for; perhaps meant so.
 REFUSED, REFUSED_BY_XLA, AVOIDS_XLA = "refused", "refused by XLA", "avoids XLA"
+WARNED = "warned"
+
+ANY = "any"
 
 
 class Fault(NamedTuple):
@@ -17,14 +20,15 @@ class Fault(NamedTuple):
 
     Attributes:
         operations: Tuple of types in the graph, or patterns such as `Random*`.
-        verdict: `REFUSED`, `REFUSED_BY_XLA` or `AVOIDS_XLA`.
+        verdict: `REFUSED`, `REFUSED_BY_XLA`, `AVOIDS_XLA` or `WARNED`.
         problem: What goes wrong.
         remedy: What to use instead.
         inputs: The inputs to which the fault is confined: it counts only where
-            one of them depends on variables or hyperparameters. `None`: it
-            counts wherever the operation stands.
+            one of them depends on variables or hyperparameters; `ANY` stands
+            for all. `None`: it counts wherever the operation stands.
         dtype: "complex" where it is confined to complex numbers.
         name: Pattern that the operation's name must match.
+        unless: Tuple of patterns that the name must not match.
         order: What goes wrong: 0 the value, when a step is computed again; 1
             the first derivatives already; 2 the second ones.
     """
@@ -33,19 +37,24 @@ class Fault(NamedTuple):
     verdict: str
     problem: str
     remedy: str
-    inputs: tuple | None = None
+    inputs: tuple | str | None = None
     dtype: str = ""
     name: str = "*"
+    unless: tuple = ()
     order: int = 2
 
     def matches(self, operation):
         """Whether a `graph_search.Operation` has this fault."""
         if not any(fnmatch.fnmatchcase(operation.type, p) for p in self.operations):
             return False
-        if not fnmatch.fnmatchcase(operation.name, self.name):
+        names = (self.name, *self.unless)
+        name, *unless = (fnmatch.fnmatchcase(operation.name, n) for n in names)
+        if not name or any(unless):
             return False
         if not operation.dtype.startswith(self.dtype):
             return False
+        if self.inputs is ANY:
+            return any(operation.depends)
         return self.inputs is None or any(
             operation.depends[index] for index in self.inputs
         )
@@ -72,6 +81,23 @@ FAULTS = (
         "call tf.nn.moments or keras.ops.moments by its full name",
         inputs=(0,),
         name="*moments*/StopGradient*",
+    ),
+    Fault(
+        ("StopGradient",),
+        WARNED,
+        "the hypergradient takes what it stops as constant, and is not that of the "
+        "training run unless the value does not matter",
+        "stop only what has no influence, or differentiate it too",
+        inputs=ANY,
+        # What tf.reduce_logsumexp stops has no influence; for moments see above.
+        unless=("*ReduceLogSumExp*/StopGradient*", "*moments*/StopGradient*"),
+    ),
+    Fault(
+        ("EagerPyFunc", "PyFunc", "PyFuncStateless"),
+        REFUSED,
+        "TensorFlow does not differentiate it twice",
+        "write it with TensorFlow's operations",
+        inputs=ANY,
     ),
     Fault(
         ("ResizeBilinearGrad",),

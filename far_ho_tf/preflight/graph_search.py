@@ -7,6 +7,12 @@ import tensorflow as tf
 
 UNKNOWN_SIZE = 32
 
+# Types of operations through which nothing is differentiated.
+_CONSTANT = (
+    *("ArgMax", "ArgMin", "Equal", "Greater", "GreaterEqual", "Less", "LessEqual"),
+    *("NotEqual", "OnesLike", "Rank", "Shape", "Size", "StopGradient", "ZerosLike"),
+)
+
 # Types of operations that change the resource that is their first input.
 _ASSIGNING = (
     "Assign",
@@ -87,10 +93,28 @@ def _walk(nodes, roots, library):
         for function in _called(node, library):
             arguments = [argument.name for argument in function.signature.input_arg]
             flags = depends[len(depends) - len(arguments) :]
-            if "While" in node.op and any(flags):
-                flags = [True] * len(flags)
+            if "While" in node.op:
+                flags = _through_loop(library[node.attr["body"].func.name], flags)
             inner = {a for a, flag in zip(arguments, flags, strict=True) if flag}
             yield from _walk(function.node_def, inner, library)
+
+
+def _through_loop(body, flags):
+    """Which loop variables depend on the roots in some turn of the loop."""
+    arguments = [argument.name for argument in body.signature.input_arg]
+    results = [
+        body.ret[result.name].split(":")[0] for result in body.signature.output_arg
+    ]
+    while True:
+        inner = {a for a, flag in zip(arguments, flags, strict=True) if flag}
+        reached = _reachable(body.node_def, inner)
+        grown = [
+            flag or result in reached
+            for flag, result in zip(flags, results, strict=True)
+        ]
+        if grown == flags:
+            return flags
+        flags = grown
 
 
 def _reachable(nodes, roots):
@@ -99,7 +123,7 @@ def _reachable(nodes, roots):
     while grown:  # Functions do not promise a topological order.
         before = len(reached)
         for node in nodes:
-            if any(name in reached for name in _inputs(node)):
+            if node.op not in _CONSTANT and any(n in reached for n in _inputs(node)):
                 reached.add(node.name)
         grown = len(reached) > before
     return reached

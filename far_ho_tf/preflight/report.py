@@ -8,12 +8,19 @@ wrong or whose values cannot be replayed.
 import warnings
 from typing import NamedTuple
 
+import keras
 import tensorflow as tf
 
 from far_ho_tf.preflight import graph_search
-from far_ho_tf.preflight.faults import AVOIDS_XLA, FAULTS, REFUSED, REFUSED_BY_XLA
+from far_ho_tf.preflight.faults import (
+    AVOIDS_XLA,
+    FAULTS,
+    REFUSED,
+    REFUSED_BY_XLA,
+    WARNED,
+)
 from far_ho_tf.state import State
-from far_ho_tf.variables import dtype_of, path_of
+from far_ho_tf.variables import dtype_of, find, path_of
 
 
 class Report(NamedTuple):
@@ -52,7 +59,7 @@ def inspect(problem):
             or assigns a floating `tf.Variable`.
     """
     parts, scope, unread = _trace(problem)
-    sentences = {REFUSED: [], REFUSED_BY_XLA: [], AVOIDS_XLA: []}
+    sentences = {REFUSED: [], REFUSED_BY_XLA: [], AVOIDS_XLA: [], WARNED: []}
     for part in parts:
         for fault in FAULTS:
             found = [op for op in part.operations if fault.matches(op)]
@@ -63,6 +70,11 @@ def inspect(problem):
                 )
     if sentences[REFUSED]:
         raise ValueError(" ".join(sentences[REFUSED]))
+    for sentence in sentences[WARNED]:
+        warnings.warn(sentence, stacklevel=2)
+    _check_assigned(problem, scope.assigned)
+    for part in parts:
+        _check_reads(part, problem)
     # The other parts assign bare tf.Variables to replace them.
     assigned = [_assigned_resources(part) for part in parts[:2]]
     _check_dependence(problem, unread)
@@ -113,7 +125,8 @@ def _trace(problem):
         return problem.traced_outer_value(values, hyperparameters, batch)
 
     def update(values, hyperparameters, step):
-        state = problem.initial_state(State(values, [], []), hyperparameters)
+        slots = problem.dynamics.initial_slots(values)
+        state = State(values, slots, [])
         return problem.update(state, values, hyperparameters, step)
 
     def initial(values, hyperparameters, step):
@@ -134,6 +147,8 @@ def _part(problem, name, function, orders, source=None):
     variables = problem.variables + problem.hyperparameters
     count = len(problem.variables)
     prepared = source.prepare(0, 1) if source else ()
+    if source:
+        _check_data(name.replace("objective", "data"), source, prepared, variables)
 
     def call(values, prepared, step):
         last = source.batch(prepared, step) if source else step
@@ -151,6 +166,48 @@ def _part(problem, name, function, orders, source=None):
     ]
     operations = graph_search.operations(traced.graph, roots)
     return _Part(name, traced.graph, operations, orders)
+
+
+def _check_data(name, source, prepared, variables):
+    """Refuses data that read variables: no derivative would go through them."""
+    handles = source.captured(prepared)
+    for variable in variables:
+        if any(handle is variable.handle for handle in handles):
+            raise ValueError(
+                f"`{name}` reads `{path_of(variable)}`, but nothing is differentiated "
+                "through data. Apply it in the objective instead."
+            )
+
+
+def _check_reads(part, problem):
+    """Refuses reads that substitution cannot replace, and so would be stale."""
+    trained = problem.variables
+    unreplaced = [
+        variable
+        for variable in trained + problem.hyperparameters
+        if isinstance(variable, keras.Variable)
+        or (part.name == "dynamics" and find(variable, trained) is not None)
+    ]
+    for variable in unreplaced:
+        if any(handle is variable.handle for handle, _ in part.graph.captures):
+            why = (
+                "a schedule may depend on the step and on hyperparameters only"
+                if part.name == "dynamics"
+                else "within a keras.StatelessScope of its own (as in "
+                "`model.stateless_call`), where its value would be stale"
+            )
+            raise ValueError(f"`{part.name}` reads `{path_of(variable)}`: {why}.")
+
+
+def _check_assigned(problem, assigned):
+    """Refuses objectives that assign what the dynamics or the outer loop move."""
+    for variable in problem.variables + problem.hyperparameters:
+        if find(variable, assigned) is not None:
+            raise ValueError(
+                f"`inner_objective` assigns `{path_of(variable)}`, which is a trained "
+                "variable or a hyperparameter: only other state may be assigned (a "
+                "SpectralNormalization layer assigns its kernel)."
+            )
 
 
 def _check_dependence(problem, unread):
