@@ -150,4 +150,4 @@ def final_accuracy(parts, test, settings):
     full_batch = tf.data.Dataset.from_tensors((images, labels)).repeat(steps)
     model.fit(full_batch, steps_per_epoch=steps, shuffle=False, verbose=0)
     predicted = keras.ops.argmax(model(test[0]), axis=-1)
-    return 100 * float(np.mean(predicted == test[1]))
+    return round(100 * float(np.mean(predicted == test[1])), 4)

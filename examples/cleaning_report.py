@@ -54,12 +54,15 @@ def draw_images(images, given, true, weights, hypergradient, folder, columns=12)
     most, least = extremes(weights, hypergradient, rows * columns)
     blocks = [
         ("Most trusted: largest weights", most),
-        ("Least trusted: weight zero, largest hypergradient", least),
+        ("Least trusted: smallest weights", least),
     ]
     figure = plt.figure(figsize=(columns * 0.85, 5.8), layout="constrained")
     for block, (title, chosen) in zip(figure.subfigures(2), blocks, strict=True):
         wrong = np.mean(given[chosen] != true[chosen])
-        block.suptitle(f"{title} ({wrong:.0%} have a wrong label)", fontsize=11)
+        block.suptitle(
+            f"{title}; above each its given label, in red the {wrong:.0%} wrong ones",
+            fontsize=11,
+        )
         axes = block.subplots(rows, columns, squeeze=False)
         for axis in axes.flat:
             axis.axis("off")

@@ -11,6 +11,7 @@ Prints a table, and writes results.json, images.png and curves.png to
 """
 
 import pathlib
+import sys
 
 import numpy as np
 from absl import app, flags
@@ -50,14 +51,16 @@ flags.DEFINE_integer("verbose", 1, "0: no progress bar.", 0, 2)
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
+    folder = pathlib.Path(FLAGS.output_dir)
     try:
         data = mnist.load(
             FLAGS.dataset, FLAGS.data_dir, FLAGS.num_train, FLAGS.num_validation
         )
-    except ValueError as error:
-        raise app.UsageError(str(error)) from error
-    folder = pathlib.Path(FLAGS.output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "results.json").touch()
+    except (ValueError, OSError) as error:
+        sys.exit(f"data_hyper_cleaning.py: {error}")
+    print(f"Tuning a weight for each of {FLAGS.num_train} images ...", flush=True)
     # Only now, since it takes seconds: missing data are reported at once.
     import cleaning_experiment as experiment
     import cleaning_report as report
@@ -77,6 +80,7 @@ def main(argv):
         (images, given), data.validation, wrong, settings, FLAGS.verbose
     )
     kept = cleaned["weights"] >= experiment.FLAG_BELOW
+    print("Training on all, on the clean and on the kept images ...", flush=True)
 
     def accuracy(mask):
         parts = [(images[mask], given[mask]), data.validation]

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
-from tests.helpers import Classification, assert_close
+from tests.helpers import Classification, assert_close, hyper
 
 SCHEDULE = keras.optimizers.schedules.ExponentialDecay(0.05, 10, 0.7)
 PAIRS = {
@@ -121,6 +121,30 @@ def test_momentum_under_a_schedule_follows_the_paper():
     far.ReverseHG(jit_compile=False).compute(problem, 3)
     m = [1.0, 1.9, 2.71]
     assert_close([w], [-(m[0] + 0.1 * m[1] + 0.01 * m[2])], 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rates"),
+    [
+        (lambda t: 0.1 / (1 + t), [0.1, 0.05, 0.1 / 3]),
+        (lambda t: 0.1 * 0.5**t, [0.1, 0.05, 0.025]),
+        (lambda t: 1 - t / 10, [1.0, 0.9, 0.8]),
+        (lambda t: tf.constant([0.3, 0.2, 0.1])[t], [0.3, 0.2, 0.1]),
+        (lambda t: 0.25, [0.25] * 3),
+    ],
+)
+def test_schedules_compute_with_integers_or_floats(schedule, rates):
+    w = keras.Variable(0.0, dtype="float64", name="w")
+    scale = hyper(1.0, "scale")
+    problem = far.BilevelProblem(
+        lambda: w * scale,
+        lambda: 1.0 * w,
+        [w],
+        far.GradientDescent(schedule),
+        [scale],
+    )
+    result = far.ReverseHG(jit_compile=False).compute(problem, 3)
+    assert_close(result.hypergradients, [-sum(rates)], 1e-7)
 
 
 def test_the_first_pattern_that_matches_counts():

@@ -184,6 +184,13 @@ def test_wrong_flags(flags):
     assert "Traceback" not in done.stderr
 
 
+def test_a_folder_that_cannot_be_written():
+    done = run("--output_dir=/proc/version/results")
+    assert done.returncode != 0
+    assert "/proc/version" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_too_many_images_are_asked_for():
     with pytest.raises(ValueError, match=r"10000 training images.*num_train=9000"):
         mnist.load("embedded", None, 9000, 2000)
