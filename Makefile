@@ -4,8 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 LINTER := $(VENV)/linter
-# "compat", so that scripts beside a clone named far_ho_tf find the package in it.
-EDITABLE := $(BIN)/python -m pip install --quiet --config-settings editable_mode=compat --editable
+SOURCES := $(shell find far_ho_tf -name '*.py')
 
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -18,16 +17,17 @@ help:  ## Show this list
 
 install: $(INSTALLED)  ## Create .venv and install the package and what it needs
 
-$(INSTALLED): setup.py pyproject.toml
+$(INSTALLED): setup.py pyproject.toml $(SOURCES)
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 10) <= v < (3, 14) else "far_ho_tf needs Python 3.10 to 3.13; this is %d.%d. Name another: make PYTHON=python3.12 ..." % v[:2])'
 	$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25'  # Older ones search for ever.
-	@echo "Installing TensorFlow and what else is needed takes a minute or more."
-	$(EDITABLE) '.[examples,tests]'
+	@rm -rf build  # Modules that are gone would be installed from there.
+	@echo "Installing; TensorFlow takes a minute or more the first time."
+	$(BIN)/python -m pip install --quiet '.[examples,tests]'
 	touch $@
 
-$(LINTER): $(INSTALLED)
-	$(EDITABLE) '.[lint]'
+$(LINTER): setup.py $(INSTALLED)
+	$(BIN)/python -m pip install --quiet '.[lint]'
 	touch $@
 
 demo: install  ## Data hyper-cleaning on the embedded MNIST images
