@@ -234,7 +234,45 @@ class TestModels:
         data = classification((28, 28, 1)), classification((28, 28, 1), seed=1)
         status = compare(model, *data)
         assert status.compiler == "graph"
-        assert "MaxPoolGrad" in status.reason
+        assert "XLA misplaces" in status.reason
+
+    def test_max_pooling_in_float32_is_close_to_float64(self):
+        """XLA, which has no float64 kernel, is wrong by 1 % here in float32."""
+        results = []
+        for dtype in ("float64", "float32"):
+            keras.utils.set_random_seed(0)
+            model = keras.Sequential(
+                [
+                    keras.Input((28, 28, 1), dtype=dtype),
+                    keras.layers.Conv2D(2, 3, activation="relu", dtype=dtype),
+                    keras.layers.MaxPooling2D(2, dtype=dtype),
+                    keras.layers.Flatten(dtype=dtype),
+                    keras.layers.Dense(3, dtype=dtype),
+                ]
+            )
+            random = np.random.RandomState(3)
+            model.set_weights(
+                [0.2 * random.randn(*w.shape) for w in model.get_weights()]
+            )
+            x, y = classification((28, 28, 1))
+            x = np.round(x, 1).astype(dtype)
+            shift = far.Hyperparameter(np.zeros(12), dtype=dtype, name="shift")
+            inner = cross_entropy(model, True)
+            problem = far.BilevelProblem(
+                lambda batch, inner=inner, shift=shift: inner(
+                    (batch[0] * (1 + shift[:, None, None, None]), batch[1])
+                ),
+                cross_entropy(model, False),
+                model,
+                far.Momentum(0.05, 0.5),
+                [shift],
+                inner_data=(x, y),
+                outer_data=(x, y[::-1].copy()),
+            )
+            results.append(far.ReverseHG().compute(problem, 5))
+        exact, single = results
+        assert single.status.compiler == "graph"
+        assert_close(single.hypergradients, exact.hypergradients, 1e-4)
 
     def test_embedding_and_recurrence(self):
         model = keras.Sequential(
