@@ -4,6 +4,7 @@ import contextlib
 import functools
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from far_ho_tf import data, preflight
@@ -59,7 +60,7 @@ class BilevelProblem:
         outer_data: The same; the step is the number of the hyper-iteration. A
             finite `tf.data.Dataset` starts over at its end.
         initial_values: The map Φ_0: list of pairs (variable, value), where
-            the value is a hyperparameter, a tensor, or a callable() -> tensor
+            the value is a hyperparameter, a tensor or array, or a callable() -> tensor
             that may read hyperparameters and the variables' own starting
             values (`lambda: scale * kernel`). Other variables start from the
             values that they have when the problem is made.
@@ -117,8 +118,10 @@ class BilevelProblem:
         self._initial_map = self._check_initial_values(initial_values or [])
         self._snapshots = (owned, read(owned))
         self._programs = {}
-        with contextlib.suppress(Exception):  # It is said when it is computed.
-            self.start  # noqa: B018 (Finds the state that is to be kept as it is now.)
+        # Finds the state that is to be kept as it is now. What is wrong with the
+        # problem is said when it is computed.
+        with contextlib.suppress(Exception):
+            _ = self.start
 
     # What the compiled loops of every gradient mode are made of.
 
@@ -292,8 +295,8 @@ class BilevelProblem:
                     "`initial_values` names a variable that is not among the "
                     f"trained `variables`. Received: {name!r}"
                 )
-            if not is_variable(value) and not callable(value):
-                value = tf.convert_to_tensor(value, dtype_hint=self.dtype)
+            if not (is_variable(value) or tf.is_tensor(value) or callable(value)):
+                value = tf.constant(np.asarray(value, self.dtype.as_numpy_dtype))
             if not callable(value) and (
                 tuple(value.shape) != tuple(variable.shape)
                 or dtype_of(value) != self.dtype

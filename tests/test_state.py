@@ -109,6 +109,22 @@ def test_initial_values_may_be_made_from_the_starting_values():
         assert_close(result.hypergradients, [4 * 0.8 * 0.5, -(0.8**2)], 1e-12)
 
 
+def test_initial_values_from_arrays_and_numbers():
+    """They take the dtype of the problem."""
+    w, v = keras.Variable([1.0, -2.0], name="w"), keras.Variable(3.0, name="v")
+    rate = far.Hyperparameter(0.25, name="rate")
+    problem = far.BilevelProblem(
+        lambda: tf.reduce_sum(w * w) + v * v,
+        lambda: tf.reduce_sum(w) + v,
+        [w, v],
+        far.GradientDescent(rate),
+        [rate],
+        initial_values=[(w, np.array([2.0, 4.0])), (v, 8)],
+    )
+    far.ReverseHG().compute(problem, 1)
+    assert (w.numpy().tolist(), float(v)) == ([1.0, 2.0], 4.0)
+
+
 class TestRefusals:
     @pytest.fixture
     def w(self):
