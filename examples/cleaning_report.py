@@ -60,7 +60,7 @@ def draw_images(images, given, true, weights, hypergradient, folder, columns=12)
     for block, (title, chosen) in zip(figure.subfigures(2), blocks, strict=True):
         wrong = np.mean(given[chosen] != true[chosen])
         block.suptitle(
-            f"{title}; above each its given label, in red the {wrong:.0%} wrong ones",
+            f"{title} (given labels above; {wrong:.0%} are wrong, in red)",
             fontsize=11,
         )
         axes = block.subplots(rows, columns, squeeze=False)
