@@ -26,7 +26,7 @@ $(INSTALLED): setup.py pyproject.toml $(SOURCES)
 	$(BIN)/python -m pip install --quiet '.[examples,tests]'
 	touch $@
 
-$(LINTER): setup.py $(INSTALLED)
+$(LINTER): setup.py | $(INSTALLED)
 	$(BIN)/python -m pip install --quiet '.[lint]'
 	touch $@
 

@@ -28,3 +28,11 @@ def check_count(name, value, low=1, high=None):
 def is_integer(value):
     """Whether it is Python's or NumPy's; booleans are not."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def essence(error):
+    """What an error of a graph says, without the trace that goes before it."""
+    noise = ("File ", "[[", "Detected at", "Graph execution error")
+    lines = [line.strip() for line in str(error).splitlines()]
+    lines = [line for line in lines if line and not line.startswith(noise)]
+    return lines[-1] if lines else str(error)

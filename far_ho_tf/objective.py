@@ -67,7 +67,9 @@ class Objective:
         ) as error:
             specs = [
                 f"{tensor.dtype.name}{tuple(tensor.shape)}"
-                for tensor in map(tf.convert_to_tensor, tf.nest.flatten(arguments))
+                if tf.is_tensor(tensor)
+                else type(tensor).__name__
+                for tensor in tf.nest.flatten(arguments)
             ]
             raise ValueError(
                 f"{self._label} failed: {error}. It is called with the batch, or with "

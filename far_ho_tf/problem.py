@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from far_ho_tf import data, preflight
 from far_ho_tf.autodiff import dense, zeros_for_none
+from far_ho_tf.checks import require
 from far_ho_tf.dynamics import Dynamics
 from far_ho_tf.objective import Objective
 from far_ho_tf.state import State
@@ -56,7 +57,8 @@ class BilevelProblem:
         inner_data: `None`, tensors for one full batch, `Batches`, a
             `tf.data.Dataset`, or a callable(step) -> batch, where `step` is
             an int32 scalar tensor and the batch a function of it alone. A
-            dataset's elements for all steps of a run are held in memory.
+            dataset's elements for all steps of a run are held in memory; one
+            that shuffles anew each time gives each run another order.
         outer_data: The same; the step is the number of the hyper-iteration. A
             finite `tf.data.Dataset` starts over at its end.
         initial_values: The map Φ_0: list of pairs (variable, value), where
@@ -140,12 +142,7 @@ class BilevelProblem:
         names = self.variables + self.hyperparameters
         with substituted(names, start.variables + hyperparameters):
             for index, source in self._initial_map:
-                like = variables[index]
-                value = source() if callable(source) else source
-                value = tf.identity(tf.convert_to_tensor(value))
-                if value.shape != like.shape or value.dtype != like.dtype:
-                    raise self._misfit(index, value)
-                variables[index] = value
+                variables[index] = self._initial_value(index, source)
         slots = self.dynamics.initial_slots(variables)
         return State(variables, slots, start.extra)
 
@@ -203,7 +200,7 @@ class BilevelProblem:
 
     @functools.cached_property
     def report(self):
-        """The `preflight.Report` on the traced inner objective."""
+        """The `preflight.Report` on the traced parts of the problem."""
         return preflight.inspect(self)
 
     @functools.cached_property
@@ -295,13 +292,8 @@ class BilevelProblem:
                     "`initial_values` names a variable that is not among the "
                     f"trained `variables`. Received: {name!r}"
                 )
-            if not (is_variable(value) or tf.is_tensor(value) or callable(value)):
-                value = tf.constant(np.asarray(value, self.dtype.as_numpy_dtype))
-            if not callable(value) and (
-                tuple(value.shape) != tuple(variable.shape)
-                or dtype_of(value) != self.dtype
-            ):
-                raise self._misfit(index, value)
+            if not callable(value):
+                self._initial_value(index, value)  # Says what is wrong with it.
             if any(index == other for other, _ in checked):
                 raise ValueError(
                     "`initial_values` must name each variable once. Received: "
@@ -310,10 +302,29 @@ class BilevelProblem:
             checked.append((index, value))
         return checked
 
-    def _misfit(self, index, value):
+    def _initial_value(self, index, source):
+        """The value of a source as a tensor that fits its variable."""
         variable = self.variables[index]
-        return ValueError(
+        try:
+            value = source() if callable(source) else source
+            if is_variable(value) or tf.is_tensor(value):
+                value = tf.identity(tf.convert_to_tensor(value))
+            elif value is not None:
+                value = tf.constant(np.asarray(value, self.dtype.as_numpy_dtype))
+        except (TypeError, ValueError, AttributeError, NotImplementedError) as error:
+            raise ValueError(
+                f"The initial value of `{path_of(variable)}` must be a hyperparameter, "
+                "a tensor, an array, or a callable without arguments that returns one. "
+                f"Received: {source!r}, which fails with {error}"
+            ) from error
+        shape = None if value is None else value.shape
+        dtype = None if value is None else value.dtype.name
+        require(
+            shape == variable.shape and dtype == self.dtype.name,
             f"The initial value of `{path_of(variable)}` must have its shape, "
-            f"{tuple(variable.shape)}, and dtype, {dtype_of(variable).name}. "
-            f"Received: shape {tuple(value.shape)}, dtype {dtype_of(value).name}"
+            f"{tuple(variable.shape)}, and dtype, {self.dtype.name}.",
+            value=source,
+            shape=shape,
+            dtype=dtype,
         )
+        return value

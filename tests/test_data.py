@@ -302,7 +302,7 @@ def test_a_cycled_dataset_starts_over():
         (lambda step: tf.gather(X, step), 0, 8, 7, "indices"),
         (lambda step: tf.gather(X, step), 6, 2, 7, "indices"),
         (
-            lambda step: {"x": X[3 * int(step) :][:3]},
+            lambda step: {"x": tf.constant(X)[3 * step :][:3]},
             0,
             4,
             3,

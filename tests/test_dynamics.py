@@ -131,6 +131,9 @@ def test_momentum_under_a_schedule_follows_the_paper():
         (lambda t: 1 - t / 10, [1.0, 0.9, 0.8]),
         (lambda t: tf.constant([0.3, 0.2, 0.1])[t], [0.3, 0.2, 0.1]),
         (lambda t: 0.25, [0.25] * 3),
+        (lambda t: 0.1 / tf.sqrt(t + 1), [0.1, 0.1 / 2**0.5, 0.1 / 3**0.5]),
+        (lambda t: 0.1 * tf.exp(-t), [0.1, 0.1 / np.e, 0.1 / np.e**2]),
+        (lambda t: tf.constant(0.1, tf.float64) * t, [0.0, 0.1, 0.2]),
     ],
 )
 def test_schedules_compute_with_integers_or_floats(schedule, rates):

@@ -305,13 +305,21 @@ class TestInitialValues:
 
     def test_of_a_wrong_shape(self, parts):
         (w,) = parts["variables"]
-        with fails("`w`", r"\(2,\)", r"shape \(3,\)"):
+        with fails("`w`", r"\(2,\)", r"shape=.*\[3\]"):
             compute(parts, initial_values=[(w, tf.ones(3))])
 
     def test_from_a_callable_of_a_wrong_dtype(self, parts):
         (w,) = parts["variables"]
         with fails("`w`", "float32", "float64"):
-            compute(parts, initial_values=[(w, lambda: np.ones(2))])
+            compute(parts, initial_values=[(w, lambda: tf.ones(2, tf.float64))])
+
+    @pytest.mark.parametrize(
+        "value", ["ones", None, lambda: None, keras.initializers.Ones()], ids=str
+    )
+    def test_of_a_wrong_kind(self, parts, value):
+        (w,) = parts["variables"]
+        with fails("The initial value of `w` must", "Received: "):
+            compute(parts, initial_values=[(w, value)])
 
 
 @pytest.mark.parametrize("num_steps", [0, -1, 2.0, True, None])
@@ -323,6 +331,11 @@ def test_a_wrong_number_of_steps(parts, num_steps):
 def test_a_wrong_jit_compile():
     with fails("`jit_compile`", "Received: jit_compile='xla'"):
         far.ReverseHG(jit_compile="xla")
+
+
+def test_a_number_for_jit_compile():
+    with fails("`jit_compile`", "Received: jit_compile=1"):
+        far.ReverseHG(jit_compile=1)
 
 
 def test_something_else_than_a_problem():
@@ -352,6 +365,11 @@ class TestData:
         with fails("`inner_data` ends before step 2", "num_steps=3"):
             mode.compute(problem, 3)
         mode.compute(problem, 2)
+
+    def test_of_a_callable_with_a_wrong_dtype_does_not_end(self, reading):
+        rows = tf.ones(4)
+        with fails("`inner_data` must be a callable", "float32"):
+            compute(reading, inner_data=lambda step: rows * step)
 
     def test_of_a_slicing_callable(self, reading):
         rows = tf.ones(4)

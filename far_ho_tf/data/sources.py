@@ -9,6 +9,7 @@ import functools
 
 import tensorflow as tf
 
+from far_ho_tf.checks import essence
 from far_ho_tf.data.batches import Batches, refuse_variables
 
 
@@ -156,11 +157,13 @@ class _CallableSource(Source):
             ) from error
 
     def _check_last(self, last, num_steps):
+        # In a graph, as later: run eagerly, it would fail in other ways.
+        traced = self._traced.get_concrete_function((), tf.TensorSpec([], tf.int32))
         try:
-            batch = self.batch((), tf.constant(last, tf.int32))
-        except (tf.errors.InvalidArgumentError, IndexError, StopIteration) as error:
+            batch = traced((), tf.constant(last))
+        except tf.errors.InvalidArgumentError as error:
             raise _ended(
-                self._name, last, num_steps, f"it fails with {error}"
+                self._name, last, num_steps, f"it fails with {essence(error)}"
             ) from error
         for tensor in tf.nest.flatten(batch):
             shape = tf.convert_to_tensor(tensor).shape

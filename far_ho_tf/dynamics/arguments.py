@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from far_ho_tf.checks import essence
 from far_ho_tf.variables import dtype_of, find, is_variable, path_of
 
 
@@ -115,12 +116,16 @@ def check_last(name, source, step, dtype):
         dtype: That of the variables.
     """
     if callable(source) and not is_variable(source):
+        # In a graph, as later: run eagerly, it would fail in other ways.
+        traced = tf.function(
+            lambda step: _call(name, source, step, tf.zeros([], dtype)), autograph=False
+        ).get_concrete_function(tf.TensorSpec([], tf.int32))
         try:
-            _call(name, source, tf.constant(step), tf.zeros([], dtype))
-        except (tf.errors.InvalidArgumentError, IndexError) as error:
+            traced(tf.constant(step))
+        except tf.errors.InvalidArgumentError as error:
             raise ValueError(
                 f"{name} ends before step {step}. Received: {describe(source)}, "
-                f"which fails there with {error}"
+                f"which fails there with {essence(error)}"
             ) from error
 
 

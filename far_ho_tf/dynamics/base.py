@@ -29,7 +29,7 @@ class Dynamics(abc.ABC):
     per variable: a list of pairs `[(variable or layer,
     value), ...]`, or a mapping from path patterns `{"dense_1/.*": value}`
     (searched for in the variable's path as regular expressions; the first
-    pattern that matches counts).
+    pattern that matches counts; only a last `".*"` may be left with none).
 
     Args:
         **numbers: The numeric arguments, by name.

@@ -131,7 +131,7 @@ class HyperGradient(abc.ABC):
     jit_compile: bool | str = "auto"
 
     def __post_init__(self):
-        if self.jit_compile not in (True, False, "auto"):
+        if not isinstance(self.jit_compile, bool) and self.jit_compile != "auto":
             raise ValueError(
                 "`jit_compile` must be True, False or 'auto'. Received: "
                 f"jit_compile={self.jit_compile!r}"
@@ -172,8 +172,8 @@ class HyperGradient(abc.ABC):
 
         Raises:
             ValueError: If an argument is wrong, nothing depends on a
-                hyperparameter, or an operation of the objective has no right
-                second derivative.
+                hyperparameter, or the problem holds an operation whose
+                derivatives are not right.
             NonFiniteError: If NaN or infinity appears.
         """
         require(
@@ -198,13 +198,15 @@ class HyperGradient(abc.ABC):
         outer_step = check_count("outer_step", outer_step, low=0)
         problem.dynamics.check_last(first_step + num_steps - 1, problem.dtype)
         restart = state is None
+        inner = problem.inner_data.prepare(first_step, num_steps)
+        outer = problem.outer_data.prepare(outer_step, 1)
         with tf.init_scope():  # Unseen by tapes of the caller's own.
             values = read(problem.hyperparameters)
         inputs = Inputs(
             hyperparameters=values,
             start=problem.start if restart else state,
-            inner=problem.inner_data.prepare(first_step, num_steps),
-            outer=problem.outer_data.prepare(outer_step, 1),
+            inner=inner,
+            outer=outer,
             first_step=tf.constant(first_step, tf.int32),
             outer_step=tf.constant(outer_step, tf.int32),
         )

@@ -71,7 +71,8 @@ def raise_non_finite(problem, num_steps, found):
         num_steps: "as the gradient of `outer_objective` at the final state is not",
     }.get(step, f"in the backward pass NaN or infinity first appears in step {step}")
     raise NonFiniteError(
-        f"The hypergradient of {paths} is not finite: {where} {span}",
+        f"The hypergradient of {paths} is not finite: {where} {span}. A usual cause: "
+        "the derivative of a root or norm at zero.",
         step=step if 0 <= step < num_steps else None,
     )
 

@@ -1,4 +1,4 @@
-"""Operations that an inner objective must not hold unnoticed.
+"""Operations that a problem must not hold unnoticed.
 
 Each row of the table has a test that shows the fault in TensorFlow itself, as
 of release 2.21.
@@ -27,8 +27,9 @@ class Fault(NamedTuple):
             one of them depends on variables or hyperparameters; `ANY` stands
             for all. `None`: it counts wherever the operation stands.
         dtype: "complex" where it is confined to complex numbers.
-        name: Pattern that the operation's name must match.
-        unless: Tuple of patterns that the name must not match.
+        name: Pattern that the operation's name must match, in which its
+            innermost scope counts only.
+        unless: Tuple of patterns that it must not match.
         order: What goes wrong: 0 the value, when a step is computed again; 1
             the first derivatives already; 2 the second ones.
     """
@@ -47,8 +48,10 @@ class Fault(NamedTuple):
         """Whether a `graph_search.Operation` has this fault."""
         if not any(fnmatch.fnmatchcase(operation.type, p) for p in self.operations):
             return False
-        names = (self.name, *self.unless)
-        name, *unless = (fnmatch.fnmatchcase(operation.name, n) for n in names)
+        tail = "/".join(operation.name.split("/")[-2:])
+        name, *unless = (
+            fnmatch.fnmatchcase(tail, pattern) for pattern in (self.name, *self.unless)
+        )
         if not name or any(unless):
             return False
         if not operation.dtype.startswith(self.dtype):
@@ -80,7 +83,7 @@ FAULTS = (
         "of the second derivative",
         "call tf.nn.moments or keras.ops.moments by its full name",
         inputs=(0,),
-        name="*moments*/StopGradient*",
+        name="moments*/StopGradient*",
     ),
     Fault(
         ("StopGradient",),
@@ -90,7 +93,7 @@ FAULTS = (
         "stop only what has no influence, or differentiate it too",
         inputs=ANY,
         # What tf.reduce_logsumexp stops has no influence; for moments see above.
-        unless=("*ReduceLogSumExp*/StopGradient*", "*moments*/StopGradient*"),
+        unless=("ReduceLogSumExp*/StopGradient*", "moments*/StopGradient*"),
     ),
     Fault(
         ("EagerPyFunc", "PyFunc", "PyFuncStateless"),

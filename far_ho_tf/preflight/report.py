@@ -24,14 +24,15 @@ from far_ho_tf.variables import dtype_of, find, path_of
 
 
 class Report(NamedTuple):
-    """What the traced inner objective tells.
+    """What the traced parts of a problem tell.
 
     Attributes:
-        assigned: Variables that the objective assigns.
+        assigned: Variables that the inner objective assigns.
         xla_faults: List of sentences: why XLA would make it wrong.
         xla_differences: List of sentences: why XLA would make it different.
-        largest_product: Multiplications in its largest matrix product.
-        largest_convolution: Multiplications in its largest convolution.
+        largest_product: Multiplications in the inner objective's largest
+            matrix product.
+        largest_convolution: Those in its largest convolution.
     """
 
     assigned: list
@@ -72,15 +73,16 @@ def inspect(problem):
         raise ValueError(" ".join(sentences[REFUSED]))
     for sentence in sentences[WARNED]:
         warnings.warn(sentence, stacklevel=2)
-    _check_assigned(problem, scope.assigned)
+    assigned = scope.assigned + _assigned_resources(parts[0])
+    _check_assigned(problem, assigned)
     for part in parts:
         _check_reads(part, problem)
-    # The other parts assign bare tf.Variables to replace them.
-    assigned = [_assigned_resources(part) for part in parts[:2]]
+    for part in parts[:2]:  # The others assign tf.Variables to replace them.
+        _refuse_floating(part)
     _check_dependence(problem, unread)
     inner = parts[0].operations
     return Report(
-        assigned=scope.assigned + assigned[0],
+        assigned=assigned,
         xla_faults=sentences[REFUSED_BY_XLA],
         xla_differences=sentences[AVOIDS_XLA],
         largest_product=_largest(inner, "MatMul"),
@@ -151,8 +153,8 @@ def _part(problem, name, function, orders, source=None):
         _check_data(name.replace("objective", "data"), source, prepared, variables)
 
     def call(values, prepared, step):
-        last = source.batch(prepared, step) if source else step
-        return function(values[:count], values[count:], last)
+        batch_or_step = source.batch(prepared, step) if source else step
+        return function(values[:count], values[count:], batch_or_step)
 
     traced = tf.function(call, autograph=False).get_concrete_function(
         [tf.TensorSpec(variable.shape, dtype_of(variable)) for variable in variables],
@@ -231,7 +233,7 @@ def _largest(operations, kind):
 
 
 def _assigned_resources(part):
-    """The tf.Variables that a part assigns; only integer ones can stay."""
+    """The tf.Variables that a part assigns."""
     captured = [
         (variable, internal)
         for external, internal in part.graph.captures
@@ -239,10 +241,14 @@ def _assigned_resources(part):
         if variable.handle is external
     ]
     flags = graph_search.assigned(part.graph, [internal for _, internal in captured])
-    assigned = [
+    return [
         variable for (variable, _), flag in zip(captured, flags, strict=True) if flag
     ]
-    for variable in assigned:
+
+
+def _refuse_floating(part):
+    """Refuses assignments that TensorFlow would have to differentiate."""
+    for variable in _assigned_resources(part):
         if variable.dtype.is_floating:
             raise ValueError(
                 f"`{part.name}` assigns the floating tf.Variable "
@@ -250,4 +256,3 @@ def _assigned_resources(part):
                 "assignments of a tf.Variable. Remedy: make it a keras.Variable, "
                 "whose assignments are differentiated."
             )
-    return assigned
