@@ -2,6 +2,9 @@
 
 import numbers
 
+# What a user's callable raises when it is traced with tensors it cannot take.
+CALLABLE_ERRORS = (TypeError, ValueError, AttributeError, NotImplementedError)
+
 
 def require(condition, expectation, **received):
     """Raises a `ValueError` that says what was expected and what received."""

@@ -120,12 +120,12 @@ class HyperOptimizer:
                 `on_epoch_end` are called for each hyper-iteration, the latter
                 before the outer update, with `outer_value`,
                 `hypergradient_norm` and the values of scalar hyperparameters,
-                by name, in the logs. Their `model` is this
-                object: `stop_training`, `optimizer`, `get_weights` and
-                `set_weights` (of the hyperparameters) work, and so do
+                by name, in the logs. Their `model` is this object:
+                `stop_training`, `optimizer`, `get_weights` and `set_weights`
+                (of the hyperparameters) work, and so do
                 `EarlyStopping("outer_value", mode="min")`,
-                `ReduceLROnPlateau`, `CSVLogger` and the like; those that save a
-                model do not.
+                `ReduceLROnPlateau`, `CSVLogger` and the like; those that save
+                a model do not.
             verbose: 0 is silent, 1 (or "auto") a progress bar, 2 one line.
 
         Returns:

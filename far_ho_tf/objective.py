@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from far_ho_tf.checks import CALLABLE_ERRORS
+
 
 class Objective:
     """A callable that is known to return a scalar of the right dtype.
@@ -58,13 +60,7 @@ class Objective:
                 "tf.cond or tf.where, or decorate the objective, and nothing that it "
                 f"calls, with @tf.function. Received: {error}"
             ) from error
-        except (
-            TypeError,
-            ValueError,
-            AttributeError,
-            NotImplementedError,
-            tf.errors.InvalidArgumentError,
-        ) as error:
+        except (*CALLABLE_ERRORS, tf.errors.InvalidArgumentError) as error:
             specs = [
                 f"{tensor.dtype.name}{tuple(tensor.shape)}"
                 if tf.is_tensor(tensor)

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from far_ho_tf import data, preflight
 from far_ho_tf.autodiff import dense, zeros_for_none
-from far_ho_tf.checks import require
+from far_ho_tf.checks import CALLABLE_ERRORS, require
 from far_ho_tf.dynamics import Dynamics
 from far_ho_tf.objective import Objective
 from far_ho_tf.state import State
@@ -311,7 +311,7 @@ class BilevelProblem:
                 value = tf.identity(tf.convert_to_tensor(value))
             elif value is not None:
                 value = tf.constant(np.asarray(value, self.dtype.as_numpy_dtype))
-        except (TypeError, ValueError, AttributeError, NotImplementedError) as error:
+        except CALLABLE_ERRORS as error:
             raise ValueError(
                 f"The initial value of `{path_of(variable)}` must be a hyperparameter, "
                 "a tensor, an array, or a callable without arguments that returns one. "

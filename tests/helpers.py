@@ -26,6 +26,17 @@ def hyper(value, name):
     return far.Hyperparameter(value, dtype="float64", name=name)
 
 
+def slope(mode, problem, num_steps, width, *moves):
+    """Central difference of the outer value along pairs (variable, direction)."""
+    starts = [variable.numpy() for variable, _ in moves]
+    values = []
+    for sign in (1, -1):
+        for (variable, direction), start in zip(moves, starts, strict=True):
+            variable.assign(start + sign * width * np.asarray(direction))
+        values.append(float(mode.compute(problem, num_steps).outer_value))
+    return (values[0] - values[1]) / (2 * width)
+
+
 class Classification:
     """A two-layer network on twelve random examples, each with a weight.
 

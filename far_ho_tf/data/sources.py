@@ -9,7 +9,7 @@ import functools
 
 import tensorflow as tf
 
-from far_ho_tf.checks import essence
+from far_ho_tf.checks import CALLABLE_ERRORS, essence
 from far_ho_tf.data.batches import Batches, refuse_variables
 
 
@@ -66,23 +66,23 @@ class Source(abc.ABC):
 
     def has_fixed_shapes(self, prepared):
         """Whether the batches' shapes are known before the steps."""
-        traced = self._traced.get_concrete_function(
-            prepared, tf.TensorSpec([], tf.int32)
-        )
         return all(
             tensor.shape.is_fully_defined()
-            for tensor in tf.nest.flatten(traced.structured_outputs)
+            for tensor in tf.nest.flatten(self._traced(prepared).structured_outputs)
         )
 
     def captured(self, prepared):
         """The handles of variables and other tensors that batches are made from."""
-        traced = self._traced.get_concrete_function(
+        return self._traced(prepared).captured_inputs
+
+    def _traced(self, prepared):
+        """`batch` as a concrete function, traced once for each structure."""
+        return self._function_of_batch.get_concrete_function(
             prepared, tf.TensorSpec([], tf.int32)
         )
-        return traced.captured_inputs
 
     @functools.cached_property
-    def _traced(self):
+    def _function_of_batch(self):
         return tf.function(self.batch, autograph=False)
 
 
@@ -148,7 +148,7 @@ class _CallableSource(Source):
         try:
             batch = self._function(step)
             return tf.nest.map_structure(tf.convert_to_tensor, batch)
-        except (TypeError, ValueError, AttributeError, NotImplementedError) as error:
+        except CALLABLE_ERRORS as error:
             raise ValueError(
                 f"`{self._name}` must be a callable that makes a batch of tensors, by "
                 "TensorFlow's operations, from the step, a scalar int32 tensor (index "
@@ -157,10 +157,8 @@ class _CallableSource(Source):
             ) from error
 
     def _check_last(self, last, num_steps):
-        # In a graph, as later: run eagerly, it would fail in other ways.
-        traced = self._traced.get_concrete_function((), tf.TensorSpec([], tf.int32))
-        try:
-            batch = traced((), tf.constant(last))
+        try:  # In a graph, as later: run eagerly, it would fail in other ways.
+            batch = self._traced(())((), tf.constant(last))
         except tf.errors.InvalidArgumentError as error:
             raise _ended(
                 self._name, last, num_steps, f"it fails with {essence(error)}"

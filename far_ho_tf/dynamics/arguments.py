@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from far_ho_tf.checks import essence
+from far_ho_tf.checks import CALLABLE_ERRORS
 from far_ho_tf.variables import dtype_of, find, is_variable, path_of
 
 
@@ -89,7 +89,7 @@ def evaluate(name, source, step, variable):
     """
     if is_variable(source):
         value = tf.convert_to_tensor(source)
-    elif callable(source):
+    elif is_schedule(source):
         value = tf.cast(_call(name, source, step, variable), variable.dtype)
     elif tf.is_tensor(source):
         value = tf.cast(source, variable.dtype)
@@ -104,29 +104,22 @@ def evaluate(name, source, step, variable):
     return value
 
 
-def check_last(name, source, step, dtype):
-    """Calls a schedule for its last step: compiled code would not miss an end.
-
-    XLA clamps an index that is out of range instead of raising.
+def trace_schedule(name, source, dtype):
+    """A schedule as a concrete function of the step.
 
     Args:
         name: The argument's name with its owner, for messages.
-        source: A number, a variable or a callable of the step.
-        step: Python integer.
+        source: A callable of the step.
         dtype: That of the variables.
     """
-    if callable(source) and not is_variable(source):
-        # In a graph, as later: run eagerly, it would fail in other ways.
-        traced = tf.function(
-            lambda step: _call(name, source, step, tf.zeros([], dtype)), autograph=False
-        ).get_concrete_function(tf.TensorSpec([], tf.int32))
-        try:
-            traced(tf.constant(step))
-        except tf.errors.InvalidArgumentError as error:
-            raise ValueError(
-                f"{name} ends before step {step}. Received: {describe(source)}, "
-                f"which fails there with {essence(error)}"
-            ) from error
+    return tf.function(
+        lambda step: _call(name, source, step, tf.zeros([], dtype)), autograph=False
+    ).get_concrete_function(tf.TensorSpec([], tf.int32))
+
+
+def is_schedule(source):
+    """Whether a source is a callable of the step."""
+    return callable(source) and not is_variable(source)
 
 
 def _call(name, source, step, variable):
@@ -140,7 +133,7 @@ def _call(name, source, step, variable):
             if value is None:
                 raise TypeError("None for a number")
             value = np.asarray(value, variable.dtype.as_numpy_dtype)
-    except (TypeError, ValueError, AttributeError, NotImplementedError) as error:
+    except CALLABLE_ERRORS as error:
         raise ValueError(
             f"{name} must be a callable that computes a number, by TensorFlow's or "
             "Keras' operations, from the step, a scalar int32 tensor. Received: "

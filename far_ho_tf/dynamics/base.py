@@ -1,11 +1,13 @@
 """The optimizer-dynamics layer: pure update rules of an inner step."""
 
 import abc
+import functools
 
 import tensorflow as tf
 
-from far_ho_tf.checks import require
+from far_ho_tf.checks import essence, require
 from far_ho_tf.dynamics import arguments
+from far_ho_tf.variables import dtype_of
 
 
 class Dynamics(abc.ABC):
@@ -26,10 +28,10 @@ class Dynamics(abc.ABC):
     the step (a schedule, such as Keras' `LearningRateSchedule`s; it gets an
     int32 scalar tensor or, where it cannot compute with integers, a float; it
     may read hyperparameters, but not the trained variables), or one of these
-    per variable: a list of pairs `[(variable or layer,
-    value), ...]`, or a mapping from path patterns `{"dense_1/.*": value}`
-    (searched for in the variable's path as regular expressions; the first
-    pattern that matches counts; only a last `".*"` may be left with none).
+    per variable: a list of pairs `[(variable or layer, value), ...]`, or a
+    mapping from path patterns `{"dense_1/.*": value}` (searched for in the
+    variable's path as regular expressions; the first pattern that matches
+    counts; only a last `".*"` may be left with none).
 
     Args:
         **numbers: The numeric arguments, by name.
@@ -119,6 +121,7 @@ class BoundDynamics:
     def __init__(self, dynamics, variables):
         self.dynamics = dynamics
         self._constraints = [variable.constraint for variable in variables]
+        self._dtype = dtype_of(variables[0])
         self._checked = -1
         self._sources = {
             name: arguments.per_variable(dynamics.label(name), value, variables)
@@ -129,14 +132,43 @@ class BoundDynamics:
                 if arguments.is_number(source):
                     dynamics.check(name, source)
 
-    def check_last(self, step, dtype):
-        """Says so if a schedule ends before a step; see `arguments.check_last`."""
+    def check_last(self, step):
+        """Says so if a schedule ends before a step: compiled code would not.
+
+        XLA clamps an index that is out of range instead of raising.
+
+        Args:
+            step: Python integer.
+
+        Raises:
+            ValueError: If a schedule has no value for that step.
+        """
         if step <= self._checked:
             return
-        for name, sources in self._sources.items():
-            for source in sources:
-                arguments.check_last(self.dynamics.label(name), source, step, dtype)
+        for label, source, schedule in self._schedules:
+            try:
+                schedule(tf.constant(step))
+            except tf.errors.InvalidArgumentError as error:
+                raise ValueError(
+                    f"{label} ends before step {step}. Received: "
+                    f"{arguments.describe(source)}, which fails there with "
+                    f"{essence(error)}"
+                ) from error
         self._checked = step
+
+    @functools.cached_property
+    def _schedules(self):
+        """Each schedule once: its argument's label, itself, and traced."""
+        found = {
+            (name, id(source)): (self.dynamics.label(name), source)
+            for name, sources in self._sources.items()
+            for source in sources
+            if arguments.is_schedule(source)
+        }
+        return [
+            (label, source, arguments.trace_schedule(label, source, self._dtype))
+            for label, source in found.values()
+        ]
 
     def initial_slots(self, variables):
         """Slots before the first step; see `Dynamics.initial_slots`."""

@@ -176,13 +176,11 @@ class HyperGradient(abc.ABC):
                 derivatives are not right.
             NonFiniteError: If NaN or infinity appears.
         """
-        require(
-            not tf.inside_function(),
-            "`compute` cannot be called inside a tf.function, which it makes itself.",
-            function=tf.compat.v1.get_default_graph().name
-            if tf.inside_function()
-            else None,
-        )
+        if tf.inside_function():
+            raise ValueError(
+                "`compute` cannot be called inside a tf.function: it makes its own. "
+                f"Received a call inside: {tf.compat.v1.get_default_graph().name}"
+            )
         require(
             isinstance(problem, BilevelProblem),
             "`problem` must be a BilevelProblem.",
@@ -196,7 +194,7 @@ class HyperGradient(abc.ABC):
         num_steps = check_count("num_steps", num_steps)
         first_step = check_count("first_step", first_step, low=0)
         outer_step = check_count("outer_step", outer_step, low=0)
-        problem.dynamics.check_last(first_step + num_steps - 1, problem.dtype)
+        problem.dynamics.check_last(first_step + num_steps - 1)
         restart = state is None
         inner = problem.inner_data.prepare(first_step, num_steps)
         outer = problem.outer_data.prepare(outer_step, 1)

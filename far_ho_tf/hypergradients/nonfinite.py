@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+from far_ho_tf.autodiff import all_finite
 from far_ho_tf.variables import path_of
 
 
@@ -29,7 +30,7 @@ def raise_non_finite(problem, num_steps, found):
         found: The `Outputs` of a program that searched for it.
     """
     for variable in problem.hyperparameters:
-        if not np.all(np.isfinite(tf.convert_to_tensor(variable))):
+        if not all_finite(tf.convert_to_tensor(variable)):
             raise NonFiniteError(
                 f"The hyperparameter `{path_of(variable)}` is not finite."
             )
@@ -53,7 +54,7 @@ def raise_non_finite(problem, num_steps, found):
             f"is. Received: {values[step]}",
             step=step,
         )
-    if not bool(tf.math.is_finite(found.outer_value)):
+    if not all_finite(found.outer_value):
         raise NonFiniteError(
             "`outer_objective` is not finite at the final state, which is. "
             f"Received: {float(found.outer_value)}"
@@ -63,7 +64,7 @@ def raise_non_finite(problem, num_steps, found):
         for variable, gradient in zip(
             problem.hyperparameters, found.hypergradients, strict=True
         )
-        if not bool(tf.reduce_all(tf.math.is_finite(gradient)))
+        if not all_finite(gradient)
     )
     step = int(found.backward_step)
     where = {
@@ -87,9 +88,5 @@ def _non_finite_names(problem, state):
             for slot in slots
         ),
     ]
-    bad = [
-        path_of(variable)
-        for variable, value in named
-        if value.dtype.is_floating and not bool(tf.reduce_all(tf.math.is_finite(value)))
-    ]
+    bad = [path_of(variable) for variable, value in named if not all_finite(value)]
     return ", ".join(f"`{path}`" for path in dict.fromkeys(bad))

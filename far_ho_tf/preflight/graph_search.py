@@ -71,13 +71,15 @@ def assigned(graph, candidates):
     Returns:
         List of booleans aligned with `candidates`.
     """
-    return [
-        any(
-            operation.type.startswith(_ASSIGNING) and operation.depends[0]
-            for operation in operations(graph, [candidate])
-        )
-        for candidate in candidates
-    ]
+    # Most graphs assign none, which one search over all of them tells.
+    if not _assign(operations(graph, candidates)):
+        return [False] * len(candidates)
+    return [_assign(operations(graph, [candidate])) for candidate in candidates]
+
+
+def _assign(found):
+    """Whether an operation changes a resource that depends on the roots."""
+    return any(op.type.startswith(_ASSIGNING) and op.depends[0] for op in found)
 
 
 def _walk(nodes, roots, library):

@@ -73,20 +73,22 @@ def inspect(problem):
         raise ValueError(" ".join(sentences[REFUSED]))
     for sentence in sentences[WARNED]:
         warnings.warn(sentence, stacklevel=2)
-    assigned = scope.assigned + _assigned_resources(parts[0])
+    # The other parts assign bare tf.Variables to replace them.
+    inner, outer = (_assigned_resources(part) for part in parts[:2])
+    assigned = scope.assigned + inner
     _check_assigned(problem, assigned)
     for part in parts:
         _check_reads(part, problem)
-    for part in parts[:2]:  # The others assign tf.Variables to replace them.
-        _refuse_floating(part)
+    _refuse_floating("inner_objective", inner)
+    _refuse_floating("outer_objective", outer)
     _check_dependence(problem, unread)
-    inner = parts[0].operations
+    operations = parts[0].operations
     return Report(
         assigned=assigned,
         xla_faults=sentences[REFUSED_BY_XLA],
         xla_differences=sentences[AVOIDS_XLA],
-        largest_product=_largest(inner, "MatMul"),
-        largest_convolution=_largest(inner, "Conv"),
+        largest_product=_largest(operations, "MatMul"),
+        largest_convolution=_largest(operations, "Conv"),
     )
 
 
@@ -246,12 +248,12 @@ def _assigned_resources(part):
     ]
 
 
-def _refuse_floating(part):
+def _refuse_floating(name, assigned):
     """Refuses assignments that TensorFlow would have to differentiate."""
-    for variable in _assigned_resources(part):
+    for variable in assigned:
         if variable.dtype.is_floating:
             raise ValueError(
-                f"`{part.name}` assigns the floating tf.Variable "
+                f"`{name}` assigns the floating tf.Variable "
                 f"`{path_of(variable)}`, and TensorFlow does not differentiate "
                 "assignments of a tf.Variable. Remedy: make it a keras.Variable, "
                 "whose assignments are differentiated."
