@@ -13,6 +13,7 @@ from far_ho_tf.dynamics import Dynamics as Dynamics
 from far_ho_tf.dynamics import GradientDescent as GradientDescent
 from far_ho_tf.dynamics import Momentum as Momentum
 from far_ho_tf.hyper_optimizer import HyperOptimizer as HyperOptimizer
+from far_ho_tf.hypergradients import ForwardHG as ForwardHG
 from far_ho_tf.hypergradients import HyperGradient as HyperGradient
 from far_ho_tf.hypergradients import HyperGradientResult as HyperGradientResult
 from far_ho_tf.hypergradients import NonFiniteError as NonFiniteError

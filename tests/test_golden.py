@@ -9,10 +9,12 @@ import far_ho_tf as far
 from tests.helpers import assert_close, hyper
 
 JIT = pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
+MODES = pytest.mark.parametrize("method", [far.ReverseHG, far.ForwardHG])
 
 
 @JIT
-def test_far_ho_check_forward_notebook(jit_compile):
+@MODES
+def test_far_ho_check_forward_notebook(method, jit_compile):
     """FAR-HO, "check forward.ipynb": recorded there, recomputed by complex step.
 
     The expected digits below come from `complex_step`, and agree with the
@@ -31,7 +33,7 @@ def test_far_ho_check_forward_notebook(jit_compile):
         dynamics=far.Momentum(rate, mass),
         hyperparameters=[penalty, rate, mass],
     )
-    result = far.ReverseHG(jit_compile=jit_compile).compute(problem, 10)
+    result = method(jit_compile=jit_compile).compute(problem, 10)
     recorded = [[-0.0183935, 0.0551806, 0.00367871], 0.538723, -0.0765422]
     assert_close(result.hypergradients, recorded, 2e-6)  # as printed there
     assert_close(result.hypergradients, _complex_step_of_case_a(), 1e-12)
@@ -57,7 +59,8 @@ def _complex_step_of_case_a(width=1e-30):
 
 
 @JIT
-def test_far_ho_ridge_closed_form(jit_compile):
+@MODES
+def test_far_ho_ridge_closed_form(method, jit_compile):
     """FAR-HO, test_backtracking.py: converged ridge in one dimension."""
     level, strength = 10.65158, 0.008921
     w = tf.Variable(0.0, dtype=tf.float64, name="w")
@@ -69,7 +72,7 @@ def test_far_ho_ridge_closed_form(jit_compile):
         dynamics=far.GradientDescent(0.5),
         hyperparameters=[penalty],
     )
-    result = far.ReverseHG(jit_compile=jit_compile).compute(problem, 60)
+    result = method(jit_compile=jit_compile).compute(problem, 60)
     best = level / (1 + strength)
     exact = -(best - 2) * best / (1 + strength) + 2 * strength
     assert_close([w], [10.5573975], 1e-8)
@@ -79,7 +82,8 @@ def test_far_ho_ridge_closed_form(jit_compile):
 
 
 @JIT
-def test_hypertorch_logistic_regression(jit_compile):
+@MODES
+def test_hypertorch_logistic_regression(method, jit_compile):
     """hypertorch, logistic_regression.ipynb: one penalty per feature."""
     x_train, y_train, x_val, y_val = _hypertorch_data()
     w = keras.Variable(np.zeros(20), dtype="float64", name="w")
@@ -102,7 +106,7 @@ def test_hypertorch_logistic_regression(jit_compile):
         inner_data=(x_train, y_train),
         outer_data=(x_val, y_val),
     )
-    result = far.ReverseHG(jit_compile=jit_compile).compute(problem, 100)
+    result = method(jit_compile=jit_compile).compute(problem, 100)
     recorded = np.array([0.693147, 0.628559, 0.624390, 0.624090])
     values = result.inner_values.numpy()[[0, 10, 20, 99]]
     np.testing.assert_allclose(values, recorded, atol=6e-7)

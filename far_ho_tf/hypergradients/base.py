@@ -45,6 +45,10 @@ class HyperGradientResult:
             each step.
         state: The final `State` s_T.
         status: A `Status`.
+        tangents: In forward mode dS_T/dλ: a `State` of tensors whose first
+            axis goes over all elements of all hyperparameters, its extra part
+            of floating tensors only. `None` in other modes, and where they
+            were not kept.
     """
 
     outer_value: tf.Tensor
@@ -52,6 +56,7 @@ class HyperGradientResult:
     inner_values: tf.Tensor
     state: State
     status: Status
+    tangents: State | None = None
 
 
 def average(results):
@@ -62,8 +67,8 @@ def average(results):
 
     Returns:
         A `HyperGradientResult` whose inner values are stacked to shape
-        (problems, num_steps) and whose state and status are lists; the result
-        itself where there is one.
+        (problems, num_steps) and whose state, status and tangents are lists;
+        the result itself where there is one.
     """
     if len(results) == 1:
         return results[0]
@@ -74,7 +79,25 @@ def average(results):
         inner_values=tf.stack([result.inner_values for result in results]),
         state=[result.state for result in results],
         status=[result.status for result in results],
+        tangents=[result.tangents for result in results],
     )
+
+
+class Settings(NamedTuple):
+    """What is fixed while a program is traced.
+
+    Attributes:
+        num_steps: Python integer T.
+        restart: Whether to start from Φ_0 or from `Inputs.start`.
+        keep_tangents: Whether the final tangents are asked for.
+        search: Whether to stop each loop at the first state, tangent or
+            cotangent that is not finite.
+    """
+
+    num_steps: int
+    restart: bool
+    keep_tangents: bool
+    search: bool = False
 
 
 class Inputs(NamedTuple):
@@ -83,12 +106,14 @@ class Inputs(NamedTuple):
     Attributes:
         hyperparameters: List of tensors λ.
         start: The `State` to start from.
+        tangents: In forward mode the tangents to start from; `None` for zero.
         inner, outer: What the data sources prepared.
         first_step, outer_step: int32 scalars.
     """
 
     hyperparameters: list
     start: State
+    tangents: State | None
     inner: Any
     outer: Any
     first_step: tf.Tensor
@@ -99,23 +124,24 @@ class Outputs(NamedTuple):
     """What a compiled program returns.
 
     Attributes:
-        outer_value, hypergradients, inner_values, state: As in
+        outer_value, hypergradients, inner_values, state, tangents: As in
             `HyperGradientResult`.
         finite: Scalar boolean: are all of them?
-        forward_steps: int32 scalar: how many steps the forward pass made. It
-            stops early only in a search for the first non-finite state.
-        backward_step: int32 scalar: the step at which the backward pass of
-            such a search stopped (num_steps: before it began); −1 where it
-            ran through.
+        steps: int32 scalar: how many steps the training made. It stops early
+            only in a search for the first non-finite value.
+        derivative_step: int32 scalar: the step in which such a search found
+            the derivative of the state not to be finite; −1 for the initial
+            values, num_steps for the outer objective.
     """
 
     outer_value: tf.Tensor
     hypergradients: list
     inner_values: tf.Tensor
     state: State
+    tangents: State | None
     finite: tf.Tensor
-    forward_steps: tf.Tensor
-    backward_step: tf.Tensor
+    steps: tf.Tensor
+    derivative_step: tf.Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,6 +156,9 @@ class HyperGradient(abc.ABC):
 
     jit_compile: bool | str = "auto"
 
+    # Whether the mode carries tangents from run to run.
+    has_tangents = False
+
     def __post_init__(self):
         if not isinstance(self.jit_compile, bool) and self.jit_compile != "auto":
             raise ValueError(
@@ -138,22 +167,38 @@ class HyperGradient(abc.ABC):
             )
 
     @abc.abstractmethod
-    def differentiate(self, problem, num_steps, inputs, restart, search):
+    def differentiate(self, problem, settings, inputs):
         """Builds the graph of one hyper-iteration.
 
         Args:
             problem: A `BilevelProblem`.
-            num_steps: Python integer T.
+            settings: `Settings`.
             inputs: `Inputs` of symbolic tensors.
-            restart: Whether to start from Φ_0 or from `inputs.start`.
-            search: Whether to stop each loop at the first state, or cotangent,
-                that is not finite.
 
         Returns:
             `Outputs`.
         """
 
-    def compute(self, problem, num_steps, state=None, first_step=0, outer_step=0):
+    def keeps_tangents(self, problem, asked):
+        """Whether a run returns its final tangents.
+
+        Args:
+            problem: A `BilevelProblem`.
+            asked: `True`, `False`, or `None` for the mode's own choice.
+        """
+        del problem, asked
+        return False
+
+    def compute(
+        self,
+        problem,
+        num_steps,
+        state=None,
+        first_step=0,
+        outer_step=0,
+        tangents=None,
+        keep_tangents=None,
+    ):
         """Trains for `num_steps` and differentiates through the training.
 
         Afterwards the model's variables hold s_T. The first call for a
@@ -166,6 +211,11 @@ class HyperGradient(abc.ABC):
             first_step: Integer, the number of the first step, by which data
                 and schedules count.
             outer_step: Integer, the step of the outer data.
+            tangents: In forward mode the `tangents` of the result that `state`
+                comes from, so that the hypergradient is that of the whole
+                run; `None` counts from `state` on.
+            keep_tangents: In forward mode whether the result has tangents;
+                `None` keeps them unless they are propagated in chunks.
 
         Returns:
             A `HyperGradientResult`.
@@ -191,18 +241,27 @@ class HyperGradient(abc.ABC):
             "`state` must be None or the `state` of a result.",
             state=state,
         )
+        require(
+            tangents is None or (self.has_tangents and state is not None),
+            "`tangents` go with a `state`, in forward mode only.",
+            mode=self,
+            state=state,
+        )
         num_steps = check_count("num_steps", num_steps)
         first_step = check_count("first_step", first_step, low=0)
         outer_step = check_count("outer_step", outer_step, low=0)
         problem.dynamics.check_last(first_step + num_steps - 1)
-        restart = state is None
+        settings = Settings(
+            num_steps, state is None, self.keeps_tangents(problem, keep_tangents)
+        )
         inner = problem.inner_data.prepare(first_step, num_steps)
         outer = problem.outer_data.prepare(outer_step, 1)
         with tf.init_scope():  # Unseen by tapes of the caller's own.
             values = read(problem.hyperparameters)
         inputs = Inputs(
             hyperparameters=values,
-            start=problem.start if restart else state,
+            start=problem.start if state is None else state,
+            tangents=tangents,
             inner=inner,
             outer=outer,
             first_step=tf.constant(first_step, tf.int32),
@@ -212,13 +271,13 @@ class HyperGradient(abc.ABC):
             inputs.inner
         ) and problem.outer_data.has_fixed_shapes(inputs.outer)
         program = problem.cached(
-            (self, num_steps, restart, fixed_shapes),
+            (self, settings, tangents is None, fixed_shapes),
             lambda: Program(
                 self.jit_compile,
                 problem.report,
                 fixed_shapes,
                 lambda inputs, search: self.differentiate(
-                    problem, num_steps, inputs, restart, search
+                    problem, settings._replace(search=search), inputs
                 ),
             ),
         )
@@ -233,6 +292,7 @@ class HyperGradient(abc.ABC):
             inner_values=outputs.inner_values,
             state=outputs.state,
             status=Status(program.compiler, program.reason),
+            tangents=outputs.tangents,
         )
 
 

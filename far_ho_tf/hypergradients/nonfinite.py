@@ -12,8 +12,9 @@ class NonFiniteError(FloatingPointError, ValueError):
 
     Attributes:
         step: The first step at which it appeared, 0 for the first of the run
-            (for the backward pass: the first that it reached, counting down);
-            `None` where the outer objective made it.
+            (in reverse mode, for the derivative: the first that the backward
+            pass reached, counting down); `None` where the outer objective or
+            the initial values made it.
     """
 
     def __init__(self, message, step=None):
@@ -35,7 +36,7 @@ def raise_non_finite(problem, num_steps, found):
                 f"The hyperparameter `{path_of(variable)}` is not finite."
             )
     names = _non_finite_names(problem, found.state)
-    steps = int(found.forward_steps)
+    steps = int(found.steps)
     span = f"(steps 0 to {num_steps - 1})"
     if names and steps == 0:
         raise NonFiniteError(f"The initial state is not finite: {names}", step=0)
@@ -66,13 +67,13 @@ def raise_non_finite(problem, num_steps, found):
         )
         if not all_finite(gradient)
     )
-    step = int(found.backward_step)
+    step = int(found.derivative_step)
     where = {
-        -1: "though the backward pass through all steps is: look at `initial_values`",
-        num_steps: "as the gradient of `outer_objective` at the final state is not",
-    }.get(step, f"in the backward pass NaN or infinity first appears in step {step}")
+        -1: "the derivative of the initial state is not: look at `initial_values`",
+        num_steps: "the gradient of `outer_objective` at the final state is not",
+    }.get(step, f"its derivative first has NaN or infinity in step {step} {span}")
     raise NonFiniteError(
-        f"The hypergradient of {paths} is not finite: {where} {span}. A usual cause: "
+        f"The hypergradient of {paths} is not finite: {where}. A usual cause: "
         "the derivative of a root or norm at zero.",
         step=step if 0 <= step < num_steps else None,
     )

@@ -4,10 +4,10 @@ import dataclasses
 
 import tensorflow as tf
 
-from far_ho_tf.autodiff import add, all_finite, vjp, zeros_for_none
+from far_ho_tf.autodiff import add, all_finite, floating, vjp, zeros_for_none
 from far_ho_tf.hypergradients.base import HyperGradient, Outputs
+from far_ho_tf.hypergradients.run import Run
 from far_ho_tf.state import State
-from far_ho_tf.variables import path_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,36 +42,45 @@ class ReverseHG(HyperGradient):
     Source: Franceschi et al. 2017, algorithm 1 (Reverse-HG).
     """
 
-    def differentiate(self, problem, num_steps, inputs, restart, search):
-        run = _Run(problem, num_steps, inputs, search)
-        start, initial_vjp = _initial(problem, inputs, restart)
+    def differentiate(self, problem, settings, inputs):
+        run = _Run(problem, settings, inputs)
+        start, initial_vjp = run.initial()
         steps, state, trajectory, inner_values = run.forward(start)
         outer_value, cotangent, direct = run.outer(state)
-        backward_step, cotangent, gradients = run.backward(
+        derivative_step, cotangent, gradients = run.backward(
             steps, trajectory, state, cotangent, direct
         )
-        gradients = run.total(gradients, initial_vjp(cotangent), restart)
+        gradients = run.total(gradients, initial_vjp(cotangent))
         return Outputs(
             outer_value,
             gradients,
             inner_values,
             state,
-            all_finite([state, inner_values, outer_value, gradients]),
-            steps,
-            backward_step,
+            tangents=None,
+            finite=all_finite([state, inner_values, outer_value, gradients]),
+            steps=steps,
+            derivative_step=derivative_step,
         )
 
 
-class _Run:
-    """The loops of one hyper-iteration, while they are traced."""
+class _Run(Run):
+    """The loops over stored states."""
 
-    def __init__(self, problem, num_steps, inputs, search):
-        self._problem = problem
-        self._num_steps = num_steps
-        self._inputs = inputs
-        self._search = search
-        self._hyperparameters = list(inputs.hyperparameters)
-        self._depends = [False] * len(self._hyperparameters)
+    def initial(self):
+        """The state to start from, and the vector–Jacobian product of Φ_0."""
+        if not self._restart:
+            return self._inputs.start, lambda _: [None] * len(self._hyperparameters)
+        own = self._problem.hyperparameter_sources(self._hyperparameters)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(own)
+            start = self._problem.initial_state(
+                self._inputs.start, self._hyperparameters
+            )
+
+        def initial_vjp(cotangent):
+            return vjp(tape, [start.variables], own, [cotangent.variables])
+
+        return start, initial_vjp
 
     def forward(self, start):
         """Trains, and stores the state before each step.
@@ -109,29 +118,6 @@ class _Run:
         )
         return steps, state, trajectory, inner_values.stack()
 
-    def outer(self, state):
-        """The outer value, its cotangent in the state, its gradient in λ."""
-        problem, inputs = self._problem, self._inputs
-        batch = problem.outer_data.batch(inputs.outer, inputs.outer_step)
-        sources = self._sources(state)
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(sources)
-            value = problem.outer_value(state, self._hyperparameters, batch)
-        variables, extra, direct = vjp(tape, [value], sources, [tf.ones_like(value)])
-        self._note(direct)
-        if all(g is None for g in [*variables, *extra, *direct]):
-            raise ValueError(
-                "`outer_objective` does not depend, by anything that has a derivative, "
-                "on the trained variables or the hyperparameters. Received variables: "
-                f"{[path_of(variable) for variable in problem.variables]}"
-            )
-        cotangent = State(
-            zeros_for_none(variables, state.variables),
-            tf.nest.map_structure(tf.zeros_like, state.slots),
-            zeros_for_none(extra, _floating(state.extra)),
-        )
-        return value, cotangent, zeros_for_none(direct, self._hyperparameters)
-
     def backward(self, steps, trajectory, structure, cotangent, direct):
         """Pulls the cotangent of the final state back to the initial state.
 
@@ -164,25 +150,15 @@ class _Run:
             step = tf.where(all_finite([cotangent, gradients]), -1, step + 1)
         return step, cotangent, gradients
 
-    def total(self, gradients, initial_terms, restart):
+    def total(self, gradients, initial_terms):
         """Adds α_0 ∂Φ_0/∂λ, and refuses a λ that nothing depends on.
 
         Past the start, nothing need depend on what only Φ_0 reads.
         """
-        if not restart:
+        if not self._restart:
             return gradients
-        self._note(initial_terms)
-        for variable, depends in zip(
-            self._problem.hyperparameters, self._depends, strict=True
-        ):
-            if not depends:
-                raise ValueError(
-                    f"Nothing depends on the hyperparameter `{path_of(variable)}`: "
-                    "neither the gradient of the inner objective nor the "
-                    "dynamics, the initial values or the outer objective. "
-                    "Received: hyperparameters="
-                    f"{[path_of(v) for v in self._problem.hyperparameters]}"
-                )
+        self._dependence.note(initial_terms)
+        self._dependence.check()
         return add(gradients, initial_terms)
 
     def _reverse_step(self, step, state, cotangent):
@@ -193,8 +169,8 @@ class _Run:
         gives that of the oracle's gradient; then the oracle's.
         """
         problem, hyperparameters = self._problem, self._hyperparameters
-        sources = self._sources(state)
-        own = sources[-1]
+        own = problem.hyperparameter_sources(hyperparameters)
+        sources = [*problem.state_sources(state), own]
         with tf.GradientTape(watch_accessed_variables=False) as oracle_tape:
             oracle_tape.watch(sources)
             gradients, extra, _ = problem.oracle(
@@ -213,16 +189,16 @@ class _Run:
         )
         through_variables, by_extra, through_own = vjp(
             oracle_tape,
-            [gradients, _floating(extra)],
+            [gradients, floating(extra)],
             sources,
             [by_gradients, cotangent.extra],
         )
-        self._note(by_own)
-        self._note(through_own)
+        self._dependence.note(by_own)
+        self._dependence.note(through_own)
         cotangent = State(
             zeros_for_none(add(by_variables, through_variables), state.variables),
             zeros_for_none(by_slots, state.slots),
-            zeros_for_none(by_extra, _floating(state.extra)),
+            zeros_for_none(by_extra, floating(state.extra)),
         )
         return cotangent, add(by_own, through_own)
 
@@ -231,41 +207,3 @@ class _Run:
             *self._problem.state_sources(state),
             self._problem.hyperparameter_sources(self._hyperparameters),
         ]
-
-    def _number(self, step):
-        return self._inputs.first_step + step
-
-    def _batch(self, step):
-        return self._problem.inner_data.batch(self._inputs.inner, self._number(step))
-
-    def _goes_on(self, condition, structure):
-        if not self._search:
-            return condition
-        return tf.logical_and(condition, all_finite(structure))
-
-    def _note(self, gradients):
-        """Remembers which hyperparameters something depends on."""
-        self._depends = [
-            depends or gradient is not None
-            for depends, gradient in zip(self._depends, gradients, strict=True)
-        ]
-
-
-def _initial(problem, inputs, restart):
-    """The state to start from, and the vector–Jacobian product of Φ_0."""
-    hyperparameters = list(inputs.hyperparameters)
-    if not restart:
-        return inputs.start, lambda _: [None] * len(hyperparameters)
-    own = problem.hyperparameter_sources(hyperparameters)
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(own)
-        start = problem.initial_state(inputs.start, hyperparameters)
-
-    def initial_vjp(cotangent):
-        return vjp(tape, [start.variables], own, [cotangent.variables])
-
-    return start, initial_vjp
-
-
-def _floating(tensors):
-    return [tensor for tensor in tensors if tensor.dtype.is_floating]

@@ -1,4 +1,4 @@
-"""Reverse mode against the naive unrolled reference."""
+"""Gradient modes against the naive unrolled reference."""
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ from tests.helpers import Classification, assert_close
 from tests.reference import constant
 
 NUM_STEPS = 7
+MODES = pytest.mark.parametrize("method", [far.ReverseHG, far.ForwardHG])
 
 
 def by_step(vector):
@@ -122,30 +123,32 @@ DYNAMICS = [
 ]
 
 
+@MODES
 @pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
 @pytest.mark.parametrize("make", DYNAMICS)
-def test_equals_the_unrolled_reference(make, jit_compile):
+def test_equals_the_unrolled_reference(method, make, jit_compile):
     problem = Classification()
     dynamics, hypers, rule = make(problem)
     value, expected, final = reference.unrolled(problem.naive(hypers), rule, NUM_STEPS)
     bilevel = problem.bilevel(dynamics, hypers)
-    result = far.ReverseHG(jit_compile=jit_compile).compute(bilevel, NUM_STEPS)
+    result = method(jit_compile=jit_compile).compute(bilevel, NUM_STEPS)
     assert_close(result.hypergradients, expected, 1e-9)
     assert_close([result.outer_value], [value], 1e-12)
     assert_close(problem.model.trainable_variables, final, 1e-12)
 
 
+@MODES
 @pytest.mark.parametrize(
     ("make", "jit_compile"),
     [*((make, False) for make in DYNAMICS), (_momentum, True), (_adam, True)],
 )
-def test_float32_is_close_to_float64(make, jit_compile):
+def test_float32_is_close_to_float64(method, make, jit_compile):
     results = []
     for dtype in ("float64", "float32"):
         problem = Classification(dtype)
         dynamics, hypers, _ = make(problem)
         bilevel = problem.bilevel(dynamics, hypers)
-        mode = far.ReverseHG(jit_compile=jit_compile)
+        mode = method(jit_compile=jit_compile)
         results.append(mode.compute(bilevel, NUM_STEPS))
     exact, single = results
     assert all(g.dtype == tf.float32 for g in single.hypergradients)
@@ -181,25 +184,27 @@ def _slices(problem, size):
     return (epoch * NUM_STEPS)[:NUM_STEPS]
 
 
+@MODES
 @pytest.mark.parametrize("jit_compile", [False, "auto"])
 @pytest.mark.parametrize(
     "kind",
     ["full", "batches", "dataset", "uneven dataset", "callable", "slicing callable"],
 )
-def test_every_kind_of_data(kind, jit_compile):
+def test_every_kind_of_data(method, kind, jit_compile):
     problem = Classification()
     dynamics, hypers, rule = _momentum(problem)
     data, batches = batch_kinds(problem)[kind]
     _, expected, _ = reference.unrolled(
         problem.naive(hypers, lambda t: batches[t]), rule, NUM_STEPS
     )
-    result = far.ReverseHG(jit_compile=jit_compile).compute(
+    result = method(jit_compile=jit_compile).compute(
         problem.bilevel(dynamics, hypers, inner_data=data), NUM_STEPS
     )
     assert_close(result.hypergradients, expected, 1e-9)
 
 
-def test_the_backward_pass_sees_the_batch_of_its_step():
+@MODES
+def test_each_step_is_differentiated_on_its_batch(method):
     """With steps that differ, no other assignment of batches fits.
 
     Inner objective c_t·w·λ, so that dw_T/dλ = −η Σ_t c_t and, with a rate per
@@ -217,12 +222,13 @@ def test_the_backward_pass_sees_the_batch_of_its_step():
         hyperparameters=[rates, scale],
         inner_data=lambda step: tf.gather(numbers, step),
     )
-    result = far.ReverseHG().compute(problem, 4)
+    result = method().compute(problem, 4)
     assert_close(result.hypergradients, [-2.0 * numbers, -0.1 * numbers.sum()], 1e-12)
 
 
+@MODES
 @pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
-def test_one_trace_per_problem_and_number_of_steps(jit_compile):
+def test_one_trace_per_problem_and_number_of_steps(method, jit_compile):
     """The objectives' Python runs in the first hyper-iteration only."""
     calls = []
     problem = Classification()
@@ -236,21 +242,22 @@ def test_one_trace_per_problem_and_number_of_steps(jit_compile):
         inner_data=far.Batches(problem.train, 5, seed=1),
         outer_data=tf.data.Dataset.from_tensors(problem.validation),
     )
-    mode = far.ReverseHG(jit_compile=jit_compile)
+    mode = method(jit_compile=jit_compile)
     tuner = far.HyperOptimizer(bilevel, mode)
     values = [float(tuner.run(3).outer_value)]
     traced = len(calls)
     assert {"inner", "outer"} == set(calls)
     values += [float(tuner.run(3).outer_value) for _ in range(3)]
     mode.compute(bilevel, 3)
-    far.ReverseHG(jit_compile=jit_compile).compute(bilevel, 3)  # Equal to `mode`.
+    method(jit_compile=jit_compile).compute(bilevel, 3)  # Equal to `mode`.
     assert len(calls) == traced
     assert len(set(values)) == 4  # The hyperparameters' values were not frozen.
     mode.compute(bilevel, 4)
     assert len(calls) > traced
 
 
-def test_a_state_can_be_carried_on():
+@MODES
+def test_a_state_can_be_carried_on(method):
     """Two runs of three steps end where one of six does."""
     problem = Classification()
     rates = problem.hyper(0.1 + 0.02 * np.arange(6), "rates")
@@ -259,7 +266,7 @@ def test_a_state_can_be_carried_on():
         [rates],
         inner_data=far.Batches(problem.train, 5, seed=1),
     )
-    mode = far.ReverseHG(jit_compile=False)
+    mode = method(jit_compile=False)
     whole = mode.compute(bilevel, 6)
     half = mode.compute(bilevel, 3)
     rest = mode.compute(bilevel, 3, state=half.state, first_step=3)

@@ -1,0 +1,77 @@
+"""One linear map applied to many tangents."""
+
+import contextlib
+import logging
+import re
+
+import tensorflow as tf
+from absl import logging as absl_logging
+
+# What TensorFlow's vectorizer logs of operations that it cannot vectorize.
+_ONE_BY_ONE = re.compile(r"while_loop for converting (\w+)|(\w+) uses a while_loop")
+_FAILED = re.compile(r'^op: "(\w+)"', re.MULTILINE)
+_reported = set()
+
+
+def map_tangents(function, tangents, like):
+    """Applies `function` to each of a stack of tangents.
+
+    All at once where TensorFlow can vectorize its operations. An operation
+    that it cannot vectorize goes through the tangents one by one, and where
+    that fails too (`tf.while_loop`, as in LSTM layers) the whole function
+    does. Either is logged once for each operation.
+
+    Args:
+        function: Callable(structure of tensors) -> structure of tensors.
+        tangents: Structure of tensors whose first axis counts the tangents.
+        like: Structure of tensors, shaped as `function`'s result is.
+
+    Returns:
+        Structure of tensors with that first axis.
+    """
+    with _vectorizer_messages() as messages:
+        try:
+            result = tf.vectorized_map(function, tangents)
+        except (ValueError, TypeError, LookupError, NotImplementedError):
+            result = None
+    if result is not None:
+        _report(_ONE_BY_ONE, messages, "it")
+        return result
+    _report(_FAILED, messages, "the step")
+    specs = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), like)
+    return tf.map_fn(function, tangents, fn_output_signature=specs)
+
+
+@contextlib.contextmanager
+def _vectorizer_messages():
+    """Keeps TensorFlow's messages, pages of them, out of the log."""
+    messages = []
+
+    def keep(record):
+        messages.append(record.getMessage())
+        return False
+
+    logger = logging.getLogger("tensorflow")
+    logger.addFilter(keep)
+    try:
+        yield messages
+    finally:
+        logger.removeFilter(keep)
+
+
+def _report(pattern, messages, what):
+    found = {
+        name
+        for message in messages
+        for match in pattern.finditer(message)
+        for name in match.groups()
+        if name
+    }
+    for name in sorted(found - _reported):
+        absl_logging.warning(
+            "TensorFlow cannot vectorize %s: %s goes through the tangents of forward "
+            "mode one by one. The values are the same; it takes longer.",
+            name,
+            what,
+        )
+    _reported.update(found)

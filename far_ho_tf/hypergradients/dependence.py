@@ -1,0 +1,39 @@
+"""Which hyperparameters something depends on, as found while tracing."""
+
+from far_ho_tf.variables import path_of
+
+
+class Dependence:
+    """Collects, over the parts of a problem, what depends on which λ.
+
+    Args:
+        problem: A `BilevelProblem`.
+    """
+
+    def __init__(self, problem):
+        self._hyperparameters = problem.hyperparameters
+        self._depends = [False] * len(self._hyperparameters)
+
+    def note(self, flags):
+        """Notes what a part depends on.
+
+        Args:
+            flags: List aligned with the hyperparameters: booleans, or
+                gradients that are `None` where there is no dependence.
+        """
+        self._depends = [
+            depends or (flag is not None and flag is not False)
+            for depends, flag in zip(self._depends, flags, strict=True)
+        ]
+
+    def check(self):
+        """Refuses a hyperparameter that nothing depends on."""
+        for variable, depends in zip(self._hyperparameters, self._depends, strict=True):
+            if not depends:
+                raise ValueError(
+                    f"Nothing depends on the hyperparameter `{path_of(variable)}`: "
+                    "neither the gradient of the inner objective nor the "
+                    "dynamics, the initial values or the outer objective. "
+                    "Received: hyperparameters="
+                    f"{[path_of(v) for v in self._hyperparameters]}"
+                )

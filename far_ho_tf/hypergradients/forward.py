@@ -1,0 +1,240 @@
+"""Forward mode: tangents that travel with the training run."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from far_ho_tf.autodiff import all_finite
+from far_ho_tf.checks import check_count
+from far_ho_tf.hypergradients.base import HyperGradient, Outputs
+from far_ho_tf.hypergradients.run import Run
+from far_ho_tf.hypergradients.tangents import Directions, Propagation
+
+
+@dataclasses.dataclass(frozen=True)
+class ForwardHG(HyperGradient):
+    """Forward mode (tangents of the state in every hyperparameter).
+
+    Beside the state s_t runs Z_t = ds_t/dλ, by Z_{t+1} = A_t Z_t + B_t, where
+    A_t and B_t are the Jacobians of step t in the state and in λ; in the end
+    the hypergradient is ∇E(s_T) Z_T + ∂E/∂λ. With m the number of elements of
+    all hyperparameters, time grows with m, and memory is 1 + m copies of the
+    state for any number of steps. For few hyperparameters, long runs, and
+    real-time updates (`HyperOptimizer.run(mode="online")`).
+
+    Args:
+        jit_compile: See `HyperGradient`.
+        chunk_size: Integer, the largest number of tangents that are propagated
+            at once; `None` for all. With more elements than that, the run is
+            repeated for each chunk, so that they cost time and not memory.
+
+    Example, with w_2 = 2 (1 − 2η)² and so d½w_2²/dη = w_2 · (−8) (1 − 2η):
+
+    >>> import far_ho_tf as far, keras
+    >>> w = keras.Variable(2.0, name="w")
+    >>> rate = far.Hyperparameter(0.25, name="rate")
+    >>> problem = far.BilevelProblem(
+    ...     inner_objective=lambda: w * w,
+    ...     outer_objective=lambda: 0.5 * w * w,
+    ...     variables=[w],
+    ...     dynamics=far.GradientDescent(rate),
+    ...     hyperparameters=[rate],
+    ... )
+    >>> result = far.ForwardHG().compute(problem, num_steps=2)
+    >>> float(w), float(result.hypergradients[0])
+    (0.5, -2.0)
+
+    Source: Franceschi et al. 2017, algorithm 2 (Forward-HG).
+    """
+
+    chunk_size: int | None = None
+
+    has_tangents = True
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.chunk_size is not None:
+            check_count("chunk_size", self.chunk_size)
+
+    def keeps_tangents(self, problem, asked):
+        size = Directions(problem.hyperparameters).size
+        return self._chunks(size)[0] == 1 if asked is None else bool(asked)
+
+    def differentiate(self, problem, settings, inputs):
+        directions = Directions(inputs.hyperparameters)
+        number, size = self._chunks(directions.size)
+        run = _Run(problem, settings, inputs, directions, size)
+        outcome = run.chunk(0) if number == 1 else run.chunks(number)
+        tangents = tf.nest.map_structure(
+            lambda rows: rows[: directions.size], outcome.tangents
+        )
+        gradients = directions.split(outcome.gradients[: directions.size])
+        return Outputs(
+            outcome.outer_value,
+            gradients,
+            outcome.inner_values,
+            outcome.state,
+            tangents=tangents if settings.keep_tangents else None,
+            finite=outcome.finite,
+            steps=outcome.steps,
+            derivative_step=outcome.derivative_step,
+        )
+
+    def _chunks(self, size):
+        """The number of chunks for `size` tangents, and the length of each."""
+        number = -(-size // (self.chunk_size or size))
+        return number, -(-size // number)
+
+
+class _Outcome(NamedTuple):
+    """What a run with one chunk of tangents yields.
+
+    Attributes:
+        gradients: Vector of length k: the hypergradient along each direction.
+        tangents: As `HyperGradientResult.tangents`; `()` where not kept.
+        others: As in `Outputs`.
+    """
+
+    outer_value: tf.Tensor
+    gradients: tf.Tensor
+    inner_values: tf.Tensor
+    state: Any
+    tangents: Any
+    finite: tf.Tensor
+    steps: tf.Tensor
+    derivative_step: tf.Tensor
+
+
+class _Run(Run):
+    """Training runs with `size` tangents at a time."""
+
+    def __init__(self, problem, settings, inputs, directions, size):
+        super().__init__(problem, settings, inputs)
+        self._keep_tangents = settings.keep_tangents
+        self._directions = directions
+        self._size = size
+
+    def chunks(self, number):
+        """One run after another; their gradients and tangents are joined.
+
+        The rest of each outcome is that of the last run. A search stops at the
+        first chunk that is not finite.
+        """
+        joined = ("gradients", "tangents")
+
+        def body(index, _, arrays):
+            outcome = self.chunk(index)
+            arrays = tf.nest.map_structure(
+                lambda array, rows: array.write(index, rows),
+                arrays,
+                [getattr(outcome, name) for name in joined],
+            )
+            return index + 1, _without(outcome, joined), arrays
+
+        like = self._blank()
+        arrays = tf.nest.map_structure(
+            lambda t: tf.TensorArray(t.dtype, number, element_shape=t.shape),
+            [getattr(like, name) for name in joined],
+        )
+        _, outcome, arrays = tf.while_loop(
+            lambda index, outcome, _: tf.logical_and(
+                index < number, outcome.finite if self._search else True
+            ),
+            body,
+            (tf.constant(0), _without(like, joined), arrays),
+            parallel_iterations=1,
+            maximum_iterations=number,
+        )
+        rows = tf.nest.map_structure(lambda array: array.concat(), arrays)
+        return outcome._replace(**dict(zip(joined, rows, strict=True)))
+
+    def _blank(self):
+        """An outcome with the right shapes, for a loop to begin with."""
+        state, tangents = self._start(self._propagation(0), 0)
+        return _Outcome(
+            tf.zeros([], self._problem.dtype),
+            tf.zeros([self._size], self._problem.dtype),
+            tf.zeros([self._num_steps], self._problem.dtype),
+            state,
+            tangents if self._keep_tangents else (),
+            tf.constant(True),
+            tf.constant(0),
+            tf.constant(0),
+        )
+
+    def chunk(self, index):
+        """Trains with the tangents of one chunk."""
+        first = index * self._size
+        propagation = self._propagation(first)
+        state, tangents = self._start(propagation, first)
+        steps, state, tangents, inner_values = self._train(propagation, state, tangents)
+        outer_value, cotangent, direct = self.outer(state)
+        if self._restart:  # Past it, nothing need depend on what only Φ_0 reads.
+            self._dependence.check()
+        gradients = propagation.gradients(cotangent, direct, tangents)
+        return _Outcome(
+            outer_value,
+            gradients,
+            inner_values,
+            state,
+            tangents if self._keep_tangents else (),
+            all_finite([state, inner_values, outer_value, gradients]),
+            steps,
+            tf.where(all_finite(tangents), self._num_steps, steps - 1),
+        )
+
+    def _propagation(self, first):
+        return Propagation(
+            self._problem,
+            self._hyperparameters,
+            self._directions.units(first, self._size),
+            self._dependence,
+        )
+
+    def _start(self, propagation, first):
+        if self._restart:
+            return propagation.initial(self._inputs.start)
+        state, given = self._inputs.start, self._inputs.tangents
+        if given is None:
+            return state, propagation.zeros(state)
+        # Zeros beyond the last; a gather would repeat or refuse it.
+        padded = tf.nest.map_structure(
+            lambda rows: tf.concat(
+                [rows, tf.zeros((self._size - 1, *rows.shape[1:]), rows.dtype)], 0
+            ),
+            given,
+        )
+        return state, tf.nest.map_structure(
+            lambda rows: tf.slice(
+                rows,
+                [first] + [0] * (rows.shape.rank - 1),
+                [self._size, *rows.shape[1:]],
+            ),
+            padded,
+        )
+
+    def _train(self, propagation, state, tangents):
+        def body(step, state, tangents, inner_values):
+            state, tangents, value = propagation.step(
+                state, tangents, self._number(step), self._batch(step)
+            )
+            return step + 1, state, tangents, inner_values.write(step, value)
+
+        inner_values = tf.TensorArray(
+            self._problem.dtype, self._num_steps, element_shape=[]
+        )
+        steps, state, tangents, inner_values = tf.while_loop(
+            lambda step, state, tangents, _: self._goes_on(
+                step < self._num_steps, [state, tangents]
+            ),
+            body,
+            (tf.constant(0), state, tangents, inner_values),
+            parallel_iterations=1,
+            maximum_iterations=self._num_steps,
+        )
+        return steps, state, tangents, inner_values.stack()
+
+
+def _without(outcome, names):
+    return outcome._replace(**dict.fromkeys(names, ()))

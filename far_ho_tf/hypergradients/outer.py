@@ -1,0 +1,47 @@
+"""The outer objective at the end of a run, and its gradients."""
+
+import tensorflow as tf
+
+from far_ho_tf.autodiff import floating, vjp, zeros_for_none
+from far_ho_tf.state import State
+from far_ho_tf.variables import path_of
+
+
+def differentiate_outer(problem, state, hyperparameters, batch, dependence):
+    """The outer value E(s, λ), its cotangent in s, and its gradient in λ.
+
+    Args:
+        problem: A `BilevelProblem`.
+        state: A `State`.
+        hyperparameters: List of tensors.
+        batch: What the outer objective is called with.
+        dependence: A `Dependence` that takes note.
+
+    Returns:
+        The value; the cotangent, a `State` whose extra part holds floating
+        tensors only; the list of gradients ∂E/∂λ.
+
+    Raises:
+        ValueError: If the outer objective depends on neither.
+    """
+    sources = [
+        *problem.state_sources(state),
+        problem.hyperparameter_sources(hyperparameters),
+    ]
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(sources)
+        value = problem.outer_value(state, hyperparameters, batch)
+    variables, extra, direct = vjp(tape, [value], sources, [tf.ones_like(value)])
+    dependence.note(direct)
+    if all(g is None for g in [*variables, *extra, *direct]):
+        raise ValueError(
+            "`outer_objective` does not depend, by anything that has a derivative, "
+            "on the trained variables or the hyperparameters. Received variables: "
+            f"{[path_of(variable) for variable in problem.variables]}"
+        )
+    cotangent = State(
+        zeros_for_none(variables, state.variables),
+        tf.nest.map_structure(tf.zeros_like, state.slots),
+        zeros_for_none(extra, floating(state.extra)),
+    )
+    return value, cotangent, zeros_for_none(direct, hyperparameters)

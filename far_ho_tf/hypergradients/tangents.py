@@ -1,0 +1,148 @@
+"""Tangents of the state along directions in λ, carried through training."""
+
+import tensorflow as tf
+
+from far_ho_tf.autodiff import floating, linearize
+from far_ho_tf.batching import map_tangents
+from far_ho_tf.state import State
+
+
+class Directions:
+    """Directions in the space of all elements of all hyperparameters.
+
+    Args:
+        hyperparameters: List of tensors λ, or variables, of one dtype.
+
+    Attributes:
+        size: Integer m, the number of elements of all hyperparameters.
+    """
+
+    def __init__(self, hyperparameters):
+        self._shapes = [tuple(h.shape) for h in hyperparameters]
+        self._dtype = hyperparameters[0].dtype
+        self._sizes = [tf.TensorShape(shape).num_elements() for shape in self._shapes]
+        self.size = sum(self._sizes)
+
+    def units(self, first, count):
+        """Unit vectors `first` to `first + count - 1`; zeros beyond the last.
+
+        Returns:
+            List of tensors of shape (count, *hyperparameter.shape).
+        """
+        rows = tf.one_hot(first + tf.range(count), self.size, dtype=self._dtype)
+        return self.split(rows)
+
+    def split(self, rows):
+        """Cuts the last axis, of length m, into hyperparameters."""
+        return [
+            tf.reshape(part, (*rows.shape[:-1], *shape))
+            for part, shape in zip(
+                tf.split(rows, self._sizes, axis=-1), self._shapes, strict=True
+            )
+        ]
+
+
+class Propagation:
+    """Carries k tangents Z, along k directions in λ, through training.
+
+    Z is a `State` of tensors with a first axis of length k; its extra part
+    holds floating tensors only.
+
+    Args:
+        problem: A `BilevelProblem`.
+        hyperparameters: List of tensors λ.
+        directions: List, aligned with them, of tensors with a first axis of
+            length k.
+        dependence: A `Dependence` that takes note.
+
+    Source: Franceschi et al. 2017, algorithm 2 (Forward-HG).
+    """
+
+    def __init__(self, problem, hyperparameters, directions, dependence):
+        self._problem = problem
+        self._hyperparameters = hyperparameters
+        self._directions = directions
+        self._count = directions[0].shape[0]
+        self._dependence = dependence
+
+    def initial(self, start):
+        """s_0 = Φ_0(λ) and Z_0 = ∂Φ_0/∂λ along the directions."""
+        kept = {}
+
+        def variables():
+            kept["state"] = self._problem.initial_state(start, self._hyperparameters)
+            return kept["state"].variables
+
+        own = self._problem.hyperparameter_sources(self._hyperparameters)
+        linear = linearize(variables, own)
+        self._dependence.note(linear.depends)
+        state = kept["state"]
+        tangents = self.zeros(state)
+        if any(linear.depends):
+            moved = map_tangents(linear.jvp, self._directions, state.variables)
+            tangents = tangents._replace(variables=moved)
+        return state, tangents
+
+    def zeros(self, state):
+        """Z = 0 at a state."""
+        return tf.nest.map_structure(
+            lambda tensor: tf.zeros((self._count, *tensor.shape), tensor.dtype),
+            state._replace(extra=floating(state.extra)),
+        )
+
+    def step(self, state, tangents, step, batch):
+        """s ← Φ(s, λ), Z ← A Z + B along the directions.
+
+        Returns:
+            The new state, its tangents, the inner value before the step.
+        """
+        problem, hyperparameters = self._problem, self._hyperparameters
+        own = problem.hyperparameter_sources(hyperparameters)
+        kept = {}
+
+        def oracle():
+            gradients, kept["extra"], kept["value"] = problem.oracle(
+                state, hyperparameters, batch
+            )
+            return gradients, floating(kept["extra"])
+
+        oracle = linearize(oracle, [*problem.state_sources(state), own])
+        gradients, extra = oracle.targets
+        update = linearize(
+            lambda: problem.update(state, gradients, hyperparameters, step),
+            [state.variables, state.slots, gradients, own],
+        )
+        variables, slots = update.targets
+        self._dependence.note(oracle.depends[-1])
+        self._dependence.note(update.depends[-1])
+
+        def advance(pair):
+            tangent, along = pair
+            gradient_tangents, extra = oracle.jvp(
+                [tangent.variables, tangent.extra, along]
+            )
+            variables, slots = update.jvp(
+                [tangent.variables, tangent.slots, gradient_tangents, along]
+            )
+            return State(variables, slots, extra)
+
+        tangents = map_tangents(
+            advance, (tangents, self._directions), State(variables, slots, extra)
+        )
+        return State(variables, slots, kept["extra"]), tangents, kept["value"]
+
+    def gradients(self, cotangent, direct, tangents):
+        """⟨∇E, Z⟩ + ∂E/∂λ along each direction: a vector of length k."""
+        pairs = zip(
+            tf.nest.flatten([cotangent.variables, cotangent.extra, direct]),
+            tf.nest.flatten([tangents.variables, tangents.extra, self._directions]),
+            strict=True,
+        )
+        return tf.add_n(
+            [
+                tf.linalg.matvec(
+                    tf.reshape(tangent, (self._count, -1)), tf.reshape(gradient, [-1])
+                )
+                for gradient, tangent in pairs
+            ]
+        )
