@@ -1,14 +1,19 @@
 """The outer loop: hypergradient descent on hyperparameters."""
 
+from typing import NamedTuple
+
 import keras
 import tensorflow as tf
+from absl import logging
 
 from far_ho_tf.callbacks import ProgressBar
 from far_ho_tf.checks import check_count
-from far_ho_tf.hypergradients import HyperGradient, ReverseHG
+from far_ho_tf.hypergradients import HyperGradient, NonFiniteError, ReverseHG
 from far_ho_tf.hypergradients.base import average
+from far_ho_tf.hyperparameters import scalar_names
+from far_ho_tf.outer_update import OuterUpdate
 from far_ho_tf.problem import BilevelProblem
-from far_ho_tf.variables import assign, path_of, read
+from far_ho_tf.variables import assign, read
 
 _MODES = ("restart", "online", "warm_restart")
 
@@ -23,16 +28,21 @@ class HyperOptimizer:
         hypergradient: A `HyperGradient`; `far.ReverseHG()` by default.
         optimizer: A `keras.optimizers.Optimizer` for the hyperparameters, or
             its name; `keras.optimizers.Adam(0.01)` by default. It applies the
-            constraints of the hyperparameters after each update.
+            constraints of the hyperparameters after each update, and clips
+            hypergradients where it is made with `clipvalue`, `clipnorm` or
+            `global_clipnorm`. For one learning rate per group, a list of pairs
+            (hyperparameter or list of them, optimizer).
         strategy: Must be `None`: this version runs on one device.
 
     Attributes:
         problems: List of the problems.
         hyperparameters: List of the variables that they share.
         hypergradient: The `HyperGradient`.
-        optimizer: The Keras optimizer; callbacks may change its learning rate.
+        optimizer: The Keras optimizer, whose learning rate callbacks may
+            change; a list of them where there are groups.
         history: The `keras.callbacks.History` of the last `fit`.
         stop_training: Set by callbacks to end `fit`.
+        divergence: The `NonFiniteError` that ended the last `fit`, or `None`.
 
     Raises:
         ValueError: If an argument is malformed, or problems do not share
@@ -72,30 +82,27 @@ class HyperOptimizer:
                 "`strategy` must be None: this version of far_ho_tf runs on one "
                 f"device. Received: strategy={strategy!r}"
             )
-        self.optimizer = keras.optimizers.get(
-            keras.optimizers.Adam(0.01) if optimizer is None else optimizer
-        )
-        if not self.optimizer.built:
-            self.optimizer.build(self.hyperparameters)
+        update = OuterUpdate(optimizer, self.hyperparameters)
+        single = len(update.optimizers) == 1
+        self.optimizer = update.optimizers[0] if single else update.optimizers
+        self._apply = tf.function(update.apply, autograph=False)
         self.stop_training = False
         self.history = None
-        self._apply = tf.function(
-            lambda gradients: self.optimizer.apply(gradients, self.hyperparameters),
-            autograph=False,
-        )
-        self._states = [None] * len(self.problems)
-        self._first_step = 0
-        self._outer_step = 0
+        self.divergence = None
+        self._position = _beginning(self.problems)
 
     def run(self, num_steps, mode="restart"):
         """One hyper-iteration: train, hypergradient, outer update.
 
         Args:
             num_steps: Positive integer, inner steps T.
-            mode: "restart" trains from Φ_0; "online" and "warm_restart" go on
-                from where the last run ended, so that the hypergradient is
-                that of the last `num_steps` steps only (in reverse mode the
-                two are the same).
+            mode: "restart" trains from Φ_0. "online" goes on from where the
+                last run ended: with `ForwardHG` this is real-time
+                hyperparameter optimization (RTHO), whose tangents count all
+                steps since Φ_0, under the hyperparameters that each was made
+                with; with `ReverseHG` it is the truncated online method, which
+                counts the last `num_steps` steps only. "warm_restart" goes on
+                too, but counts the last `num_steps` steps only in every mode.
 
         Returns:
             The `HyperGradientResult` at the hyperparameters before the update.
@@ -109,13 +116,24 @@ class HyperOptimizer:
         return result
 
     def fit(
-        self, hyper_iterations, num_steps, mode="restart", callbacks=None, verbose=1
+        self,
+        hyper_iterations,
+        num_steps,
+        mode="restart",
+        callbacks=None,
+        verbose=1,
+        outer_limit=None,
     ):
         """Runs many hyper-iterations.
 
+        A hyper-iteration that diverges (NaN, infinity, or an outer value above
+        `outer_limit`) ends it with a warning. What is kept then is the last
+        good hyper-iteration: its hyperparameters, and in the model its state.
+
         Args:
             hyper_iterations: Positive integer.
-            num_steps, mode: See `run`.
+            num_steps, mode: See `run`. With `mode="online"`, `num_steps` is the
+                number of steps between updates of the hyperparameters.
             callbacks: List of Keras callbacks. `on_epoch_begin` and
                 `on_epoch_end` are called for each hyper-iteration, the latter
                 before the outer update, with `outer_value`,
@@ -127,9 +145,14 @@ class HyperOptimizer:
                 `ReduceLROnPlateau`, `CSVLogger` and the like; those that save
                 a model do not.
             verbose: 0 is silent, 1 (or "auto") a progress bar, 2 one line.
+            outer_limit: Number; an outer value above it counts as divergence.
 
         Returns:
             A `keras.callbacks.History`.
+
+        Raises:
+            NonFiniteError: If the first hyper-iteration diverges: there is
+                nothing good to keep.
         """
         hyper_iterations = check_count("hyper_iterations", hyper_iterations)
         if isinstance(callbacks, keras.callbacks.Callback):
@@ -146,10 +169,20 @@ class HyperOptimizer:
             steps=num_steps,
         )
         self.stop_training = False
+        self.divergence = None
+        good = None
         callbacks.on_train_begin()
         for iteration in range(hyper_iterations):
             callbacks.on_epoch_begin(iteration)
-            result = self._evaluate(num_steps, mode)
+            try:
+                result = self._evaluate(num_steps, mode)
+                _check_limit(result.outer_value, outer_limit)
+            except NonFiniteError as error:
+                if good is None:
+                    raise
+                self._recover(good, error, iteration)
+                break
+            good = self._position, self.get_weights()
             callbacks.on_epoch_end(iteration, self._logs(result))
             if self.stop_training:
                 break
@@ -169,33 +202,99 @@ class HyperOptimizer:
         """Trains and differentiates, without the outer update."""
         if mode not in _MODES:
             raise ValueError(f"`mode` must be one of {_MODES}. Received: mode={mode!r}")
+        position = self._position
+        count = len(self.problems)
         if mode == "restart":
-            self._states = [None] * len(self.problems)
-            self._first_step = 0
+            position = _beginning(self.problems, position.outer_step)
+        elif mode == "warm_restart":
+            position = position._replace(tangents=[None] * count)
+        elif self.hypergradient.has_tangents and position.lacks_tangents():
+            raise ValueError(
+                "The last run did not keep its tangents, so that `mode='online'` "
+                "cannot go on from it: in chunks (`chunk_size`), `mode='restart'` "
+                f"drops them. Received: {self.hypergradient}"
+            )
         results = [
             self.hypergradient.compute(
-                problem, num_steps, state, self._first_step, self._outer_step
+                problem,
+                num_steps,
+                state,
+                position.first_step,
+                position.outer_step,
+                tangents,
+                keep_tangents=None if mode == "restart" else True,
             )
-            for problem, state in zip(self.problems, self._states, strict=True)
+            for problem, state, tangents in zip(
+                self.problems, position.states, position.tangents, strict=True
+            )
         ]
-        self._states = [result.state for result in results]
-        self._first_step += num_steps
-        self._outer_step += 1
+        self._position = _Position(
+            [result.state for result in results],
+            [result.tangents for result in results],
+            position.first_step + num_steps,
+            position.outer_step + 1,
+        )
         return average(results)
+
+    def _recover(self, good, error, iteration):
+        """Goes back to the last good hyper-iteration."""
+        self._position, weights = good
+        self.set_weights(weights)
+        for problem, state in zip(self.problems, self._position.states, strict=True):
+            problem.write_back(state)
+        self.divergence = error
+        self.stop_training = True
+        logging.warning(
+            "far_ho_tf stops: hyper-iteration %d diverged. The model and the "
+            "hyperparameters are those of hyper-iteration %d. %s",
+            iteration,
+            iteration - 1,
+            error,
+        )
 
     def _logs(self, result):
         logs = {
             "outer_value": float(result.outer_value),
             "hypergradient_norm": float(tf.linalg.global_norm(result.hypergradients)),
         }
-        for variable in self.hyperparameters:
-            if not variable.shape.rank:
-                name, count = path_of(variable), 0
-                while name in logs:  # Names need not be unique.
-                    count += 1
-                    name = f"{path_of(variable)}_{count}"
-                logs[name] = float(tf.convert_to_tensor(variable))
+        for name, variable in scalar_names(self.hyperparameters, logs):
+            logs[name] = float(tf.convert_to_tensor(variable))
         return logs
+
+
+class _Position(NamedTuple):
+    """Where the runs of the problems have arrived.
+
+    Attributes:
+        states: List of `State`s, `None` for Φ_0.
+        tangents: List of tangents or `None`.
+        first_step: Integer, the next inner step.
+        outer_step: Integer, the next step of the outer data.
+    """
+
+    states: list
+    tangents: list
+    first_step: int
+    outer_step: int
+
+    def lacks_tangents(self):
+        """Whether there are states without tangents."""
+        return any(
+            state is not None and tangents is None
+            for state, tangents in zip(self.states, self.tangents, strict=True)
+        )
+
+
+def _beginning(problems, outer_step=0):
+    nothing = [None] * len(problems)
+    return _Position(nothing, nothing, 0, outer_step)
+
+
+def _check_limit(value, limit):
+    if limit is not None and value > limit:
+        raise NonFiniteError(
+            f"The outer value, {float(value):g}, is above outer_limit={limit:g}."
+        )
 
 
 def _check_problems(problem):

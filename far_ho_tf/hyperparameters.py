@@ -4,6 +4,8 @@ import keras
 import tensorflow as tf
 from keras import constraints as keras_constraints
 
+from far_ho_tf.variables import path_of
+
 
 class Hyperparameter(keras.Variable):
     """A variable that is tuned by the outer problem (λ in the papers).
@@ -50,6 +52,29 @@ class Hyperparameter(keras.Variable):
                 "give dtype='float32')"
             )
         self.constraint = keras_constraints.get(constraint)
+
+
+def scalar_names(hyperparameters, taken):
+    """Names under which scalar hyperparameters appear in logs.
+
+    Args:
+        hyperparameters: List of variables.
+        taken: Names that are in use already.
+
+    Returns:
+        List of pairs (name, variable), for scalars only.
+    """
+    named = []
+    used = set(taken)
+    for variable in hyperparameters:
+        if not variable.shape.rank:
+            name, count = path_of(variable), 0
+            while name in used:  # Names need not be unique.
+                count += 1
+                name = f"{path_of(variable)}_{count}"
+            used.add(name)
+            named.append((name, variable))
+    return named
 
 
 def _is_python_float(value):

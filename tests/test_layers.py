@@ -44,6 +44,7 @@ LAYERS = (
     "hypergradients.reverse",
     "hypergradients",
     "callbacks",
+    "outer_update",
     "hyper_optimizer",
     "",  # far_ho_tf itself.
 )

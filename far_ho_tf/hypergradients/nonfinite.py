@@ -10,6 +10,8 @@ from far_ho_tf.variables import path_of
 class NonFiniteError(FloatingPointError, ValueError):
     """NaN or infinity appeared in the state or in the hypergradient.
 
+    Or an outer value above the `outer_limit` of `HyperOptimizer.fit`.
+
     Attributes:
         step: The first step at which it appeared, 0 for the first of the run
             (in reverse mode, for the derivative: the first that the backward

@@ -1,0 +1,95 @@
+"""The update of hyperparameters by Keras optimizers."""
+
+import keras
+
+from far_ho_tf.checks import require
+from far_ho_tf.variables import find, is_variable, path_of
+
+
+class OuterUpdate:
+    """One Keras optimizer for all hyperparameters, or one for each group.
+
+    Args:
+        optimizer: A `keras.optimizers.Optimizer` or its name, or a list of
+            pairs (hyperparameter or list of them, optimizer) that names each
+            hyperparameter once; `None` is `keras.optimizers.Adam(0.01)`.
+        hyperparameters: List of variables.
+
+    Attributes:
+        optimizers: List of Keras optimizers, built.
+
+    Raises:
+        ValueError: If a pair is malformed, or the groups miss or repeat a
+            hyperparameter.
+    """
+
+    def __init__(self, optimizer, hyperparameters):
+        if optimizer is None:
+            optimizer = keras.optimizers.Adam(0.01)
+        if isinstance(optimizer, (list, tuple)):
+            groups = [_group(pair) for pair in optimizer]
+        else:
+            groups = [(hyperparameters, keras.optimizers.get(optimizer))]
+        named = [variable for variables, _ in groups for variable in variables]
+        _check_cover(named, hyperparameters)
+        self.optimizers = [one for _, one in groups]
+        require(
+            len({id(one) for one in self.optimizers}) == len(groups),
+            "Each group of hyperparameters needs an optimizer object of its own.",
+            optimizer=optimizer,
+        )
+        # Which gradients go to which optimizer.
+        self._groups = [
+            [find(variable, hyperparameters) for variable in variables]
+            for variables, _ in groups
+        ]
+        self._hyperparameters = hyperparameters
+        for variables, one in groups:
+            if not one.built:
+                one.build(variables)
+
+    def apply(self, gradients):
+        """Moves the hyperparameters, and applies their constraints.
+
+        Args:
+            gradients: List of tensors aligned with the hyperparameters.
+        """
+        for indices, optimizer in zip(self._groups, self.optimizers, strict=True):
+            optimizer.apply(
+                [gradients[index] for index in indices],
+                [self._hyperparameters[index] for index in indices],
+            )
+
+
+def _group(pair):
+    if not (isinstance(pair, (list, tuple)) and len(pair) == 2):
+        raise ValueError(
+            "`optimizer` must be a Keras optimizer, or a list of pairs "
+            f"(hyperparameters, Keras optimizer). Received the element: {pair!r}"
+        )
+    variables, optimizer = pair
+    if is_variable(variables):
+        variables = [variables]
+    require(
+        isinstance(variables, (list, tuple)) and all(map(is_variable, variables)),
+        "Each pair of `optimizer` must begin with a hyperparameter or a list of them.",
+        pair=pair,
+    )
+    return list(variables), keras.optimizers.get(optimizer)
+
+
+def _check_cover(named, hyperparameters):
+    for variable in named:
+        require(
+            find(variable, hyperparameters) is not None,
+            f"`optimizer` names `{path_of(variable)}`, which is not a hyperparameter.",
+            hyperparameters=[path_of(other) for other in hyperparameters],
+        )
+    for variable in hyperparameters:
+        count = sum(other is variable for other in named)
+        require(
+            count == 1,
+            "`optimizer` must name each hyperparameter in one pair: "
+            f"`{path_of(variable)}` is in {count}.",
+            optimizer=[path_of(other) for other in named],
+        )
