@@ -22,6 +22,7 @@ from far_ho_tf.hypergradients import Status as Status
 from far_ho_tf.hyperparameters import Hyperparameter as Hyperparameter
 from far_ho_tf.hyperparameters import get_hyperparameter as get_hyperparameter
 from far_ho_tf.problem import BilevelProblem as BilevelProblem
+from far_ho_tf.real_time import RealTimeModel as RealTimeModel
 from far_ho_tf.state import State as State
 
 if keras.backend.backend() != "tensorflow":

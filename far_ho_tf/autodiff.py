@@ -82,7 +82,9 @@ def linearize(function, sources):
         with tf.GradientTape(watch_accessed_variables=False) as inner:
             inner.watch(sources)
             targets = function()
-        cotangents = tf.nest.map_structure(tf.zeros_like, targets)
+        # Any would do, as the map is linear, but some of TensorFlow's linear maps
+        # take a logarithm on the way, which has no derivative at zero.
+        cotangents = tf.nest.map_structure(tf.ones_like, targets)
         outer.watch(cotangents)
         transposed = vjp(inner, targets, sources, cotangents)
     flat = tf.nest.flatten(transposed)

@@ -10,6 +10,8 @@ from absl import logging as absl_logging
 # What TensorFlow's vectorizer logs of operations that it cannot vectorize.
 _ONE_BY_ONE = re.compile(r"while_loop for converting (\w+)|(\w+) uses a while_loop")
 _FAILED = re.compile(r'^op: "(\w+)"', re.MULTILINE)
+# A loop or branch that fails is reported through all that is within or around it.
+_CONTROL_FLOW = re.compile("While|If|Case")
 _reported = set()
 
 
@@ -37,7 +39,7 @@ def map_tangents(function, tangents, like):
     if result is not None:
         _report(_ONE_BY_ONE, messages, "it")
         return result
-    _report(_FAILED, messages, "the step")
+    _report(_FAILED, messages, "the step", _CONTROL_FLOW)
     specs = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), like)
     return tf.map_fn(function, tangents, fn_output_signature=specs)
 
@@ -59,7 +61,7 @@ def _vectorizer_messages():
         logger.removeFilter(keep)
 
 
-def _report(pattern, messages, what):
+def _report(pattern, messages, what, foremost=None):
     found = {
         name
         for message in messages
@@ -67,6 +69,8 @@ def _report(pattern, messages, what):
         for name in match.groups()
         if name
     }
+    if foremost:
+        found = {name for name in found if foremost.search(name)} or found
     for name in sorted(found - _reported):
         absl_logging.warning(
             "TensorFlow cannot vectorize %s: %s goes through the tangents of forward "

@@ -12,7 +12,7 @@ from far_ho_tf.autodiff import dense, zeros_for_none
 from far_ho_tf.checks import CALLABLE_ERRORS, require
 from far_ho_tf.dynamics import Dynamics
 from far_ho_tf.objective import Objective
-from far_ho_tf.state import State
+from far_ho_tf.state import State, layout
 from far_ho_tf.substitution import substituted, tape_sources
 from far_ho_tf.variables import (
     assign,
@@ -225,6 +225,20 @@ class BilevelProblem:
             [snapshot(variable) for variable in self.variables],
             [],
             [snapshot(variable) for variable in self.extra_variables],
+        )
+
+    def check_state(self, state):
+        """Refuses a `State` that is not one of this problem."""
+        expected = State(
+            [tf.TensorSpec(v.shape, self.dtype) for v in self.variables],
+            self.dynamics.initial_slots(self.start.variables),
+            self.start.extra,
+        )
+        require(
+            layout(state) == layout(expected),
+            "`state` must be that of a result of this problem.",
+            state=layout(state),
+            expected=layout(expected),
         )
 
     def traced_gradients(self, values, hyperparameters, batch):

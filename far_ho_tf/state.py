@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+import tensorflow as tf
+
 
 class State(NamedTuple):
     """The state s_t of the inner training run.
@@ -19,3 +21,8 @@ class State(NamedTuple):
     variables: list
     slots: list
     extra: list
+
+
+def layout(structure):
+    """The shapes of a structure's tensors, as a structure to compare and show."""
+    return tf.nest.map_structure(lambda tensor: str(tensor.shape), structure)

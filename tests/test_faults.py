@@ -114,6 +114,14 @@ def max_pool(x):
     return tf.nn.max_pool2d(x, 2, 2, "VALID")
 
 
+def max_pool_of_one_size(x):
+    return tf.nn.max_pool2d(x, 3, 1, "SAME")
+
+
+def max_pool_3d_of_one_size(x):
+    return tf.nn.max_pool3d(x, 3, 1, "SAME")
+
+
 def max_pool_3d(x):
     return tf.nn.max_pool3d(x, 2, 2, "VALID")
 
@@ -317,6 +325,48 @@ def test_the_library_refuses_an_iterator():
     problem = _problem(lambda x: x * next(elements), np.ones(3, "float32"))
     with pytest.raises(ValueError, match=r"holds IteratorGetNext.*`inner_data`"):
         far.ReverseHG().compute(problem, 2)
+
+
+KEEPING_SIZE = {
+    "MaxPoolGrad": (
+        max_pool_of_one_size,
+        normal(1, 6, 6, 2, dtype="float32"),
+        tf.raw_ops.MaxPoolGradGrad,
+    ),
+    "MaxPool3DGrad": (
+        max_pool_3d_of_one_size,
+        normal(1, 5, 5, 5, 1, dtype="float32"),
+        tf.raw_ops.MaxPool3DGradGrad,
+    ),
+}
+
+
+@pytest.mark.parametrize("operation", KEEPING_SIZE)
+def test_max_pooling_that_keeps_the_size_overwrites_its_input(operation):
+    """In a graph, where the input's memory may be used again."""
+    function, x, second = KEEPING_SIZE[operation]
+    rank = x.ndim - 2
+    window = {"ksize": [1, *[3] * rank, 1], "strides": [1] * (rank + 2)}
+
+    def product(direction):
+        return second(
+            orig_input=x,
+            orig_output=function(x),
+            grad=2.0 * tf.roll(direction, 1, 0),
+            padding="SAME",
+            **window,
+        )
+
+    direction = normal(*x.shape, dtype="float32")
+    right = product(direction)
+    assert relative_error(tf.function(product)(direction), right) > 0.1
+
+
+@pytest.mark.parametrize("operation", KEEPING_SIZE)
+def test_the_library_refuses_max_pooling_that_keeps_the_size(operation):
+    function, x, _ = KEEPING_SIZE[operation]
+    with pytest.raises(ValueError, match=f"holds {operation}.*stride of 2"):
+        far.ReverseHG().compute(_problem(function, x), 2)
 
 
 @pytest.mark.parametrize("operation", [*WRONG_SECOND_IN_XLA, "Sqrt"])

@@ -46,6 +46,9 @@ LAYERS = (
     "callbacks",
     "outer_update",
     "hyper_optimizer",
+    "real_time.training",
+    "real_time.model",
+    "real_time",
     "",  # far_ho_tf itself.
 )
 CONTRACT = (
@@ -59,6 +62,7 @@ CONTRACT = (
     "Hyperparameter",
     "Momentum",
     "NonFiniteError",
+    "RealTimeModel",
     "ReverseHG",
     "callbacks",
     "constraints",

@@ -28,6 +28,8 @@ def as_source(data, name, cycle=False):
     Raises:
         ValueError: If it is none of these.
     """
+    if isinstance(data, Source):
+        return data
     if isinstance(data, Batches):
         return _BatchesSource(data)
     if isinstance(data, tf.data.Dataset):
@@ -69,6 +71,7 @@ class Source(abc.ABC):
         return all(
             tensor.shape.is_fully_defined()
             for tensor in tf.nest.flatten(self._traced(prepared).structured_outputs)
+            if tensor is not None
         )
 
     def captured(self, prepared):
@@ -84,6 +87,41 @@ class Source(abc.ABC):
     @functools.cached_property
     def _function_of_batch(self):
         return tf.function(self.batch, autograph=False)
+
+
+class Placeholder(Source):
+    """Batches that come from elsewhere: known here by their shapes only.
+
+    Args:
+        batch: A batch or its specs: a structure of tensors and `None`.
+
+    Attributes:
+        specs: The batch's structure of `tf.TensorSpec`s and `None`.
+    """
+
+    def __init__(self, batch):
+        self.specs = tf.nest.map_structure(_spec, batch)
+
+    def prepare(self, first_step, num_steps):
+        del first_step, num_steps
+        return self.specs
+
+    def batch(self, prepared, step):
+        del step
+        return prepared
+
+    def zeros(self):
+        """A batch of zeros, where all shapes are known."""
+        return tf.nest.map_structure(
+            lambda spec: None if spec is None else tf.zeros(spec.shape, spec.dtype),
+            self.specs,
+        )
+
+
+def _spec(tensor):
+    if tensor is None or isinstance(tensor, tf.OptionalSpec):
+        return None  # What Keras makes of an optional one.
+    return tf.TensorSpec(tensor.shape, tensor.dtype)
 
 
 class _ConstantSource(Source):

@@ -10,6 +10,7 @@ import tensorflow as tf
 from far_ho_tf.checks import check_count, require
 from far_ho_tf.hypergradients.nonfinite import raise_non_finite
 from far_ho_tf.hypergradients.program import Program
+from far_ho_tf.hypergradients.tangents import check_tangents
 from far_ho_tf.problem import BilevelProblem
 from far_ho_tf.state import State
 from far_ho_tf.variables import assign, read
@@ -241,12 +242,16 @@ class HyperGradient(abc.ABC):
             "`state` must be None or the `state` of a result.",
             state=state,
         )
+        if state is not None:
+            problem.check_state(state)
         require(
             tangents is None or (self.has_tangents and state is not None),
             "`tangents` go with a `state`, in forward mode only.",
             mode=self,
             state=state,
         )
+        if tangents is not None:
+            check_tangents(problem, tangents)
         num_steps = check_count("num_steps", num_steps)
         first_step = check_count("first_step", first_step, low=0)
         outer_step = check_count("outer_step", outer_step, low=0)
@@ -284,7 +289,8 @@ class HyperGradient(abc.ABC):
         with _preserved(problem):
             outputs = program(inputs)
             if not bool(outputs.finite):
-                raise_non_finite(problem, num_steps, program.search(inputs))
+                found = program.search(inputs)
+                raise_non_finite(problem, num_steps, found, self.has_tangents)
         problem.write_back(outputs.state)
         return HyperGradientResult(
             outer_value=outputs.outer_value,

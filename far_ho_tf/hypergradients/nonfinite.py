@@ -24,13 +24,15 @@ class NonFiniteError(FloatingPointError, ValueError):
         self.step = step
 
 
-def raise_non_finite(problem, num_steps, found):
+def raise_non_finite(problem, num_steps, found, has_tangents):
     """Raises a `NonFiniteError` that names the first such place.
 
     Args:
         problem: The `BilevelProblem`.
         num_steps: Integer T.
         found: The `Outputs` of a program that searched for it.
+        has_tangents: Whether it propagated tangents. There NaN spreads from one
+            hyperparameter to the others (0·∞), so that none can be named.
     """
     for variable in problem.hyperparameters:
         if not all_finite(tf.convert_to_tensor(variable)):
@@ -69,13 +71,14 @@ def raise_non_finite(problem, num_steps, found):
         )
         if not all_finite(gradient)
     )
+    whose = f" of {paths}" if paths and not has_tangents else ""
     step = int(found.derivative_step)
     where = {
         -1: "the derivative of the initial state is not: look at `initial_values`",
         num_steps: "the gradient of `outer_objective` at the final state is not",
     }.get(step, f"its derivative first has NaN or infinity in step {step} {span}")
     raise NonFiniteError(
-        f"The hypergradient of {paths} is not finite: {where}. A usual cause: "
+        f"The hypergradient{whose} is not finite: {where}. A usual cause: "
         "the derivative of a root or norm at zero.",
         step=step if 0 <= step < num_steps else None,
     )

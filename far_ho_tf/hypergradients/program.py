@@ -31,6 +31,7 @@ class Program:
     Attributes:
         compiler: "xla" or "graph".
         reason: Why not XLA, or an empty string.
+        function: The `tf.function`, to be called within another.
 
     Raises:
         ValueError: If `jit_compile=True` and XLA would make the result wrong.
@@ -44,13 +45,13 @@ class Program:
 
     def __call__(self, inputs):
         if self.compiler == "graph" or not self._may_fall_back:
-            return self._function(inputs)
+            return self.function(inputs)
         try:
-            outputs = self._function(inputs)
+            outputs = self.function(inputs)
         except _XLA_ERRORS as error:
             failure = str(error).splitlines()[0]
             self._use("graph")
-            outputs = self._function(inputs)  # Raises where XLA is not to blame.
+            outputs = self.function(inputs)  # Raises where XLA is not to blame.
             self.reason = f"XLA cannot compile it: {failure}"
             logging.warning("far_ho_tf runs without XLA. %s", self.reason)
         self._may_fall_back = False
@@ -62,7 +63,7 @@ class Program:
 
     def _use(self, compiler):
         self.compiler = compiler
-        self._function = self._compiled(search=False)
+        self.function = self._compiled(search=False)
 
     def _compiled(self, search):
         function = tf.function(

@@ -4,7 +4,8 @@ import tensorflow as tf
 
 from far_ho_tf.autodiff import floating, linearize
 from far_ho_tf.batching import map_tangents
-from far_ho_tf.state import State
+from far_ho_tf.checks import require
+from far_ho_tf.state import State, layout
 
 
 class Directions:
@@ -40,6 +41,31 @@ class Directions:
                 tf.split(rows, self._sizes, axis=-1), self._shapes, strict=True
             )
         ]
+
+
+def check_tangents(problem, tangents):
+    """Refuses tangents that do not fit a problem.
+
+    Args:
+        problem: A `BilevelProblem`.
+        tangents: What was given for them.
+    """
+    start = problem.start
+    size = Directions(problem.hyperparameters).size
+    expected = State(
+        start.variables,
+        problem.dynamics.initial_slots(start.variables),
+        floating(start.extra),
+    )
+    expected = tf.nest.map_structure(
+        lambda t: tf.TensorSpec((size, *t.shape), t.dtype), expected
+    )
+    require(
+        isinstance(tangents, State) and layout(tangents) == layout(expected),
+        "`tangents` must be those of a result of this problem.",
+        tangents=layout(tangents) if isinstance(tangents, State) else tangents,
+        expected=layout(expected),
+    )
 
 
 class Propagation:

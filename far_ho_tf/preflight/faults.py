@@ -30,6 +30,8 @@ class Fault(NamedTuple):
         name: Pattern that the operation's name must match, in which its
             innermost scope counts only.
         unless: Tuple of patterns that it must not match.
+        keeps_shape: Whether it is confined to operations whose first two inputs
+            have one shape.
         order: What goes wrong: 0 the value, when a step is computed again; 1
             the first derivatives already; 2 the second ones.
     """
@@ -42,6 +44,7 @@ class Fault(NamedTuple):
     dtype: str = ""
     name: str = "*"
     unless: tuple = ()
+    keeps_shape: bool = False
     order: int = 2
 
     def matches(self, operation):
@@ -55,6 +58,8 @@ class Fault(NamedTuple):
         if not name or any(unless):
             return False
         if not operation.dtype.startswith(self.dtype):
+            return False
+        if self.keeps_shape and not operation.keeps_shape:
             return False
         if self.inputs is ANY:
             return any(operation.depends)
@@ -122,6 +127,14 @@ FAULTS = (
         "leave `jit_compile` at 'auto', or divide, and use tf.pow",
         dtype="complex",
         order=1,
+    ),
+    Fault(
+        ("MaxPoolGrad", "MaxPool3DGrad"),
+        REFUSED,
+        "where pooling keeps the size of the image (stride 1, padding 'same'), "
+        "TensorFlow writes its second derivative over what it still has to read",
+        "use a stride of 2, or padding='valid'",
+        keeps_shape=True,
     ),
     Fault(
         ("MaxPoolGrad", "MaxPool3DGrad"),

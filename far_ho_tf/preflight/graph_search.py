@@ -36,6 +36,7 @@ class Operation(NamedTuple):
         dtype: Name of the dtype that it works in ("" where it has none).
         multiplications: Their number in a matrix product or a convolution,
             else 0. Dimensions that are not known count as `UNKNOWN_SIZE`.
+        keeps_shape: Whether its first two inputs have, or may have, one shape.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Operation(NamedTuple):
     depends: list
     dtype: str
     multiplications: int
+    keeps_shape: bool
 
 
 def operations(graph, roots):
@@ -90,7 +92,12 @@ def _walk(nodes, roots, library):
         depends = [name in reached for name in inputs]
         operands = [shapes.get(name) for name in inputs]
         yield Operation(
-            node.name, node.op, depends, _dtype(node), _multiplications(node, operands)
+            node.name,
+            node.op,
+            depends,
+            _dtype(node),
+            _multiplications(node, operands),
+            _one_shape(operands),
         )
         for function in _called(node, library):
             arguments = [argument.name for argument in function.signature.input_arg]
@@ -152,6 +159,18 @@ def _shapes(node):
         [dim.size for dim in shape.dim]
         for shape in node.attr["_output_shapes"].list.shape
     ]
+
+
+def _one_shape(operands):
+    """Whether the first two operands may have one shape."""
+    if len(operands) < 2 or not (operands[0] and operands[1]):
+        return False
+    first, second = (tf.TensorShape(s[0]) for s in _unknown_as_none(operands[:2]))
+    return first.is_compatible_with(second)
+
+
+def _unknown_as_none(operands):
+    return [[[None if d < 0 else d for d in s] for s in shapes] for shapes in operands]
 
 
 def _multiplications(node, operands):

@@ -1,0 +1,247 @@
+"""What is forward mode's own; its values are compared in test_modes.py too."""
+
+import logging
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import far_ho_tf as far
+from far_ho_tf import batching
+from far_ho_tf.autodiff import linearize
+from tests.helpers import Classification, assert_close, hyper
+
+
+@pytest.fixture
+def float64():
+    keras.config.set_floatx("float64")
+
+
+def test_linearize_equals_the_jacobian():
+    """Also where the derivative of a linear map takes a logarithm."""
+    x, scale = tf.constant([0.3, -0.2, 0.5]), tf.constant(2.0)
+
+    def function():
+        return [tf.sin(scale * x), tf.math.cumulative_logsumexp(x)]
+
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch([x, scale])
+        targets = function()
+    linear = linearize(function, [x, scale])
+    along = [tf.constant([1.0, 2.0, -1.0]), tf.constant(0.5)]
+    for target, tangent in zip(targets, linear.jvp(along), strict=True):
+        expected = tf.linalg.matvec(tape.jacobian(target, x), along[0])
+        by_scale = tape.jacobian(target, scale)
+        if by_scale is not None:
+            expected += by_scale * along[1]
+        assert_close([tangent], [expected], 1e-6)
+    assert linear.depends == [True, True]
+    assert linearize(lambda: [x * x], [x, scale]).depends == [True, False]
+
+
+def shifted(model, x, y):
+    """A classifier on inputs that a vector of hyperparameters shifts."""
+    rate = hyper(0.1, "rate")
+    shift = hyper(np.zeros(x.shape[1:]), "shift")
+
+    def loss(batch, training):
+        inputs, labels = batch
+        log_p = tf.nn.log_softmax(model(inputs, training=training))
+        return -tf.reduce_mean(tf.gather(log_p, labels, axis=-1, batch_dims=1))
+
+    problem = far.BilevelProblem(
+        lambda batch: loss((batch[0] + shift, batch[1]), True),
+        lambda batch: loss(batch, False),
+        model,
+        far.Momentum(rate, 0.8),
+        [rate, shift],
+        inner_data=far.Batches((x, y), 5, seed=1),
+        outer_data=(x[::-1].copy(), y),
+    )
+    return problem
+
+
+def attention():
+    inputs = keras.Input((4, 3))
+    x = keras.layers.MultiHeadAttention(2, 2)(inputs, inputs)
+    x = keras.layers.LayerNormalization()(x + inputs)
+    return keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(x)))
+
+
+def layers(shape, *stack):
+    return keras.Sequential([keras.Input(shape), *stack, keras.layers.Dense(3)])
+
+
+MODELS = {
+    "convolution and pooling": lambda: layers(
+        (6, 6, 1),
+        keras.layers.Conv2D(2, 3, activation="relu"),
+        keras.layers.MaxPooling2D(2),
+        keras.layers.Flatten(),
+    ),
+    "strided convolutions and BatchNorm": lambda: layers(
+        (6, 6, 1),
+        keras.layers.Conv2D(2, 3, strides=2, activation="tanh"),
+        keras.layers.BatchNormalization(momentum=0.7),
+        keras.layers.GlobalAveragePooling2D(),
+    ),
+    "attention": attention,
+    "dropout and gelu": lambda: layers(
+        (4,),
+        keras.layers.Dense(5, activation="gelu"),
+        keras.layers.Dropout(0.4, seed=3),
+    ),
+}
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("name", MODELS)
+def test_equals_reverse_mode(name):
+    """Reverse mode is compared with the unrolled reference in test_models.py."""
+    model = MODELS[name]()
+    random = np.random.RandomState(0)
+    x, y = random.randn(9, *model.input_shape[1:]), random.randint(0, 3, 9)
+    problem = shifted(model, x, y)
+    reverse = far.ReverseHG(jit_compile=False).compute(problem, 3)
+    forward = far.ForwardHG().compute(problem, 3)
+    assert_close(forward.hypergradients, reverse.hypergradients, 1e-9)
+
+
+@pytest.mark.usefixtures("float64")
+def test_gradient_reversal_is_not_symmetric():
+    """A Hessian that is not symmetric tells J v from Jᵀ v."""
+
+    @tf.custom_gradient
+    def reversal(x):
+        return x, lambda upstream: -0.5 * upstream
+
+    first, second = keras.layers.Dense(4, activation="tanh"), keras.layers.Dense(3)
+    inputs = keras.Input((4,))
+    outputs = second(keras.layers.Lambda(reversal, output_shape=(4,))(first(inputs)))
+    random = np.random.RandomState(0)
+    problem = shifted(
+        keras.Model(inputs, outputs), random.randn(9, 4), random.randint(0, 3, 9)
+    )
+    reverse = far.ReverseHG(jit_compile=False).compute(problem, 4)
+    forward = far.ForwardHG().compute(problem, 4)
+    assert_close(forward.hypergradients, reverse.hypergradients, 1e-9)
+
+
+def branching():
+    def branch(x):
+        return tf.cond(tf.reduce_sum(x) > 0, lambda: tf.tanh(x), lambda: tf.sin(x))
+
+    return layers((4,), keras.layers.Lambda(branch, output_shape=(4,)))
+
+
+@pytest.mark.usefixtures("float64")
+def test_fallbacks_are_logged_once_by_name(monkeypatch, caplog):
+    """A branch cannot be vectorized; nor can a convolution's kernel."""
+    monkeypatch.setattr(batching, "_reported", set())
+    random = np.random.RandomState(0)
+    for make, operation in (
+        (branching, "StatelessIf"),
+        (MODELS["convolution and pooling"], "Conv2DBackpropFilter"),
+    ):
+        logged = []
+        for _ in range(2):
+            model = make()
+            x, y = random.randn(6, *model.input_shape[1:]), random.randint(0, 3, 6)
+            problem = shifted(model, x, y)
+            caplog.clear()
+            with caplog.at_level(logging.WARNING):
+                forward = far.ForwardHG(jit_compile=False).compute(problem, 2)
+            logged.append([record.getMessage() for record in caplog.records])
+            reverse = far.ReverseHG(jit_compile=False).compute(problem, 2)
+            assert_close(forward.hypergradients, reverse.hypergradients, 1e-9)
+        (message,), again = logged
+        assert f"cannot vectorize {operation}" in message
+        assert again == []
+
+
+def test_initial_values_have_tangents():
+    """w_0 = λ² , w_T = (1 − 2η)^T w_0 in closed form."""
+    w = keras.Variable(0.0, dtype="float64", name="w")
+    root, rate = hyper(1.5, "root"), hyper(0.1, "rate")
+    problem = far.BilevelProblem(
+        lambda: w * w,
+        lambda: 1.0 * w,
+        [w],
+        far.GradientDescent(rate),
+        [root, rate],
+        initial_values=[(w, lambda: tf.square(root.value))],
+    )
+    result = far.ForwardHG().compute(problem, 4)
+    assert_close(result.hypergradients, [3 * 0.8**4, -8 * 0.8**3 * 2.25], 1e-12)
+    assert_close(
+        [result.tangents.variables[0]], [[3 * 0.8**4, -8 * 0.8**3 * 2.25]], 1e-12
+    )
+
+
+def test_tangents_of_slots_and_statistics_are_kept():
+    problem = Classification()
+    rate = problem.hyper(0.1, "rate")
+    bilevel = problem.bilevel(far.Adam(rate), [rate])
+    result = far.ForwardHG(jit_compile=False).compute(bilevel, 3)
+    m = 1 + 12 + 1
+    assert [z.shape for z in result.tangents.variables] == [
+        (m, *w.shape) for w in problem.model.trainable_variables
+    ]
+    assert [len(z) for z in result.tangents.slots] == [2, 2, 2, 2]
+    assert far.ReverseHG(jit_compile=False).compute(bilevel, 3).tangents is None
+    chunked = far.ForwardHG(jit_compile=False, chunk_size=4)
+    assert chunked.compute(bilevel, 3).tangents is None
+
+
+class TestErrors:
+    @pytest.mark.parametrize("value", [0, -1, 2.5, "8", True])
+    def test_chunk_size(self, value):
+        with pytest.raises(ValueError, match="`chunk_size` must be an integer"):
+            far.ForwardHG(chunk_size=value)
+
+    def test_tangents_of_something_else(self):
+        problem = Classification()
+        rate = problem.hyper(0.1, "rate")
+        small = problem.bilevel(far.Momentum(0.1))
+        large = problem.bilevel(far.Momentum(rate), [rate])
+        adam = problem.bilevel(far.Adam(rate), [rate])
+        mode = far.ForwardHG(jit_compile=False)
+        results = [mode.compute(p, 2) for p in (small, large, adam)]
+        for wrong in (results[0].tangents, results[2].tangents, [1]):
+            with pytest.raises(ValueError, match="`tangents` must be those"):
+                mode.compute(large, 2, state=results[1].state, tangents=wrong)
+        with pytest.raises(ValueError, match="`state` must be that"):
+            mode.compute(large, 2, state=results[2].state)
+        tangents = results[1].tangents
+        with pytest.raises(ValueError, match="go with a `state`"):
+            mode.compute(large, 2, tangents=tangents)
+        with pytest.raises(ValueError, match="in forward mode only"):
+            far.ReverseHG().compute(large, 2, state=results[1].state, tangents=tangents)
+
+    @pytest.mark.parametrize("chunk_size", [None, 1])
+    def test_where_the_tangents_became_infinite(self, chunk_size):
+        """|w − 3|^1.5 has no second derivative at w_2 = 3."""
+        w = keras.Variable(1.0, dtype="float64", name="w")
+        rate, other = hyper(1.0, "rate"), hyper(0.0, "other")
+        problem = far.BilevelProblem(
+            lambda: 0.0 * tf.pow(tf.abs(w - 3.0), 1.5) - 1.0 * w + other * w,
+            lambda: 1.0 * w,
+            [w],
+            far.GradientDescent(rate),
+            [rate, other],
+        )
+        mode = far.ForwardHG(jit_compile=False, chunk_size=chunk_size)
+        with pytest.raises(far.NonFiniteError, match="is not finite") as error:
+            mode.compute(problem, 5)
+        assert error.value.step == 2
+        assert "`" not in str(error.value)
+
+    def test_a_hyperparameter_that_nothing_reads(self):
+        w = keras.Variable(1.0, dtype="float64", name="w")
+        rate, unread = hyper(0.1, "rate"), hyper(1.0, "unread")
+        problem = far.BilevelProblem(
+            lambda: w * w, lambda: w * w, [w], far.GradientDescent(rate), [rate, unread]
+        )
+        with pytest.raises(ValueError, match=r"Nothing depends on.*`unread`"):
+            far.ForwardHG().compute(problem, 2)
