@@ -18,7 +18,10 @@ def assert_close(actual, expected, tolerance):
     assert len(actual) == len(expected)
     for one, other in zip(actual, expected, strict=True):
         assert np.shape(one) == np.shape(other)
-        assert relative_error(one, other) <= tolerance, (np.array(one), np.array(other))
+        assert relative_error(one, other) <= tolerance, (
+            np.asarray(one),
+            np.asarray(other),
+        )
 
 
 def hyper(value, name):

@@ -143,6 +143,7 @@ class RealTimeModel(keras.Model):
 
     def compile(
         self,
+        optimizer=None,
         loss=None,
         loss_weights=None,
         metrics=None,
@@ -154,6 +155,7 @@ class RealTimeModel(keras.Model):
         """As `keras.Model.compile`, but for the optimizer: see `dynamics`.
 
         Args:
+            optimizer: Must be `None`.
             loss: As Keras'. What it reads of the hyperparameters is tuned too.
             loss_weights: As Keras'; Hyperparameters may be among them.
             metrics, weighted_metrics, run_eagerly, steps_per_execution: As
@@ -165,10 +167,10 @@ class RealTimeModel(keras.Model):
                 weighs itself.
         """
         require(
-            not isinstance(loss, keras.optimizers.Optimizer),
+            optimizer is None,
             "`compile` takes no optimizer: the `dynamics` of the RealTimeModel "
-            "train the weights.",
-            loss=loss,
+            "train the weights, and its `hyper_optimizer` the hyperparameters.",
+            optimizer=optimizer,
         )
         for weight in tf.nest.flatten(loss_weights):
             require(
@@ -273,6 +275,8 @@ class RealTimeModel(keras.Model):
         )
 
     def _outer_objective(self, batch=None):
+        if batch is None:  # No data, as there are no hyperparameters.
+            return tf.zeros([], self.model.variable_dtype)
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
         predictions = self(x, training=False)
         if self._hyper_loss is None:

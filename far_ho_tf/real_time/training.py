@@ -126,7 +126,9 @@ class RealTimeTraining:
 
     def _first_outer_value(self):
         data = self._problem.outer_data
-        return tf.function(self._problem.outer_value, autograph=False)(
+        outer_value = tf.function(self._problem.outer_value, autograph=False)
+        outer_value._omit_frequent_tracing_warning = True  # It traces once.
+        return outer_value(
             self._state(),
             read(self._problem.hyperparameters),
             data.batch(data.prepare(0, 1), tf.constant(0)),
