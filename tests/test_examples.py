@@ -15,11 +15,12 @@ import mnist
 
 ROOT = pathlib.Path(__file__).parents[1]
 SCRIPT = ROOT / "examples" / "data_hyper_cleaning.py"
+REAL_TIME = ROOT / "examples" / "real_time.py"
 
 
-def run(*flags):
+def run(*flags, script=SCRIPT):
     return subprocess.run(
-        [sys.executable, SCRIPT, *flags],
+        [sys.executable, script, *flags],
         capture_output=True,
         text=True,
         check=False,
@@ -231,3 +232,68 @@ def test_a_prepared_data_set(tmp_path):
     rows = np.concatenate([part[0] for part in images])
     np.testing.assert_array_equal(rows, pixels.reshape(7, 784).astype("float32") / 255)
     assert np.concatenate([part[1] for part in images]).tolist() == labels.tolist()
+
+
+@pytest.fixture(scope="module")
+def real_time(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("real_time") / "made"
+    small = {
+        "num_seeds": 1,
+        "num_train": 600,
+        "num_validation": 500,
+        "hidden_units": 16,
+        "batch_size": 20,
+        "epochs": 2,
+        "rtho_epochs": 4,
+        "output_dir": folder,
+    }
+    done = run(*(f"--{k}={v}" for k, v in small.items()), script=REAL_TIME)
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout, json.loads((folder / "results.json").read_text())
+
+
+class TestRealTime:
+    def test_results(self, real_time):
+        _, _, results = real_time
+        (seed,) = results["seeds"]
+        assert set(seed) == {"rtho", "grid", "random", "defaults", "start"}
+        rtho = seed["rtho"]["history"]
+        assert {len(values) for values in rtho.values()} == {4}
+        assert rtho["seconds"] == sorted(rtho["seconds"])
+        # It leaves the poor start behind, whose values stay as they are.
+        assert rtho["values"][-1]["learning_rate"] > 5e-3
+        assert rtho["values"][-1]["l2"] < 5e-3
+        start = seed["start"]["history"]["values"][-1]
+        assert start["learning_rate"] == pytest.approx(1e-3)
+        assert start["momentum"] == pytest.approx(0.1)
+        mean = results["mean"]
+        assert mean["rtho"]["accuracy"] > mean["start"]["accuracy"] + 20
+        assert mean["grid"]["runs"] == 12
+        best = mean["grid"]["accuracy"] - mean["rtho"]["accuracy"]
+        assert results["gap"] == pytest.approx(best)
+        plain = min(results["seconds_of_one_plain_run"].values())
+        assert results["ratio"] == pytest.approx(mean["rtho"]["seconds"] / plain)
+        assert results["flags"]["epochs"] == 2
+
+    def test_table_and_picture(self, real_time):
+        folder, output, results = real_time
+        assert f"{results['mean']['rtho']['accuracy']:.2f}" in output
+        assert "points below the grid's best" in output
+        assert (folder / "real_time.png").read_bytes().startswith(b"\x89PNG")
+        assert (folder / "real_time.png").stat().st_size > 20_000
+
+    @pytest.mark.parametrize(
+        ("flags", "message"),
+        [
+            (["--dataset=spoken_digit"], "--data_dir"),
+            (["--dataset=mnist"], "--data_dir"),
+            (["--num_train=20000"], "training images"),
+            (["--num_train=50", "--batch_size=51"], "--batch_size 51"),
+            (["surplus"], "Unexpected arguments: surplus"),
+        ],
+    )
+    def test_errors(self, flags, message, tmp_path):
+        done = run(*flags, f"--output_dir={tmp_path}", script=REAL_TIME)
+        assert done.returncode != 0
+        assert message in done.stderr + done.stdout
+        assert "Traceback" not in done.stderr

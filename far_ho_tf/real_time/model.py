@@ -208,6 +208,15 @@ class RealTimeModel(keras.Model):
             callbacks = [*tf.nest.flatten(callbacks or []), guard]
         return super().fit(*args, callbacks=callbacks, **kwargs)
 
+    def restart(self):
+        """Forgets slots, tangents and counters, for a new training run.
+
+        Weights and hyperparameters are left as they are: assign them first.
+        A second `fit` without it goes on from where the first ended.
+        """
+        if self._training is not None:
+            self._training.restart()
+
     def make_train_function(self, force=False):
         """As Keras', for a function that first makes what the steps need.
 

@@ -98,13 +98,26 @@ class RealTimeTraining:
 
         Slots and tangents start again from zero.
         """
-        self._problem.write_back(
-            State(self._good.variables, self._good.slots, self._good.extra)
-        )
+        self._problem.write_back(self._good)
         assign(self._problem.hyperparameters, self._good_hyperparameters)
+        self._forget()
+        self._diverged.assign(False)
+
+    def restart(self):
+        """Begins again at step 0 from what the model's variables hold now."""
+        self._forget()
+        for variable in (self._step, self._outer_step):
+            variable.assign(0)
+        self._diverged.assign(False)
+        self._keep_as_good()
+
+    def _forget(self):
         for variable in tf.nest.flatten([self._slots, self._tangents]):
             variable.assign(tf.zeros_like(variable))
-        self._diverged.assign(False)
+
+    def _keep_as_good(self):
+        _assign(self._good, self._state()._replace(slots=[]))
+        _assign(self._good_hyperparameters, read(self._problem.hyperparameters))
 
     def _make_variables(self):
         problem = self._problem
@@ -198,8 +211,7 @@ class RealTimeTraining:
         self._outer_step.assign_add(1)
 
         def keep():
-            _assign(self._good, state._replace(slots=[]))
-            _assign(self._good_hyperparameters, hyperparameters)
+            self._keep_as_good()
             self._outer_update.apply(Directions(hyperparameters).split(gradients))
 
         def stop():
