@@ -15,9 +15,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
-from reverse_cost import plain_training, seconds
 
 import far_ho_tf as far
+from problems import plain_training, seconds
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("runs", 5, "Runs of each.", lower_bound=1)

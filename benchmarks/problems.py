@@ -1,5 +1,7 @@
 """Problems of several shapes, which the benchmarks share."""
 
+import time
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -83,3 +85,37 @@ def bilevel(make):
         outer_data=data,
     )
     return problem, num_steps
+
+
+def plain_training(problem, num_steps, jit_compile):
+    """The same steps without anything stored or differentiated."""
+    hyperparameters = [tf.convert_to_tensor(v) for v in problem.hyperparameters]
+    prepared = problem.inner_data.prepare(0, num_steps)
+
+    @tf.function(jit_compile=jit_compile, autograph=False)
+    def train(start, hyperparameters, prepared):
+        def body(step, state):
+            batch = problem.inner_data.batch(prepared, step)
+            return step + 1, problem.step(state, hyperparameters, step, batch)[0]
+
+        state = problem.initial_state(start, hyperparameters)
+        _, state = tf.while_loop(
+            lambda step, _: step < num_steps,
+            body,
+            (tf.constant(0), state),
+            parallel_iterations=1,
+            maximum_iterations=num_steps,
+        )
+        return state.variables
+
+    def run():
+        variables = train(problem.start, hyperparameters, prepared)
+        variables[0].numpy()  # Waits for it.
+
+    return run
+
+
+def seconds(call):
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start

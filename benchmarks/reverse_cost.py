@@ -5,46 +5,15 @@ from its stored state cannot cost less than 11/3 plain runs (one step: 3 matrix
 products a layer; its reverse: 8).
 """
 
-import time
-
 import keras
 import numpy as np
-import tensorflow as tf
 from absl import app, flags
 
 import far_ho_tf as far
-from problems import PROBLEMS, bilevel
+from problems import PROBLEMS, bilevel, plain_training, seconds
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("runs", 7, "Runs of each.", lower_bound=1)
-
-
-def plain_training(problem, num_steps, jit_compile):
-    """The same steps without anything stored or differentiated."""
-    hyperparameters = [tf.convert_to_tensor(v) for v in problem.hyperparameters]
-    prepared = problem.inner_data.prepare(0, num_steps)
-
-    @tf.function(jit_compile=jit_compile, autograph=False)
-    def train(start, hyperparameters, prepared):
-        def body(step, state):
-            batch = problem.inner_data.batch(prepared, step)
-            return step + 1, problem.step(state, hyperparameters, step, batch)[0]
-
-        state = problem.initial_state(start, hyperparameters)
-        _, state = tf.while_loop(
-            lambda step, _: step < num_steps,
-            body,
-            (tf.constant(0), state),
-            parallel_iterations=1,
-            maximum_iterations=num_steps,
-        )
-        return state.variables
-
-    def run():
-        variables = train(problem.start, hyperparameters, prepared)
-        variables[0].numpy()  # Waits for it.
-
-    return run
 
 
 def reverse(problem, num_steps, jit_compile):
@@ -55,12 +24,6 @@ def reverse(problem, num_steps, jit_compile):
         float(mode.compute(problem, num_steps).outer_value)
 
     return run
-
-
-def seconds(call):
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
 
 
 def main(_):

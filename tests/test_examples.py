@@ -244,7 +244,7 @@ def real_time(tmp_path_factory):
         "hidden_units": 16,
         "batch_size": 20,
         "epochs": 2,
-        "rtho_epochs": 4,
+        "rtho_epochs": 6,
         "output_dir": folder,
     }
     done = run(*(f"--{k}={v}" for k, v in small.items()), script=REAL_TIME)
@@ -258,7 +258,7 @@ class TestRealTime:
         (seed,) = results["seeds"]
         assert set(seed) == {"rtho", "grid", "random", "defaults", "start"}
         rtho = seed["rtho"]["history"]
-        assert {len(values) for values in rtho.values()} == {4}
+        assert {len(values) for values in rtho.values()} == {6}
         assert rtho["seconds"] == sorted(rtho["seconds"])
         # It leaves the poor start behind, whose values stay as they are.
         assert rtho["values"][-1]["learning_rate"] > 5e-3

@@ -376,6 +376,16 @@ class TestErrors:
         with pytest.raises(ValueError, match="`hyper_loss`"):
             tuned.compile(loss=[case.loss], loss_weights=[case.rate])
 
+    def test_a_loss_that_weighs_itself_is_warned_of(self):
+        case = Case()
+        weight = hyper(0.5, "weight")
+        tuned = far.RealTimeModel(
+            case.model, [weight], far.GradientDescent(0.1), hyper_data=JUDGED
+        )
+        tuned.compile(loss=lambda y, p: weight * case.loss(y, p))
+        with pytest.warns(UserWarning, match=r"reads \['weight'\] directly"):
+            tuned.fit(*TRAIN, verbose=0)
+
     def test_a_hyperparameter_that_nothing_reads(self):
         case = Case()
         tuned = case.real_time([case.rate, hyper(1.0, "unread")])

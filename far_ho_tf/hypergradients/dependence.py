@@ -26,6 +26,11 @@ class Dependence:
             for depends, flag in zip(self._depends, flags, strict=True)
         ]
 
+    def paths(self):
+        """Those that something depends on, by name."""
+        pairs = zip(self._hyperparameters, self._depends, strict=True)
+        return [path_of(variable) for variable, depends in pairs if depends]
+
     def check(self):
         """Refuses a hyperparameter that nothing depends on."""
         for variable, depends in zip(self._hyperparameters, self._depends, strict=True):

@@ -266,7 +266,7 @@ class RealTimeModel(keras.Model):
             inner_data=Placeholder(batch),
             outer_data=self._hyper_data(),
         )
-        return RealTimeTraining(
+        training = RealTimeTraining(
             problem,
             lambda: self._predictions,
             self._hyper_data(),
@@ -275,6 +275,14 @@ class RealTimeModel(keras.Model):
             self.outer_limit,
             self._compiled_by,
         )
+        if self.hyperparameters and training.read_directly and not self._hyper_loss:
+            warnings.warn(
+                f"The loss on `hyper_data` reads {training.read_directly} directly. A "
+                "hyperparameter that weighs the loss itself would go to zero: give "
+                "RealTimeModel a `hyper_loss` without it.",
+                stacklevel=2,
+            )
+        return training
 
     def _inner_objective(self, batch):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)

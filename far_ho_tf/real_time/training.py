@@ -43,6 +43,8 @@ class RealTimeTraining:
     Attributes:
         outer_value: Variable, the last outer value; before the first update
             that of the state at the beginning.
+        read_directly: Names of the hyperparameters that the outer objective
+            reads itself.
     """
 
     def __init__(
@@ -61,10 +63,12 @@ class RealTimeTraining:
         self._update_every = update_every
         self._outer_limit = float("inf") if outer_limit is None else outer_limit
         self._dependence = Dependence(problem)
+        self._outer_dependence = Dependence(problem)
         self._make_variables()
         if outer_update is not None:
             self._next_hyper_batch = _hyper_batches(hyper_data, self._outer_step)
             self.outer_value.assign(self._first_outer_value())
+            self.read_directly = self._outer_dependence.paths()
         self._advance = self._compiled(jit_compile)
 
     @property
@@ -138,13 +142,21 @@ class RealTimeTraining:
         self.outer_value = _variable(tf.constant(0.0, problem.dtype))
 
     def _first_outer_value(self):
-        data = self._problem.outer_data
-        outer_value = tf.function(self._problem.outer_value, autograph=False)
+        problem = self._problem
+
+        def outer_value(state, hyperparameters, prepared):
+            batch = problem.outer_data.batch(prepared, tf.constant(0))
+            value, _, _ = differentiate_outer(
+                problem, state, list(hyperparameters), batch, self._outer_dependence
+            )
+            return value
+
+        outer_value = tf.function(outer_value, autograph=False)
         outer_value._omit_frequent_tracing_warning = True  # It traces once.
         return outer_value(
             self._state(),
-            read(self._problem.hyperparameters),
-            data.batch(data.prepare(0, 1), tf.constant(0)),
+            read(problem.hyperparameters),
+            problem.outer_data.prepare(0, 1),
         )
 
     def _compiled(self, jit_compile):
