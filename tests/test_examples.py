@@ -245,6 +245,7 @@ def real_time(tmp_path_factory):
         "batch_size": 20,
         "epochs": 2,
         "rtho_epochs": 6,
+        "hyper_learning_rate": 0.4,
         "output_dir": folder,
     }
     done = run(*(f"--{k}={v}" for k, v in small.items()), script=REAL_TIME)
@@ -261,8 +262,9 @@ class TestRealTime:
         assert {len(values) for values in rtho.values()} == {6}
         assert rtho["seconds"] == sorted(rtho["seconds"])
         # It leaves the poor start behind, whose values stay as they are.
-        assert rtho["values"][-1]["learning_rate"] > 5e-3
-        assert rtho["values"][-1]["l2"] < 5e-3
+        assert rtho["values"][-1]["learning_rate"] > 0.02
+        assert rtho["values"][-1]["momentum"] > 0.3
+        assert rtho["values"][-1]["l2"] < 8e-3
         start = seed["start"]["history"]["values"][-1]
         assert start["learning_rate"] == pytest.approx(1e-3)
         assert start["momentum"] == pytest.approx(0.1)
