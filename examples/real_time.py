@@ -3,9 +3,10 @@
 From a poor start, learning rate, momentum and L2 penalty are tuned by
 hypergradients while the network trains, in one pass (far.RealTimeModel). The
 same network is trained with fixed values: Keras' defaults, the best of a grid,
-the best of a random search that is given the time that RTHO took, and the
-poor start itself. Every choice is made on the validation set, which is also
-what RTHO tunes on; the test set is used at the end only.
+the best of a random search of as many runs as fit into the time that RTHO took
+(by the fastest way to make a plain run), and the poor start itself. Every
+choice is made on the validation set, which is also what RTHO tunes on; the test
+set is used at the end only.
 
 Prints a table with the means over --num_seeds seeds, and writes results.json
 and real_time.png to --output_dir. (After Franceschi et al. 2017, section 5.3,
@@ -92,9 +93,10 @@ def main(argv):
     )
     print("Tracing the plain and the tuned training ...", flush=True)
     trainers = [experiment.Trainer(data, settings, tune) for tune in (False, True)]
+    once = experiment.seconds_of_keras(data, settings)
     outcomes = []
     for seed in range(FLAGS.num_seeds):
-        outcomes.append(experiment.compare(settings, seed, *trainers))
+        outcomes.append(experiment.compare(settings, seed, *trainers, once))
         if FLAGS.verbose:
             found = outcomes[-1]
             print(
@@ -104,11 +106,7 @@ def main(argv):
                 flush=True,
             )
     own = FLAGS.get_key_flags_for_module(__name__)
-    results = report.summarize(
-        outcomes,
-        experiment.seconds_of_keras(data, settings),
-        {flag.name: flag.value for flag in own},
-    )
+    results = report.summarize(outcomes, once, {flag.name: flag.value for flag in own})
     paths = [report.save(results, folder), report.draw(outcomes, folder)]
     print(report.table(results))
     print("Wrote " + ", ".join(str(path) for path in paths))

@@ -241,22 +241,23 @@ class _Clock(keras.callbacks.Callback):
         self.history["values"].append(self._values())
 
 
-def compare(settings, seed, plain, tuning):
+def compare(settings, seed, plain, tuning, once):
     """All methods for one seed.
 
     Args:
         settings: `Settings`.
         seed: Integer.
         plain, tuning: `Trainer`s without and with tuning.
+        once: Seconds of one training run by Keras' own `fit`.
 
     Returns:
         Mapping from the method to its `Outcome`.
     """
     rtho = tuning.fit(settings.start, settings.rtho_epochs, seed)
     grid = [plain.fit(values, settings.epochs, seed) for values in GRID]
-    once = np.mean([outcome.seconds for outcome in grid])
+    once = min(once, np.mean([outcome.seconds for outcome in grid]))
     random = np.random.RandomState(seed)
-    count = max(1, int(rtho.seconds / once))
+    count = max(1, round(rtho.seconds / once))
     drawn = [plain.fit(_draw(random), settings.epochs, seed) for _ in range(count)]
     return {
         "rtho": rtho,

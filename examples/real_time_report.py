@@ -19,7 +19,6 @@ COLORS = {
     "defaults": "gray",
     "start": "black",
 }
-NUMBERS = ("accuracy", "validation", "seconds", "runs")
 
 
 def table(results):
@@ -52,7 +51,8 @@ def table(results):
         )
     lines.append(
         f"RTHO took {results['ratio']:.2f} times as long as one plain run, and ends "
-        f"{results['gap']:.2f} points below the grid's best."
+        f"{abs(results['gap']):.2f} points "
+        f"{'below' if results['gap'] >= 0 else 'above'} the grid's best."
     )
     return "\n".join(lines)
 

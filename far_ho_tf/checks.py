@@ -1,5 +1,6 @@
 """Checks that several arguments share."""
 
+import math
 import numbers
 
 # What a user's callable raises when it is traced with tensors it cannot take.
@@ -26,6 +27,21 @@ def check_count(name, value, low=1, high=None):
         **{name: value},
     )
     return int(value)
+
+
+def check_limit(name, value):
+    """Returns a number, or `None` for no limit.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    require(
+        value is None or (real and not math.isnan(value)),
+        f"`{name}` must be a number, or None for no limit.",
+        **{name: value},
+    )
+    return value
 
 
 def is_integer(value):

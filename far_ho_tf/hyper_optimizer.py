@@ -1,13 +1,13 @@
 """The outer loop: hypergradient descent on hyperparameters."""
 
+import warnings
 from typing import NamedTuple
 
 import keras
 import tensorflow as tf
-from absl import logging
 
 from far_ho_tf.callbacks import ProgressBar
-from far_ho_tf.checks import check_count
+from far_ho_tf.checks import check_count, check_limit
 from far_ho_tf.hypergradients import HyperGradient, NonFiniteError, ReverseHG
 from far_ho_tf.hypergradients.base import average
 from far_ho_tf.hyperparameters import scalar_names
@@ -102,7 +102,8 @@ class HyperOptimizer:
                 steps since Φ_0, under the hyperparameters that each was made
                 with; with `ReverseHG` it is the truncated online method, which
                 counts the last `num_steps` steps only. "warm_restart" goes on
-                too, but counts the last `num_steps` steps only in every mode.
+                too, but counts the last `num_steps` steps only in every mode;
+                `"online"` after it counts from there.
 
         Returns:
             The `HyperGradientResult` at the hyperparameters before the update.
@@ -134,7 +135,8 @@ class HyperOptimizer:
             hyper_iterations: Positive integer.
             num_steps, mode: See `run`. With `mode="online"`, `num_steps` is the
                 number of steps between updates of the hyperparameters.
-            callbacks: List of Keras callbacks. `on_epoch_begin` and
+            callbacks: List of Keras callbacks. One that sets `stop_training` leaves
+                hyperparameters and model as they were logged. `on_epoch_begin` and
                 `on_epoch_end` are called for each hyper-iteration, the latter
                 before the outer update, with `outer_value`,
                 `hypergradient_norm` and the values of scalar hyperparameters,
@@ -155,6 +157,7 @@ class HyperOptimizer:
                 nothing good to keep.
         """
         hyper_iterations = check_count("hyper_iterations", hyper_iterations)
+        check_limit("outer_limit", outer_limit)
         if isinstance(callbacks, keras.callbacks.Callback):
             callbacks = [callbacks]
         callbacks = list(callbacks or [])
@@ -175,14 +178,15 @@ class HyperOptimizer:
         for iteration in range(hyper_iterations):
             callbacks.on_epoch_begin(iteration)
             try:
-                result = self._evaluate(num_steps, mode)
-                _check_limit(result.outer_value, outer_limit)
+                result = self._evaluate(num_steps, mode, outer_limit)
             except NonFiniteError as error:
                 if good is None:
                     raise
-                self._recover(good, error, iteration)
+                self.set_weights(good)
+                self.divergence = error
+                _warn(error, iteration)
                 break
-            good = self._position, self.get_weights()
+            good = self.get_weights()
             callbacks.on_epoch_end(iteration, self._logs(result))
             if self.stop_training:
                 break
@@ -198,8 +202,11 @@ class HyperOptimizer:
         """Assigns the hyperparameters from a list of arrays."""
         assign(self.hyperparameters, weights)
 
-    def _evaluate(self, num_steps, mode):
-        """Trains and differentiates, without the outer update."""
+    def _evaluate(self, num_steps, mode, outer_limit=None):
+        """Trains and differentiates, without the outer update.
+
+        Where that diverges, position and models are put back.
+        """
         if mode not in _MODES:
             raise ValueError(f"`mode` must be one of {_MODES}. Received: mode={mode!r}")
         position = self._position
@@ -214,43 +221,39 @@ class HyperOptimizer:
                 "cannot go on from it: in chunks (`chunk_size`), `mode='restart'` "
                 f"drops them. Received: {self.hypergradient}"
             )
-        results = [
-            self.hypergradient.compute(
-                problem,
-                num_steps,
-                state,
-                position.first_step,
-                position.outer_step,
-                tangents,
-                keep_tangents=None if mode == "restart" else True,
-            )
-            for problem, state, tangents in zip(
-                self.problems, position.states, position.tangents, strict=True
-            )
-        ]
+        try:
+            results = [
+                self.hypergradient.compute(
+                    problem,
+                    num_steps,
+                    state,
+                    position.first_step,
+                    position.outer_step,
+                    tangents,
+                    keep_tangents=None if mode == "restart" else True,
+                )
+                for problem, state, tangents in zip(
+                    self.problems, position.states, position.tangents, strict=True
+                )
+            ]
+            result = average(results)
+            _check_limit(result.outer_value, outer_limit)
+        except NonFiniteError:
+            self._write_back()
+            raise
         self._position = _Position(
             [result.state for result in results],
             [result.tangents for result in results],
             position.first_step + num_steps,
             position.outer_step + 1,
         )
-        return average(results)
+        return result
 
-    def _recover(self, good, error, iteration):
-        """Goes back to the last good hyper-iteration."""
-        self._position, weights = good
-        self.set_weights(weights)
+    def _write_back(self):
+        """Lets the models hold the states that the last runs arrived at."""
         for problem, state in zip(self.problems, self._position.states, strict=True):
-            problem.write_back(state)
-        self.divergence = error
-        self.stop_training = True
-        logging.warning(
-            "far_ho_tf stops: hyper-iteration %d diverged. The model and the "
-            "hyperparameters are those of hyper-iteration %d. %s",
-            iteration,
-            iteration - 1,
-            error,
-        )
+            if state is not None:
+                problem.write_back(state)
 
     def _logs(self, result):
         logs = {
@@ -288,6 +291,14 @@ class _Position(NamedTuple):
 def _beginning(problems, outer_step=0):
     nothing = [None] * len(problems)
     return _Position(nothing, nothing, 0, outer_step)
+
+
+def _warn(error, iteration):
+    warnings.warn(
+        f"HyperOptimizer stops: hyper-iteration {iteration} diverged. The model and "
+        f"the hyperparameters are those of hyper-iteration {iteration - 1}. {error}",
+        stacklevel=3,
+    )
 
 
 def _check_limit(value, limit):

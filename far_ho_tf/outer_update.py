@@ -29,7 +29,7 @@ class OuterUpdate:
         if isinstance(optimizer, (list, tuple)):
             groups = [_group(pair) for pair in optimizer]
         else:
-            groups = [(hyperparameters, keras.optimizers.get(optimizer))]
+            groups = [(hyperparameters, _keras_optimizer(optimizer))]
         named = [variable for variables, _ in groups for variable in variables]
         _check_cover(named, hyperparameters)
         self.optimizers = [one for _, one in groups]
@@ -71,11 +71,23 @@ def _group(pair):
     if is_variable(variables):
         variables = [variables]
     require(
-        isinstance(variables, (list, tuple)) and all(map(is_variable, variables)),
+        isinstance(variables, (list, tuple))
+        and variables
+        and all(map(is_variable, variables)),
         "Each pair of `optimizer` must begin with a hyperparameter or a list of them.",
         pair=pair,
     )
-    return list(variables), keras.optimizers.get(optimizer)
+    return list(variables), _keras_optimizer(optimizer)
+
+
+def _keras_optimizer(optimizer):
+    try:
+        return keras.optimizers.get(optimizer)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            "The outer `optimizer` must be a Keras optimizer or its name, or a list of "
+            f"pairs (hyperparameters, Keras optimizer). Received: {optimizer!r}"
+        ) from error
 
 
 def _check_cover(named, hyperparameters):

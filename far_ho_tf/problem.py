@@ -10,7 +10,8 @@ import tensorflow as tf
 from far_ho_tf import data, preflight
 from far_ho_tf.autodiff import dense, zeros_for_none
 from far_ho_tf.checks import CALLABLE_ERRORS, require
-from far_ho_tf.dynamics import Dynamics
+from far_ho_tf.dynamics import check_dynamics
+from far_ho_tf.hyperparameters import Hyperparameter
 from far_ho_tf.objective import Objective
 from far_ho_tf.state import State, layout
 from far_ho_tf.substitution import substituted, tape_sources
@@ -101,14 +102,9 @@ class BilevelProblem:
     ):
         self.hyperparameters = check_variables("hyperparameters", hyperparameters)
         self.variables, owned = trained_variables(variables, self.hyperparameters)
+        _refuse_hyperparameters(self.variables)
         self.dtype = common_dtype(self.variables, self.hyperparameters)
-        if not isinstance(dynamics, Dynamics):
-            raise ValueError(
-                "`dynamics` must be a `far_ho_tf.Dynamics` such as "
-                "`far.Momentum(learning_rate=0.1)`. Received: "
-                f"dynamics={dynamics!r}"
-            )
-        self.dynamics = dynamics.bind(self.variables)
+        self.dynamics = check_dynamics(dynamics).bind(self.variables)
         self.inner_data = data.as_source(inner_data, "inner_data")
         self.outer_data = data.as_source(outer_data, "outer_data", cycle=True)
         self._inner_objective = Objective(
@@ -186,11 +182,18 @@ class BilevelProblem:
         with substituted(names, values):
             return self._outer_objective(batch)
 
-    def state_sources(self, state):
-        """What a tape watches of a state: its floating variables and extra."""
-        variables = tape_sources(self.variables, state.variables)
+    def sources(self, state, hyperparameters):
+        """What a tape watches of an objective: what it reads and is floating.
+
+        Returns:
+            Three lists: of variables, of extra state, of hyperparameters.
+        """
         extra = tape_sources(self.extra_variables, state.extra)
-        return variables, [s for s in extra if dtype_of(s).is_floating]
+        return [
+            tape_sources(self.variables, state.variables),
+            [source for source in extra if dtype_of(source).is_floating],
+            self.hyperparameter_sources(hyperparameters),
+        ]
 
     def hyperparameter_sources(self, hyperparameters):
         """What a tape watches of the hyperparameters: a list of sources."""
@@ -342,3 +345,13 @@ class BilevelProblem:
             dtype=dtype,
         )
         return value
+
+
+def _refuse_hyperparameters(variables):
+    for variable in variables:
+        require(
+            not isinstance(variable, Hyperparameter),
+            f"`{path_of(variable)}` is a Hyperparameter, but would be trained as a "
+            "weight. Put it into `hyperparameters`, or make it a keras.Variable.",
+            variables=[path_of(other) for other in variables],
+        )

@@ -154,6 +154,11 @@ class TestVariables:
         with fails("`variables`", "`w` twice"):
             compute(parts, variables=parts["variables"] * 2)
 
+    def test_a_hyperparameter_that_is_not_listed(self, parts):
+        forgotten = far.Hyperparameter(1.0, name="forgotten")
+        with fails("`forgotten` is a Hyperparameter", "would be trained"):
+            compute(parts, variables=[*parts["variables"], forgotten])
+
     def test_both_trained_and_tuned(self, parts):
         with fails("`w`", "`variables`", "`hyperparameters`", "initial_values"):
             compute(parts, hyperparameters=parts["variables"])
@@ -362,7 +367,7 @@ class TestData:
             **reading, inner_data=lambda step: tf.gather(rows, step)
         )
         mode = far.ReverseHG(jit_compile=jit_compile)
-        with fails("`inner_data` ends before step 2", "num_steps=3"):
+        with fails("`inner_data` ends before step 2", "indices"):
             mode.compute(problem, 3)
         mode.compute(problem, 2)
 

@@ -179,6 +179,64 @@ def test_initial_values_have_tangents():
     )
 
 
+def test_what_only_the_outer_objective_reads():
+    w = keras.Variable(1.0, dtype="float64", name="w")
+    rate, scale = hyper(0.1, "rate"), hyper(3.0, "scale")
+    problem = far.BilevelProblem(
+        lambda: w * w,
+        lambda: scale * w,
+        [w],
+        far.GradientDescent(rate),
+        [rate, scale],
+    )
+    for mode in (far.ForwardHG(), far.ForwardHG(chunk_size=1)):
+        result = mode.compute(problem, 4)
+        assert_close(result.hypergradients, [3 * -8 * 0.8**3, 0.8**4], 1e-12)
+
+
+def test_state_of_another_precision():
+    """A float32 average of float64 weights, which the outer objective reads."""
+    w = keras.Variable(1.0, dtype="float64", name="w")
+    mean = keras.Variable(0.0, dtype="float32", name="mean", trainable=False)
+    rate = hyper(0.25, "rate")
+
+    def inner():
+        mean.assign(0.5 * mean + tf.cast(0.5 * w, "float32"))
+        return 0.5 * w * w
+
+    problem = far.BilevelProblem(
+        inner,
+        lambda: w + tf.cast(mean, "float64"),
+        [w],
+        far.GradientDescent(rate),
+        [rate],
+    )
+    found = [
+        mode.compute(problem, 3).hypergradients
+        for mode in (far.ReverseHG(), far.ForwardHG())
+    ]
+    # w_3 = (1 − η)³, mean_3 = ⅛ + ¼ (1 − η) + ½ (1 − η)²
+    expected = -3 * 0.75**2 - 0.25 - 0.75
+    assert_close(found[0] + found[1], [expected, expected], 1e-7)
+
+
+def test_what_xla_cannot_compile_runs_without_it():
+    """XLA's gradient of a concatenation has no gradient itself."""
+    inputs = keras.Input((3,), dtype="float64")
+    dense = keras.layers.Dense(2, dtype="float64")
+    joined = keras.layers.Concatenate(dtype="float64")([dense(inputs), inputs])
+    outputs = keras.layers.Dense(3, dtype="float64")(joined)
+    random = np.random.RandomState(0)
+    problem = shifted(
+        keras.Model(inputs, outputs), random.randn(8, 3), random.randint(0, 3, 8)
+    )
+    result = far.ForwardHG().compute(problem, 3)
+    assert result.status.compiler == "graph"
+    assert "XLA cannot compile it" in result.status.reason
+    reverse = far.ReverseHG(jit_compile=False).compute(problem, 3)
+    assert_close(result.hypergradients, reverse.hypergradients, 1e-9)
+
+
 def test_tangents_of_slots_and_statistics_are_kept():
     problem = Classification()
     rate = problem.hyper(0.1, "rate")

@@ -46,6 +46,7 @@ LAYERS = (
     "callbacks",
     "outer_update",
     "hyper_optimizer",
+    "real_time.objectives",
     "real_time.training",
     "real_time.model",
     "real_time",

@@ -255,7 +255,8 @@ def test_divergence_ends_fit_with_the_last_good_state():
     """Each update adds 1 to η, until w² overflows."""
     case = Quadratic(1.5, pull=-1.0)
     tuner = far.HyperOptimizer(case.problem, GRAPH, keras.optimizers.SGD(1.0))
-    history = tuner.fit(50, num_steps=100, mode="online", verbose=0)
+    with pytest.warns(UserWarning, match="those of hyper-iteration"):
+        history = tuner.fit(50, num_steps=100, mode="online", verbose=0)
     rates = history.history["rate"]
     assert_close([rates], [1.5 + np.arange(len(rates))], 1e-12)
     assert isinstance(tuner.divergence, far.NonFiniteError)
@@ -265,13 +266,18 @@ def test_divergence_ends_fit_with_the_last_good_state():
     assert np.isfinite(reached**2)
     with np.errstate(over="ignore"):  # The next update would not have been.
         assert np.isinf((reached * rates[-1] ** 100) ** 2)
+    # It goes on from there, with slots, tangents and counters of that iteration.
+    case.rate.assign(1.5)
+    tuner.run(100, mode="online")
+    assert_close([case.w], [reached * 0.5**100], 1e-9)
 
 
 def test_divergence_by_a_limit():
     case = Quadratic(0.5, pull=-1e3)
     optimizer = keras.optimizers.SGD(1.0, clipvalue=1.0)
     tuner = far.HyperOptimizer(case.problem, GRAPH, optimizer)
-    tuner.fit(50, num_steps=4, mode="online", verbose=0, outer_limit=-450.0)
+    with pytest.warns(UserWarning, match="outer_limit=-450"):
+        tuner.fit(50, num_steps=4, mode="online", verbose=0, outer_limit=-450.0)
     assert "outer_limit" in str(tuner.divergence)
     # −1000 η is above −450 at no time, and w² adds to it from η = 5.5 on.
     values = tuner.history.history["outer_value"]
@@ -284,6 +290,74 @@ def test_divergence_by_a_limit():
     assert w**2 - 1e3 * rate > -450.0  # The update that was undone.
     w, rate = last[0] * (1 - last[1]) ** 4, last[1]
     assert_close([case.w, case.rate], [w, rate], 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("rate", "limit"), [(1e100, None), (2.5, 10.0)], ids=["infinite", "limit"]
+)
+def test_divergence_at_the_start_of_a_second_fit(rate, limit):
+    """It is raised, and everything is as it was."""
+    case = Quadratic(0.5, pull=0.0)
+    tuner = far.HyperOptimizer(case.problem, GRAPH)
+    tuner.fit(2, num_steps=2, mode="online", verbose=0)
+    assert float(case.w) == 0.5**4
+    case.rate.assign(rate)
+    with pytest.raises(far.NonFiniteError):
+        tuner.fit(2, num_steps=20, mode="online", verbose=0, outer_limit=limit)
+    assert float(case.w) == 0.5**4
+    case.rate.assign(0.5)
+    tuner.run(2, mode="online")
+    assert float(case.w) == 0.5**6
+
+
+def test_online_over_a_list_of_problems():
+    """Each keeps its own tangents; the hypergradients are averaged."""
+    rate = hyper(0.25, "rate")
+    ws = [keras.Variable(v, dtype="float64", name="w") for v in (1.0, 3.0)]
+    problems = [
+        far.BilevelProblem(
+            lambda w=w, k=k: 0.5 * k * w * w,
+            lambda w=w: 1.0 * w,
+            [w],
+            far.GradientDescent(rate),
+            [rate],
+        )
+        for w, k in zip(ws, (1.0, 0.5), strict=True)
+    ]
+    tuner = far.HyperOptimizer(problems, GRAPH, keras.optimizers.SGD(0.0))
+    tuner.run(2, mode="online")
+    (found,) = tuner.run(3, mode="online").hypergradients
+    # w_5 = (1 − kη)⁵ w_0, and so dw_5/dη = −5k (1 − kη)⁴ w_0.
+    each = [-5 * k * (1 - k * 0.25) ** 4 * w for k, w in ((1.0, 1.0), (0.5, 3.0))]
+    assert_close([found], [np.mean(each)], 1e-12)
+
+
+@pytest.mark.parametrize("mode", [far.ReverseHG(), GRAPH])
+def test_status_says_what_was_counted(mode):
+    case = Quadratic(0.5, pull=0.0)
+    tuner = far.HyperOptimizer(case.problem, mode)
+    runs = ("restart", "online", "warm_restart", "online")
+    found = [tuner.run(3, mode=name).status.truncated for name in runs]
+    forward = mode is GRAPH
+    assert found == [None, None if forward else 3, 3, None if forward else 3]
+
+
+def test_online_where_only_the_start_reads_a_hyperparameter():
+    """w_0 = λ: past the start, only its tangent is left of λ."""
+    w = keras.Variable(0.0, dtype="float64", name="w")
+    start = hyper(2.0, "start")
+    problem = far.BilevelProblem(
+        lambda: 0.5 * w * w,
+        lambda: 1.0 * w,
+        [w],
+        far.GradientDescent(0.25),
+        [start],
+        initial_values=[(w, start)],
+    )
+    tuner = far.HyperOptimizer(problem, GRAPH, keras.optimizers.SGD(0.0))
+    for steps in (3, 6):
+        result = tuner.run(3, mode="online")
+        assert_close(result.hypergradients, [0.75**steps], 1e-12)
 
 
 def test_divergence_in_the_first_update_is_raised():
@@ -324,6 +398,9 @@ class TestGroups:
             (lambda h: [(h, "sgd"), (hyper(1.0, "other"), "sgd")], "`other`"),
             (lambda h: [(h,)], "list of pairs"),
             (lambda h: [("rate", "sgd")], "begin with a hyperparameter"),
+            (lambda h: [(h, "sgd"), ([], "sgd")], "begin with a hyperparameter"),
+            (lambda h: [(h, 0.1)], "must be a Keras optimizer or its name"),
+            (lambda h: "sgdd", "must be a Keras optimizer or its name"),
         ],
     )
     def test_malformed(self, groups, message):

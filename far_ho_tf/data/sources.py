@@ -66,6 +66,15 @@ class Source(abc.ABC):
     def batch(self, prepared, step):
         """Makes the batch of a step inside the graph, from an int32 scalar."""
 
+    def check_last(self, last):
+        """Says so if the data end before a step, where that can be told."""
+        del last
+
+    def reader(self):
+        """A callable(step) that makes one batch after another inside a graph."""
+        prepared = self.prepare(0, 1)
+        return lambda step: self.batch(prepared, step)
+
     def has_fixed_shapes(self, prepared):
         """Whether the batches' shapes are known before the steps."""
         return all(
@@ -110,6 +119,18 @@ class Placeholder(Source):
         del step
         return prepared
 
+    def widened(self, batch):
+        """A `Placeholder` for these batches and for one more.
+
+        A batch of another structure or dtype takes the place of these.
+        """
+        other = Placeholder(batch)
+        try:
+            specs = tf.nest.map_structure(_common, self.specs, other.specs)
+        except (TypeError, ValueError):
+            return other
+        return Placeholder(specs)
+
     def zeros(self):
         """A batch of zeros, where all shapes are known."""
         return tf.nest.map_structure(
@@ -122,6 +143,16 @@ def _spec(tensor):
     if tensor is None or isinstance(tensor, tf.OptionalSpec):
         return None  # What Keras makes of an optional one.
     return tf.TensorSpec(tensor.shape, tensor.dtype)
+
+
+def _common(spec, other):
+    """The most specific spec of both."""
+    if spec is None and other is None:
+        return None
+    common = spec.most_specific_common_supertype([other]) if spec and other else None
+    if common is None:
+        raise ValueError(f"{spec} and {other} have nothing in common.")
+    return common
 
 
 class _ConstantSource(Source):
@@ -175,10 +206,7 @@ class _CallableSource(Source):
 
         XLA clamps an index that is out of range instead of raising.
         """
-        last = first_step + num_steps - 1
-        if last > self._checked:
-            self._check_last(last, num_steps)
-            self._checked = last
+        self.check_last(first_step + num_steps - 1)
         return ()
 
     def batch(self, prepared, step):
@@ -194,22 +222,20 @@ class _CallableSource(Source):
                 f"fails with {error}"
             ) from error
 
-    def _check_last(self, last, num_steps):
+    def check_last(self, last):
+        if last <= self._checked:
+            return
         try:  # In a graph, as later: run eagerly, it would fail in other ways.
             batch = self._traced(())((), tf.constant(last))
         except tf.errors.InvalidArgumentError as error:
-            raise _ended(
-                self._name, last, num_steps, f"it fails with {essence(error)}"
-            ) from error
+            raise _ended(self._name, last, f"it fails with {essence(error)}") from error
         for tensor in tf.nest.flatten(batch):
             shape = tf.convert_to_tensor(tensor).shape
             if shape.rank and shape[0] == 0:
                 raise _ended(
-                    self._name,
-                    last,
-                    num_steps,
-                    f"an empty batch, of shape {tuple(shape)}",
+                    self._name, last, f"an empty batch, of shape {tuple(shape)}"
                 )
+        self._checked = last
 
 
 class _DatasetSource(Source):
@@ -244,7 +270,6 @@ class _DatasetSource(Source):
             raise _ended(
                 self._name,
                 first_step + num_steps - 1,
-                num_steps,
                 f"a `tf.data.Dataset` with {found} elements from step {first_step} "
                 "on (`.repeat()` makes it endless)",
             )
@@ -261,6 +286,11 @@ class _DatasetSource(Source):
             for wrapper in dataset._functions():
                 handles += wrapper.function.captured_inputs
         return handles
+
+    def reader(self):
+        """Its elements in their order, whatever the step."""
+        iterator = iter(self._dataset)
+        return lambda step: iterator.get_next()
 
     def _stacked(self, first_step, num_steps):
         elements = self._dataset.skip(first_step).map(_with_lengths)
@@ -302,8 +332,5 @@ def _none_if_equal(lengths):
     return None if len(set(lengths.numpy().tolist())) == 1 else lengths
 
 
-def _ended(name, last, num_steps, received):
-    return ValueError(
-        f"`{name}` ends before step {last}, which num_steps={num_steps} needs. "
-        f"Received: {received}"
-    )
+def _ended(name, last, received):
+    return ValueError(f"`{name}` ends before step {last}. Received: {received}")

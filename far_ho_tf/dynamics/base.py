@@ -107,6 +107,17 @@ class Dynamics(abc.ABC):
         )
 
 
+def check_dynamics(dynamics):
+    """Returns a `Dynamics`, or says that it is none."""
+    require(
+        isinstance(dynamics, Dynamics),
+        "`dynamics` must be a `far_ho_tf.Dynamics` such as "
+        "`far.Momentum(learning_rate=0.1)`.",
+        dynamics=dynamics,
+    )
+    return dynamics
+
+
 class BoundDynamics:
     """Dynamics with a source of values for each variable and argument.
 

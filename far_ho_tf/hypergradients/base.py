@@ -24,8 +24,8 @@ class Status:
         compiler: "xla" or "graph".
         reason: Why not XLA, or an empty string.
         finite: Always true: a result that is not finite is raised instead.
-        truncated: Number of last steps that were differentiated, or `None`
-            for all.
+        truncated: Number of last steps that were differentiated, where the run
+            went on from a state without its tangents; `None` for all steps.
     """
 
     compiler: str
@@ -297,7 +297,11 @@ class HyperGradient(abc.ABC):
             hypergradients=outputs.hypergradients,
             inner_values=outputs.inner_values,
             state=outputs.state,
-            status=Status(program.compiler, program.reason),
+            status=Status(
+                program.compiler,
+                program.reason,
+                truncated=num_steps if state is not None and tangents is None else None,
+            ),
             tangents=outputs.tangents,
         )
 

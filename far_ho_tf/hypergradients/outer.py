@@ -24,10 +24,7 @@ def differentiate_outer(problem, state, hyperparameters, batch, dependence):
     Raises:
         ValueError: If the outer objective depends on neither.
     """
-    sources = [
-        *problem.state_sources(state),
-        problem.hyperparameter_sources(hyperparameters),
-    ]
+    sources = problem.sources(state, hyperparameters)
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(sources)
         value = problem.outer_value(state, hyperparameters, batch)

@@ -3,15 +3,7 @@
 import tensorflow as tf
 from absl import logging
 
-# Errors by which XLA says that it cannot compile a graph.
-_XLA_ERRORS = (
-    tf.errors.InvalidArgumentError,
-    tf.errors.UnimplementedError,
-    tf.errors.InternalError,
-    tf.errors.NotFoundError,
-    LookupError,  # XLA's gradient of tf.slice has no gradient itself.
-)
-
+from far_ho_tf.checks import essence
 
 # Largest products (multiplications) up to which XLA is the faster on a CPU, by
 # benchmarks/compilers.py: beyond, TensorFlow's own kernels are.
@@ -46,10 +38,14 @@ class Program:
     def __call__(self, inputs):
         if self.compiler == "graph" or not self._may_fall_back:
             return self.function(inputs)
+        failure = None
         try:
             outputs = self.function(inputs)
-        except _XLA_ERRORS as error:
-            failure = str(error).splitlines()[0]
+        # XLA's errors have no class of their own: some are TensorFlow's, its gradient
+        # of tf.slice ends in a LookupError, and AutoGraph may wrap any of them.
+        except Exception as error:
+            failure = essence(error)[:200]
+        if failure is not None:
             self._use("graph")
             outputs = self.function(inputs)  # Raises where XLA is not to blame.
             self.reason = f"XLA cannot compile it: {failure}"

@@ -169,8 +169,8 @@ class _Run(Run):
         gives that of the oracle's gradient; then the oracle's.
         """
         problem, hyperparameters = self._problem, self._hyperparameters
-        own = problem.hyperparameter_sources(hyperparameters)
-        sources = [*problem.state_sources(state), own]
+        sources = problem.sources(state, hyperparameters)
+        own = sources[-1]
         with tf.GradientTape(watch_accessed_variables=False) as oracle_tape:
             oracle_tape.watch(sources)
             gradients, extra, _ = problem.oracle(
@@ -201,9 +201,3 @@ class _Run(Run):
             zeros_for_none(by_extra, floating(state.extra)),
         )
         return cotangent, add(by_own, through_own)
-
-    def _sources(self, state):
-        return [
-            *self._problem.state_sources(state),
-            self._problem.hyperparameter_sources(self._hyperparameters),
-        ]

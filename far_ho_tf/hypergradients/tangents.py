@@ -123,7 +123,8 @@ class Propagation:
             The new state, its tangents, the inner value before the step.
         """
         problem, hyperparameters = self._problem, self._hyperparameters
-        own = problem.hyperparameter_sources(hyperparameters)
+        sources = problem.sources(state, hyperparameters)
+        own = sources[-1]
         kept = {}
 
         def oracle():
@@ -132,7 +133,7 @@ class Propagation:
             )
             return gradients, floating(kept["extra"])
 
-        oracle = linearize(oracle, [*problem.state_sources(state), own])
+        oracle = linearize(oracle, sources)
         gradients, extra = oracle.targets
         update = linearize(
             lambda: problem.update(state, gradients, hyperparameters, step),
@@ -164,11 +165,11 @@ class Propagation:
             tf.nest.flatten([tangents.variables, tangents.extra, self._directions]),
             strict=True,
         )
-        return tf.add_n(
-            [
-                tf.linalg.matvec(
-                    tf.reshape(tangent, (self._count, -1)), tf.reshape(gradient, [-1])
-                )
-                for gradient, tangent in pairs
-            ]
-        )
+        terms = [
+            tf.linalg.matvec(
+                tf.reshape(tangent, (self._count, -1)), tf.reshape(gradient, [-1])
+            )
+            for gradient, tangent in pairs
+        ]
+        # The extra state may have another precision than the variables.
+        return tf.add_n([tf.cast(term, self._problem.dtype) for term in terms])

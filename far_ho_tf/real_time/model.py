@@ -6,11 +6,14 @@ import warnings
 import keras
 import tensorflow as tf
 
-from far_ho_tf.checks import check_count, require
-from far_ho_tf.data import Placeholder
+from far_ho_tf.checks import check_count, check_limit, require
+from far_ho_tf.data import Batches, Placeholder, as_source
+from far_ho_tf.dynamics import check_dynamics
+from far_ho_tf.hypergradients import NonFiniteError
 from far_ho_tf.hyperparameters import Hyperparameter, scalar_names
 from far_ho_tf.outer_update import OuterUpdate
 from far_ho_tf.problem import BilevelProblem
+from far_ho_tf.real_time.objectives import Objectives, check_batch
 from far_ho_tf.real_time.training import RealTimeTraining
 from far_ho_tf.variables import check_variables, find, path_of
 
@@ -25,10 +28,16 @@ class RealTimeModel(keras.Model):
     `hyper_optimizer` moves the hyperparameters. The path is that of
     `HyperOptimizer.fit(mode="online")` with `ForwardHG` on the same batches.
 
-    Callbacks, metrics, `evaluate`, `predict` and `save_weights` (weights and
-    hyperparameters) work as for any Keras model; `model` itself is trained too,
-    and can be saved. The logs, and so progress bar, CSVLogger and TensorBoard,
-    show `outer_value` and the scalar hyperparameters by name.
+    Metrics, `evaluate`, `predict`, `save_weights` (weights and hyperparameters)
+    and callbacks work as for any Keras model, but for those that need an
+    optimizer (`ReduceLROnPlateau`, `LearningRateScheduler`) or save the whole
+    model: save `model`, which is trained too. The logs, and so progress bar,
+    CSVLogger and TensorBoard, show `outer_value` and the scalar hyperparameters
+    by name.
+
+    A second `fit` or `compile` goes on from where the first ended. `load_weights`
+    and `set_weights` begin anew, as `restart` does: slots and tangents, which are
+    not saved, belong to other weights.
 
     Time per step grows with the number of elements of all hyperparameters, as
     does memory: 1 + m copies of weights and slots.
@@ -47,13 +56,19 @@ class RealTimeModel(keras.Model):
             `(x, y, sample_weight)` as one full batch, or `far.Batches`, a
             `tf.data.Dataset` or a callable(step) of such tuples, one for each
             update. Never taken from `validation_data` in silence.
-        hyper_loss: The outer objective: a Keras loss, or a callable(y_true,
-            y_pred) whose mean is taken; by default the loss given to `compile`,
-            without regularizers, in inference mode.
+        hyper_loss: The outer objective, in inference mode: what `loss` in
+            `compile` may be, such as a Keras loss, its name, a callable(y_true,
+            y_pred), or a list or dict of them by output (`None`: not judged).
+            By default loss and loss weights of `compile`. Regularizers are left
+            out in any case.
         outer_limit: Number; an outer value above it counts as divergence, as
-            NaN and infinity do. Then `fit` stops with a warning, and weights and
-            hyperparameters are those of the last good update.
+            NaN and infinity do. Then training stops with a warning, and weights
+            and hyperparameters are those of the last good update.
         name: String.
+
+    Attributes:
+        model, hyperparameters, dynamics, update_every: As given.
+        divergence: The `NonFiniteError` that ended the last `fit`, or `None`.
 
     Raises:
         ValueError: If an argument is malformed; the message names it.
@@ -101,7 +116,14 @@ class RealTimeModel(keras.Model):
             "data first).",
             model=model,
         )
-        if hyperparameters:
+        for method in ("train_step", "compute_loss"):
+            require(
+                getattr(type(model), method) is getattr(keras.Model, method),
+                f"`model` must not have a `{method}` of its own: RealTimeModel trains "
+                "by the loss given to `compile`.",
+                model=model,
+            )
+        if not isinstance(hyperparameters, (list, tuple)) or hyperparameters:
             hyperparameters = check_variables("hyperparameters", hyperparameters)
         for variable in hyperparameters:
             require(
@@ -117,20 +139,21 @@ class RealTimeModel(keras.Model):
             "the final test. `validation_data` of `fit` is not used for it.",
             hyper_data=hyper_data,
         )
+        if hyper_data is not None and not _makes_batches(hyper_data):
+            check_batch(hyper_data)
         self.model = model
         self.hyperparameters = list(hyperparameters)
-        self.dynamics = dynamics
+        self.dynamics = check_dynamics(dynamics)
         self.update_every = check_count("update_every", update_every)
-        self.outer_limit = outer_limit
-        self._hyper_loss = None if hyper_loss is None else keras.losses.get(hyper_loss)
-        # In a function, so that Keras does not look into them.
-        self._hyper_data = lambda: hyper_data
-        update = (
+        self.divergence = None
+        self._outer_limit = check_limit("outer_limit", outer_limit)
+        self._hyper_data = as_source(hyper_data, "hyper_data", cycle=True)
+        self._outer_update = (
             OuterUpdate(hyper_optimizer, hyperparameters) if hyperparameters else None
         )
-        self._outer_update = lambda: update
+        self._objectives = Objectives(self, hyper_loss)
         self._training = None
-        self._predictions = None
+        self._is_compiled_anew = False
         self.built = True
 
     def call(self, inputs, training=None):
@@ -158,8 +181,8 @@ class RealTimeModel(keras.Model):
             optimizer: Must be `None`.
             loss: As Keras'. What it reads of the hyperparameters is tuned too.
             loss_weights: As Keras'; Hyperparameters may be among them.
-            metrics, weighted_metrics, run_eagerly, steps_per_execution: As
-                Keras'.
+            metrics, weighted_metrics, steps_per_execution: As Keras'.
+            run_eagerly: As Keras'; the steps themselves remain compiled.
             jit_compile: See `HyperGradient`: XLA for the steps, or not.
 
         Raises:
@@ -175,7 +198,7 @@ class RealTimeModel(keras.Model):
         for weight in tf.nest.flatten(loss_weights):
             require(
                 find(weight, self.hyperparameters) is None
-                or self._hyper_loss is not None,
+                or self._objectives.hyper_loss is not None,
                 "`loss_weights` holds a hyperparameter, and the outer objective, the "
                 "same loss, would drive it to zero. Give RealTimeModel a `hyper_loss` "
                 "without it.",
@@ -196,47 +219,74 @@ class RealTimeModel(keras.Model):
             steps_per_execution=steps_per_execution,
             jit_compile=False,  # Our own steps are compiled within Keras' function.
         )
+        self._objectives.compile(loss, loss_weights)
         self._compiled_by = jit_compile
-        self._training = None
+        self._is_compiled_anew = True
 
-    def fit(self, *args, callbacks=None, **kwargs):
-        """As `keras.Model.fit`; stops where it diverges."""
-        guard = _StopOnDivergence()
-        if isinstance(callbacks, keras.callbacks.CallbackList):
-            callbacks.append(guard)
-        else:
-            callbacks = [*tf.nest.flatten(callbacks or []), guard]
-        return super().fit(*args, callbacks=callbacks, **kwargs)
+    def fit(self, *args, **kwargs):
+        """As `keras.Model.fit`; stops where training diverges.
+
+        See `divergence`. The learning rates that led there are not mended by
+        it: bound them (`constraint`) or clip their hypergradients before going on.
+        """
+        self.divergence = None
+        if self._training is not None:
+            self._training.keep_as_good()
+        history = super().fit(*args, **kwargs)
+        self._recover(finished=True)
+        carried = self._training.carried
+        if self.hyperparameters and not self.divergence and not carried.outer_step:
+            warnings.warn(
+                f"RealTimeModel has not tuned: update_every={self.update_every}, but "
+                f"training made {int(carried.step)} steps only.",
+                stacklevel=2,
+            )
+        return history
 
     def restart(self):
         """Forgets slots, tangents and counters, for a new training run.
 
-        Weights and hyperparameters are left as they are: assign them first.
-        A second `fit` without it goes on from where the first ended.
+        Weights and hyperparameters are left as they are: assign them first. The
+        outer optimizer keeps its state, and a `tf.data.Dataset` as `hyper_data`
+        goes on.
         """
         if self._training is not None:
             self._training.restart()
 
-    def make_train_function(self, force=False):
-        """As Keras', for a function that first makes what the steps need.
+    def load_weights(self, *args, **kwargs):
+        """As `keras.Model.load_weights`; then it begins anew (`restart`)."""
+        super().load_weights(*args, **kwargs)
+        self.restart()
 
-        It is made from a batch's shapes, and outside of Keras' own function:
-        within it, a `tf.init_scope` would stop all gradient tapes.
-        """
-        made = self.train_function
-        super().make_train_function(force)
-        if self.train_function is made:
+    def set_weights(self, weights):
+        """As `keras.Model.set_weights`; then it begins anew (`restart`)."""
+        super().set_weights(weights)
+        self.restart()
+
+    def get_config(self):
+        """A RealTimeModel cannot be made again from a configuration."""
+        raise NotImplementedError(
+            "A RealTimeModel cannot be saved or copied whole. Save the weights and "
+            "hyperparameters (`save_weights`, `ModelCheckpoint` with "
+            "save_weights_only=True), or the trained model (`tuned.model.save(path)`)."
+        )
+
+    @property
+    def status(self):
+        """The `Status` of the steps, which names the compiler; `None` before."""
+        return None if self._training is None else self._training.status
+
+    def make_train_function(self, force=False):
+        """As Keras', for a function that first makes what the steps need."""
+        if self.train_function is not None and not force:
             return
-        train = self.train_function
 
         def train_function(iterator):
-            if self._training is None:
-                batch = getattr(iterator, "element_spec", None)
-                if batch is None:  # A batch of `train_on_batch`.
-                    batch = next(iterator)
-                    iterator = itertools.chain([batch], iterator)
-                self._training = self._make_training(batch)
-            return train(iterator)
+            iterator = self._prepared(iterator)
+            self._training.check_next()
+            logs = self._train(iterator)
+            self._recover()
+            return logs
 
         self.train_function = train_function
 
@@ -249,74 +299,82 @@ class RealTimeModel(keras.Model):
         )
         logs = dict(self.compute_metrics(x, y, predictions, sample_weight))
         if self.hyperparameters:
-            logs["outer_value"] = tf.identity(self._training.outer_value)
+            logs["outer_value"] = tf.identity(self._training.carried.outer_value)
         for name, variable in scalar_names(self.hyperparameters, logs):
             logs[name] = tf.identity(variable.value)
         return logs
 
-    def _make_training(self, batch):
+    def _prepared(self, iterator):
+        """Makes the training that fits the batches of an iterator.
+
+        It is made outside of Keras' own function: within that, a `tf.init_scope`
+        would stop all gradient tapes.
+        """
+        batch = getattr(iterator, "element_spec", None)
+        if batch is None:  # A batch of `train_on_batch`.
+            batch = next(iterator)
+            iterator = itertools.chain([batch], iterator)
+        previous = self._training
+        batches = previous.batches.widened(batch) if previous else Placeholder(batch)
+        if (
+            previous is None
+            or self._is_compiled_anew
+            or batches.specs != previous.batches.specs
+        ):
+            self._training = self._make_training(batches, previous)
+            self._is_compiled_anew = False
+            wrapper = self.train_function
+            super().make_train_function(force=True)
+            self._train, self.train_function = self.train_function, wrapper
+        return iterator
+
+    def _make_training(self, batches, previous):
         problem = BilevelProblem(
-            self._inner_objective,
-            self._outer_objective,
+            self._objectives.inner,
+            self._objectives.outer,
             self.model,
             self.dynamics,
             # A problem must have hyperparameters; this one is left alone.
             self.hyperparameters
             or [Hyperparameter(0.0, dtype=self.model.variable_dtype, name="unused")],
-            inner_data=Placeholder(batch),
-            outer_data=self._hyper_data(),
+            inner_data=batches,
+            outer_data=self._hyper_data,
         )
         training = RealTimeTraining(
             problem,
-            lambda: self._predictions,
-            self._hyper_data(),
-            self._outer_update(),
+            self._objectives,
+            self._outer_update,
             self.update_every,
-            self.outer_limit,
+            self._outer_limit,
             self._compiled_by,
+            previous,
         )
-        if self.hyperparameters and training.read_directly and not self._hyper_loss:
+        if training.read_directly and self._objectives.hyper_loss is None:
             warnings.warn(
                 f"The loss on `hyper_data` reads {training.read_directly} directly. A "
-                "hyperparameter that weighs the loss itself would go to zero: give "
-                "RealTimeModel a `hyper_loss` without it.",
+                "hyperparameter that weighs the loss would go to zero: if it does, "
+                "give RealTimeModel a `hyper_loss` without it.",
                 stacklevel=2,
             )
         return training
 
-    def _inner_objective(self, batch):
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
-        self._predictions = self(x, training=True)
-        return self.compute_loss(
-            x=x, y=y, y_pred=self._predictions, sample_weight=sample_weight
-        )
-
-    def _outer_objective(self, batch=None):
-        if batch is None:  # No data, as there are no hyperparameters.
-            return tf.zeros([], self.model.variable_dtype)
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
-        predictions = self(x, training=False)
-        if self._hyper_loss is None:
-            return self._compile_loss(y, predictions, sample_weight)
-        if isinstance(self._hyper_loss, keras.losses.Loss):
-            return self._hyper_loss(y, predictions, sample_weight)
-        return tf.reduce_mean(self._hyper_loss(y, predictions))
-
-
-class _StopOnDivergence(keras.callbacks.Callback):
-    """Ends `fit` where an update found that the training diverged."""
-
-    def on_train_batch_end(self, batch, logs=None):
-        training = self.model._training
-        if training is None or not training.diverged:
+    def _recover(self, finished=False):
+        """Stops with the last good state where training diverged."""
+        training = self._training
+        if not training.has_diverged(finished):
             return
-        value = float(training.outer_value)
+        step, value = int(training.carried.step), float(training.carried.outer_value)
         training.recover()
-        self.model.stop_training = True
-        values = {path_of(v): v.numpy().tolist() for v in self.model.hyperparameters}
-        warnings.warn(
-            f"RealTimeModel stops: training diverged before batch {batch + 1} (outer "
-            f"value {value:g}, outer_limit={self.model.outer_limit}). Weights and "
-            f"hyperparameters are those of the last good update: {values}",
-            stacklevel=2,
+        self.stop_training = True
+        values = {path_of(v): v.numpy().tolist() for v in self.hyperparameters}
+        message = (
+            f"RealTimeModel stops: training diverged by step {step} (outer value "
+            f"{value:g}, outer_limit={self._outer_limit}). Weights and hyperparameters "
+            f"are those of the last good update: {values}"
         )
+        self.divergence = NonFiniteError(message)
+        warnings.warn(message, stacklevel=3)
+
+
+def _makes_batches(data):
+    return isinstance(data, (Batches, tf.data.Dataset)) or callable(data)

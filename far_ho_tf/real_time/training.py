@@ -5,13 +5,39 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from far_ho_tf.autodiff import all_finite
-from far_ho_tf.data import as_source
+from far_ho_tf.hypergradients import NonFiniteError
+from far_ho_tf.hypergradients.base import Status
 from far_ho_tf.hypergradients.dependence import Dependence
 from far_ho_tf.hypergradients.outer import differentiate_outer
 from far_ho_tf.hypergradients.program import Program
 from far_ho_tf.hypergradients.tangents import Directions, Propagation
 from far_ho_tf.state import State
 from far_ho_tf.variables import assign, read
+
+
+class Carried(NamedTuple):
+    """What goes on from step to step beside the model: variables.
+
+    Attributes:
+        slots: Structure of variables.
+        tangents: A `State` of variables; `()` where nothing is tuned.
+        step, outer_step: Counters of steps and of updates.
+        diverged: Whether an update found NaN, infinity, or too high an outer
+            value.
+        outer_value: The last outer value; before the first update that of the
+            state at the beginning.
+        good: A `State` without slots: that of the last good update.
+        good_hyperparameters: The hyperparameters that it was trained with.
+    """
+
+    slots: Any
+    tangents: Any
+    step: tf.Variable
+    outer_step: tf.Variable
+    diverged: tf.Variable
+    outer_value: tf.Variable
+    good: State
+    good_hyperparameters: list
 
 
 class StepInputs(NamedTuple):
@@ -25,56 +51,56 @@ class StepInputs(NamedTuple):
 
 
 class RealTimeTraining:
-    """The state of a real-time run in variables, and what moves it.
+    """What trains and tunes a model step by step.
 
-    Weights and other state stay in the model's own variables; slots, tangents
-    and counters are in variables of this object.
+    Weights and other state stay in the model's own variables, the rest in
+    `carried`.
 
     Args:
         problem: A `BilevelProblem` whose inner data are a `Placeholder`.
-        predictions: Callable() -> what the model predicted when the inner
-            objective was last traced.
-        hyper_data: Data of the outer objective.
+        objectives: The `Objectives` that it is made of.
         outer_update: An `OuterUpdate`, or `None` to train only.
         update_every: Integer, steps between updates.
         outer_limit: Number or `None`; see `HyperOptimizer.fit`.
         jit_compile: `True`, `False` or `"auto"`.
+        previous: A `RealTimeTraining` of the same model and hyperparameters, to
+            go on from; `None` to begin.
 
     Attributes:
-        outer_value: Variable, the last outer value; before the first update
-            that of the state at the beginning.
+        batches: The `Placeholder` of the inner data.
+        carried: A `Carried`.
         read_directly: Names of the hyperparameters that the outer objective
             reads itself.
+        status: A `Status`: which compiler runs the steps, and why.
     """
 
     def __init__(
         self,
         problem,
-        predictions,
-        hyper_data,
+        objectives,
         outer_update,
         update_every,
         outer_limit,
         jit_compile,
+        previous=None,
     ):
+        self.batches = problem.inner_data
         self._problem = problem
-        self._predictions = predictions
+        self._objectives = objectives
         self._outer_update = outer_update
         self._update_every = update_every
         self._outer_limit = float("inf") if outer_limit is None else outer_limit
         self._dependence = Dependence(problem)
         self._outer_dependence = Dependence(problem)
-        self._make_variables()
+        self._outer_value = tf.function(self._trace_outer_value, autograph=False)
+        self._outer_value._omit_frequent_tracing_warning = True  # It traces once.
+        self.carried = self._fresh() if previous is None else previous.carried
         if outer_update is not None:
-            self._next_hyper_batch = _hyper_batches(hyper_data, self._outer_step)
-            self.outer_value.assign(self._first_outer_value())
-            self.read_directly = self._outer_dependence.paths()
+            self._read_hyper_batch = problem.outer_data.reader()
+            if previous is None:
+                self._evaluate()
+        self.read_directly = self._outer_dependence.paths()
         self._advance = self._compiled(jit_compile)
-
-    @property
-    def diverged(self):
-        """Whether an update found NaN, infinity, or too high an outer value."""
-        return bool(self._diverged)
 
     def step(self, batch):
         """Trains on a batch and, every `update_every` steps, tunes.
@@ -85,113 +111,154 @@ class RealTimeTraining:
         Returns:
             The loss before the step, and the predictions that gave it.
         """
+        carried = self.carried
         state, tangents, value, predictions = self._advance(self._inputs(batch))
         self._problem.write_back(state)
-        _assign(self._slots, state.slots)
-        _assign(self._tangents, tangents)
-        self._step.assign_add(1)
+        _assign([carried.slots, carried.tangents], [state.slots, tangents])
+        carried.step.assign_add(1)
         if self._outer_update is not None:
             due = tf.logical_and(
-                self._step % self._update_every == 0, tf.logical_not(self._diverged)
+                carried.step % self._update_every == 0,
+                tf.logical_not(carried.diverged),
             )
             tf.cond(due, self._tune, lambda: None)
         return value, predictions
 
+    def check_next(self):
+        """Says so if a schedule, or the data of the updates, end before it."""
+        step = int(self.carried.step)
+        self._problem.dynamics.check_last(step)
+        if self._outer_update is not None and (step + 1) % self._update_every == 0:
+            self._problem.outer_data.check_last(int(self.carried.outer_step))
+
+    def has_diverged(self, finished=False):
+        """Whether an update found that it diverged.
+
+        Args:
+            finished: Whether to look at the steps since the last update too.
+        """
+        if self._outer_update is None:
+            return False
+        if finished and not bool(self.carried.diverged):
+            value = self._value()
+            finite = all_finite([self._state(), value])
+            return not (bool(finite) and bool(value <= self._outer_limit))
+        return bool(self.carried.diverged)
+
+    def keep_as_good(self):
+        """Takes the present state, unless it is not finite, for good."""
+        state, hyperparameters = self._state(), read(self._problem.hyperparameters)
+        if bool(all_finite([state, hyperparameters])):
+            self._keep(state, hyperparameters)
+
     def recover(self):
-        """Goes back to the last good update: weights, other state and λ.
+        """Goes back to the last good state: weights, other state and λ.
 
         Slots and tangents start again from zero.
         """
-        self._problem.write_back(self._good)
-        assign(self._problem.hyperparameters, self._good_hyperparameters)
+        self._problem.write_back(self.carried.good)
+        assign(self._problem.hyperparameters, self.carried.good_hyperparameters)
         self._forget()
-        self._diverged.assign(False)
 
     def restart(self):
         """Begins again at step 0 from what the model's variables hold now."""
         self._forget()
-        for variable in (self._step, self._outer_step):
-            variable.assign(0)
-        self._diverged.assign(False)
-        self._keep_as_good()
+        for counter in (self.carried.step, self.carried.outer_step):
+            counter.assign(0)
+        self.keep_as_good()
+        if self._outer_update is not None:
+            self._evaluate()
 
     def _forget(self):
-        for variable in tf.nest.flatten([self._slots, self._tangents]):
+        slots = self._problem.dynamics.initial_slots(read(self._problem.variables))
+        _assign(self.carried.slots, slots)
+        for variable in tf.nest.flatten(self.carried.tangents):
             variable.assign(tf.zeros_like(variable))
+        self.carried.diverged.assign(False)
 
-    def _keep_as_good(self):
-        _assign(self._good, self._state()._replace(slots=[]))
-        _assign(self._good_hyperparameters, read(self._problem.hyperparameters))
-
-    def _make_variables(self):
+    def _fresh(self):
         problem = self._problem
         start = State(read(problem.variables), [], read(problem.extra_variables))
-        start = start._replace(slots=problem.dynamics.initial_slots(start.variables))
-        self._slots = tf.nest.map_structure(_variable, start.slots)
-        self._tangents = ()
+        slots = problem.dynamics.initial_slots(start.variables)
+        hyperparameters = read(problem.hyperparameters)
+        tangents = ()
         if self._outer_update is not None:
-            tangents = self._propagation(read(problem.hyperparameters)).zeros(start)
-            self._tangents = tf.nest.map_structure(_variable, tangents)
-        self._good = tf.nest.map_structure(_variable, start._replace(slots=[]))
-        self._good_hyperparameters = [
-            _variable(value) for value in read(problem.hyperparameters)
-        ]
-        self._step = _variable(tf.constant(0))
-        self._outer_step = _variable(tf.constant(0))
-        self._diverged = _variable(tf.constant(False))
-        self.outer_value = _variable(tf.constant(0.0, problem.dtype))
+            propagation = self._propagation(hyperparameters)
+            tangents = propagation.zeros(start._replace(slots=slots))
+        return tf.nest.map_structure(
+            _variable,
+            Carried(
+                slots,
+                tangents,
+                step=tf.constant(0),
+                outer_step=tf.constant(0),
+                diverged=tf.constant(False),
+                outer_value=tf.constant(0.0, problem.dtype),
+                good=start,
+                good_hyperparameters=hyperparameters,
+            ),
+        )
 
-    def _first_outer_value(self):
-        problem = self._problem
-
-        def outer_value(state, hyperparameters, prepared):
-            batch = problem.outer_data.batch(prepared, tf.constant(0))
-            value, _, _ = differentiate_outer(
-                problem, state, list(hyperparameters), batch, self._outer_dependence
+    def _evaluate(self):
+        """Takes the outer value of the state at the beginning."""
+        value = self._value()
+        if not bool(all_finite([value])):
+            raise NonFiniteError(
+                f"The loss on `hyper_data` is {float(value)} before the first step: "
+                "look into these data, and into the weights."
             )
-            return value
+        self.carried.outer_value.assign(value)
 
-        outer_value = tf.function(outer_value, autograph=False)
-        outer_value._omit_frequent_tracing_warning = True  # It traces once.
-        return outer_value(
+    def _value(self):
+        """The outer value of the present state, on the first of `hyper_data`."""
+        problem = self._problem
+        return self._outer_value(
             self._state(),
             read(problem.hyperparameters),
             problem.outer_data.prepare(0, 1),
         )
 
+    def _trace_outer_value(self, state, hyperparameters, prepared):
+        batch = self._problem.outer_data.batch(prepared, tf.constant(0))
+        value, _, _ = differentiate_outer(
+            self._problem, state, list(hyperparameters), batch, self._outer_dependence
+        )
+        return value
+
     def _compiled(self, jit_compile):
         """The step as a tf.function, by XLA or not."""
-        source = self._problem.inner_data
         program = Program(
             jit_compile,
             self._problem.report,
-            source.has_fixed_shapes(source.specs),
+            self.batches.has_fixed_shapes(self.batches.specs),
             lambda inputs, _: self._move(inputs),
         )
         if program.compiler == "xla":  # Tries it, on nothing that counts.
-            program(self._inputs(source.zeros()))
+            program(self._inputs(self.batches.zeros()))
+        self.status = Status(program.compiler, program.reason)
         return program.function
 
     def _inputs(self, batch):
         return StepInputs(
             read(self._problem.hyperparameters),
             self._state(),
-            tf.nest.map_structure(tf.identity, self._tangents),
-            tf.identity(self._step),
+            tf.nest.map_structure(tf.identity, self.carried.tangents),
+            tf.identity(self.carried.step),
             batch,
         )
 
     def _move(self, inputs):
         hyperparameters = list(inputs.hyperparameters)
         if self._outer_update is None:
+            tangents = ()
             state, value = self._problem.step(
                 inputs.state, hyperparameters, inputs.step, inputs.batch
             )
-            return state, (), value, self._predictions()
-        state, tangents, value = self._propagation(hyperparameters).step(
-            inputs.state, inputs.tangents, inputs.step, inputs.batch
-        )
-        return state, tangents, value, self._predictions()
+        else:
+            state, tangents, value = self._propagation(hyperparameters).step(
+                inputs.state, inputs.tangents, inputs.step, inputs.batch
+            )
+        return state, tangents, value, self._objectives.predictions
 
     def _propagation(self, hyperparameters):
         directions = Directions(hyperparameters)
@@ -204,48 +271,41 @@ class RealTimeTraining:
 
     def _tune(self):
         """Moves the hyperparameters, unless something is not good."""
+        carried = self.carried
         state, hyperparameters = self._state(), read(self._problem.hyperparameters)
         value, cotangent, direct = differentiate_outer(
             self._problem,
             state,
             hyperparameters,
-            self._next_hyper_batch(),
+            self._read_hyper_batch(tf.identity(carried.outer_step)),
             self._dependence,
         )
         self._dependence.check()
         gradients = self._propagation(hyperparameters).gradients(
-            cotangent, direct, self._tangents
+            cotangent, direct, carried.tangents
         )
         good = tf.logical_and(
             all_finite([state, value, gradients]), value <= self._outer_limit
         )
-        self.outer_value.assign(value)
-        self._outer_step.assign_add(1)
+        carried.outer_value.assign(value)
+        carried.outer_step.assign_add(1)
 
-        def keep():
-            self._keep_as_good()
+        def move():
+            self._keep(state, hyperparameters)
             self._outer_update.apply(Directions(hyperparameters).split(gradients))
 
-        def stop():
-            self._diverged.assign(True)
+        tf.cond(good, move, lambda: _assign([carried.diverged], [True]))
 
-        tf.cond(good, keep, stop)
+    def _keep(self, state, hyperparameters):
+        _assign(self.carried.good, state._replace(slots=[]))
+        _assign(self.carried.good_hyperparameters, hyperparameters)
 
     def _state(self):
         return State(
             read(self._problem.variables),
-            tf.nest.map_structure(tf.identity, self._slots),
+            tf.nest.map_structure(tf.identity, self.carried.slots),
             read(self._problem.extra_variables),
         )
-
-
-def _hyper_batches(hyper_data, step):
-    """A callable that makes the next batch, in the graph."""
-    if isinstance(hyper_data, tf.data.Dataset):
-        return iter(hyper_data.repeat()).get_next
-    source = as_source(hyper_data, "hyper_data")
-    prepared = source.prepare(0, 1)
-    return lambda: source.batch(prepared, tf.identity(step))
 
 
 def _variable(value):

@@ -1,0 +1,91 @@
+"""The two objectives that a compiled Keras model stands for."""
+
+import keras
+import tensorflow as tf
+
+from far_ho_tf.checks import require
+
+
+class Objectives:
+    """Inner and outer objective on batches as Keras passes them.
+
+    Args:
+        model: A compiled `keras.Model`: what is trained, by its loss with all
+            regularizers.
+        hyper_loss: The outer loss, as `keras.Model.compile` takes it; `None` for
+            the loss of the model.
+
+    Attributes:
+        hyper_loss: As given.
+        predictions: What the model predicted when the inner objective was last
+            traced.
+    """
+
+    def __init__(self, model, hyper_loss):
+        self._model = model
+        self.hyper_loss = hyper_loss
+        # A model without layers: Keras' own way from losses, weights of losses
+        # and sample weights to a scalar, without the regularizers.
+        self._judge = _Judge(model.output_names)
+        self.predictions = None
+
+    def compile(self, loss, loss_weights):
+        """Sets the outer objective; takes what the model is compiled with."""
+        if self.hyper_loss is not None:
+            loss, loss_weights = self.hyper_loss, None
+        self._judge.compile(loss=loss, loss_weights=loss_weights)
+
+    def inner(self, batch):
+        """The loss on training data, with regularizers, in training mode."""
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+        self.predictions = self._model(x, training=True)
+        return self._model.compute_loss(
+            x=x, y=y, y_pred=self.predictions, sample_weight=sample_weight
+        )
+
+    def outer(self, batch=None):
+        """The outer loss, in inference mode."""
+        if batch is None:  # No data, as there are no hyperparameters.
+            return tf.zeros([], self._model.variable_dtype)
+        check_batch(batch)
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+        predictions = self._model(x, training=False)
+        return self._judge.compute_loss(
+            y=y, y_pred=predictions, sample_weight=sample_weight
+        )
+
+
+def check_batch(batch):
+    """Refuses data that are not as Keras has them."""
+    pair = isinstance(batch, (tuple, list)) and len(batch) in (2, 3)
+    leaves = tf.nest.flatten(batch)
+    require(
+        pair and all(leaf is None or hasattr(leaf, "shape") for leaf in leaves),
+        "`hyper_data` must be arrays (x, y) or (x, y, sample_weight), or far.Batches, "
+        "a tf.data.Dataset or a callable(step) of such tuples.",
+        hyper_data=_outline(batch),
+    )
+    require(
+        all(0 not in leaf.shape for leaf in leaves if leaf is not None),
+        "`hyper_data` must not be empty.",
+        hyper_data=_outline(batch),
+    )
+
+
+class _Judge(keras.Model):
+    def __init__(self, output_names):
+        super().__init__()
+        if output_names is not None:
+            self.output_names = output_names
+
+
+def _outline(batch):
+    """Shapes in the place of arrays."""
+    return tf.nest.map_structure(
+        lambda leaf: (
+            f"{type(leaf).__name__}{tuple(leaf.shape)}"
+            if hasattr(leaf, "shape")
+            else leaf
+        ),
+        batch,
+    )
