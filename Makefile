@@ -33,8 +33,8 @@ $(LINTER): setup.py | $(INSTALLED)
 demo: install  ## Data hyper-cleaning on the embedded MNIST images
 	$(BIN)/python examples/data_hyper_cleaning.py
 
-test: install  ## Run the whole test suite
-	$(BIN)/python -m pytest
+test: install  ## Run the whole test suite, in two processes
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(LINTER)  ## Check style and format
 	$(BIN)/python -m ruff check .

@@ -1,4 +1,4 @@
-"""Set-up of the whole suite: one process, deterministic, no surprises."""
+"""Set-up of the whole suite: deterministic, no surprises."""
 
 import os
 

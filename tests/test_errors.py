@@ -319,7 +319,7 @@ class TestInitialValues:
             compute(parts, initial_values=[(w, lambda: tf.ones(2, tf.float64))])
 
     @pytest.mark.parametrize(
-        "value", ["ones", None, lambda: None, keras.initializers.Ones()], ids=str
+        "value", ["ones", None, lambda: None, keras.initializers.Ones()], ids=range(4)
     )
     def test_of_a_wrong_kind(self, parts, value):
         (w,) = parts["variables"]

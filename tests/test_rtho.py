@@ -215,7 +215,7 @@ def test_online_goes_on_after_a_restart():
 
 @pytest.mark.parametrize(
     ("chunk_size", "jit_compile"),
-    [(1, False), (4, False), (4, True), (5, False), (40, False)],
+    [(1, False), (4, True), (5, False), (40, False)],
 )
 def test_chunks_make_no_difference(chunk_size, jit_compile):
     _, bilevel, _, _ = classification()
