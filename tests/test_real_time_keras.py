@@ -130,6 +130,20 @@ class TestGoingOn:
             trained(model)
         assert_same(used, fresh)
 
+    def test_callbacks_that_put_back_the_best_weights(self):
+        """Without a warning; and the next fit begins a new run there."""
+        used, fresh = tuned(), tuned()
+        best = keras.callbacks.EarlyStopping(
+            "outer_value", mode="max", patience=9, restore_best_weights=True
+        )
+        used[0].fit(DATA.batch(4), epochs=3, shuffle=False, verbose=0, callbacks=[best])
+        trained(fresh[0], DATA.batch(4))
+        assert_same(used, fresh)
+        fresh[0].set_weights(used[0].get_weights())
+        for model, _ in (used, fresh):
+            trained(model)
+        assert_same(used, fresh)
+
     def test_run_eagerly(self):
         one, other = tuned(), tuned(compiled={"run_eagerly": True})
         for model, _ in (one, other):

@@ -234,11 +234,11 @@ class RealTimeModel(keras.Model):
             self._training.keep_as_good()
         history = super().fit(*args, **kwargs)
         self._recover(finished=True)
-        carried = self._training.carried
-        if self.hyperparameters and not self.divergence and not carried.outer_step:
+        optimizers = self._outer_update.optimizers if self.hyperparameters else []
+        if optimizers and not self.divergence and not int(optimizers[0].iterations):
             warnings.warn(
-                f"RealTimeModel has not tuned: update_every={self.update_every}, but "
-                f"training made {int(carried.step)} steps only.",
+                "RealTimeModel has not tuned: training made fewer steps than "
+                f"update_every={self.update_every}.",
                 stacklevel=2,
             )
         return history
