@@ -1,5 +1,6 @@
 """Small tools over TensorFlow's automatic differentiation."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -144,13 +145,28 @@ def all_finite(structure):
     return tf.reduce_all(tf.stack(flags)) if flags else tf.constant(True)
 
 
-def safe_sqrt(x):
+_sqrt = tf.sqrt
+
+
+def safe_sqrt(x, name=None):
     """√x with the derivative 0, not infinity, at x = 0.
 
     For Adam and its kin √v is zero only where all gradients so far were
     zero, so that it multiplies a momentum of zero: the term with √v's
     derivative vanishes in the limit, where 0·∞ would be NaN.
     """
+    del name  # As tf.sqrt has it.
+    x = tf.convert_to_tensor(x)
     positive = x > 0
-    root = tf.sqrt(tf.where(positive, x, tf.ones_like(x)))
+    root = _sqrt(tf.where(positive, x, tf.ones_like(x)))
     return tf.where(positive, root, tf.zeros_like(x))
+
+
+@contextlib.contextmanager
+def safe_roots():
+    """Within, `tf.sqrt`, and so `keras.ops.sqrt`, is `safe_sqrt`."""
+    tf.sqrt = tf.math.sqrt = safe_sqrt
+    try:
+        yield
+    finally:
+        tf.sqrt = tf.math.sqrt = _sqrt

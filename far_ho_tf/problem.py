@@ -10,7 +10,7 @@ import tensorflow as tf
 from far_ho_tf import data, preflight
 from far_ho_tf.autodiff import dense, zeros_for_none
 from far_ho_tf.checks import CALLABLE_ERRORS, require
-from far_ho_tf.dynamics import check_dynamics
+from far_ho_tf.dynamics import as_dynamics
 from far_ho_tf.hyperparameters import Hyperparameter
 from far_ho_tf.objective import Objective
 from far_ho_tf.state import State, layout
@@ -104,7 +104,7 @@ class BilevelProblem:
         self.variables, owned = trained_variables(variables, self.hyperparameters)
         _refuse_hyperparameters(self.variables)
         self.dtype = common_dtype(self.variables, self.hyperparameters)
-        self.dynamics = check_dynamics(dynamics).bind(self.variables)
+        self.dynamics = as_dynamics(dynamics).bind(self.variables)
         self.inner_data = data.as_source(inner_data, "inner_data")
         self.outer_data = data.as_source(outer_data, "outer_data", cycle=True)
         self._inner_objective = Objective(

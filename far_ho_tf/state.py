@@ -11,8 +11,8 @@ class State(NamedTuple):
     Attributes:
         variables: List of floating tensors w, aligned with
             `BilevelProblem.variables`.
-        slots: List with a tuple of optimizer slots per variable, each of the
-            variable's shape and dtype.
+        slots: Structure of floating tensors, the optimizer's slots: a list with a
+            tuple per variable, of its shape and dtype; of a Keras optimizer a list.
         extra: List of tensors of any dtype: what else the inner objective
             changes (BatchNorm statistics, Dropout seeds), aligned with
             `BilevelProblem.extra_variables`.

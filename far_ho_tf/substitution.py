@@ -16,7 +16,8 @@ class SubstitutionScope(keras.StatelessScope):
     """A `keras.StatelessScope` that remembers which variables were assigned.
 
     So BatchNorm statistics, Dropout seeds and any other state that an
-    objective changes are found, whether or not the model owns them.
+    objective changes are found, whether or not the model owns them. What a scope
+    within another does not substitute, it takes from there.
     """
 
     def __init__(self, state_mapping):
@@ -36,10 +37,14 @@ class SubstitutionScope(keras.StatelessScope):
         super().add_update((variable, value))
 
     def get_current_value(self, variable):
+        value = super().get_current_value(variable)
+        if value is not None:
+            return value
+        if isinstance(self.original_scope, SubstitutionScope):
+            return self.original_scope.get_current_value(variable)
         # Keras' weight regularizers ask the scope for the value of every
         # trainable weight and take no `None` for "not substituted".
-        value = super().get_current_value(variable)
-        return variable._value if value is None else value
+        return variable._value
 
     def values_of(self, variables):
         """Values of Keras variables and tf.Variables as the scope ends."""

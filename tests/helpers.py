@@ -37,6 +37,8 @@ def slope(mode, problem, num_steps, width, *moves):
         for (variable, direction), start in zip(moves, starts, strict=True):
             variable.assign(start + sign * width * np.asarray(direction))
         values.append(float(mode.compute(problem, num_steps).outer_value))
+    for (variable, _), start in zip(moves, starts, strict=True):
+        variable.assign(start)
     return (values[0] - values[1]) / (2 * width)
 
 

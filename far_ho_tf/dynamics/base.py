@@ -1,17 +1,16 @@
 """The optimizer-dynamics layer: pure update rules of an inner step."""
 
-import abc
 import functools
 
 import tensorflow as tf
 
 from far_ho_tf.checks import essence, require
 from far_ho_tf.dynamics import arguments
-from far_ho_tf.variables import dtype_of
+from far_ho_tf.variables import dtype_of, path_of
 
 
-class Dynamics(abc.ABC):
-    """An update rule s' = U(s, g, λ), elementwise in each variable.
+class Dynamics:
+    """An update rule s' = U(s, g, λ).
 
     A subclass names its numeric arguments in its constructor, passes them to
     `Dynamics.__init__`, and implements `update` for one variable:
@@ -52,7 +51,6 @@ class Dynamics(abc.ABC):
             if arguments.is_number(value):
                 self.check(name, value)
 
-    @abc.abstractmethod
     def update(self, variable, gradient, slots, step, **numbers):
         """Moves one variable.
 
@@ -67,13 +65,7 @@ class Dynamics(abc.ABC):
         Returns:
             The new variable and the tuple of new slots.
         """
-
-    def initial_slots(self, variables):
-        """Slots before the first step: a list with a tuple per variable."""
-        return [
-            tuple(tf.zeros_like(variable) for _ in self.slot_names)
-            for variable in variables
-        ]
+        raise NotImplementedError(f"{type(self).__name__} must have an `update`.")
 
     def bind(self, variables):
         """Fits the numeric arguments to the variables that will be moved.
@@ -107,17 +99,6 @@ class Dynamics(abc.ABC):
         )
 
 
-def check_dynamics(dynamics):
-    """Returns a `Dynamics`, or says that it is none."""
-    require(
-        isinstance(dynamics, Dynamics),
-        "`dynamics` must be a `far_ho_tf.Dynamics` such as "
-        "`far.Momentum(learning_rate=0.1)`.",
-        dynamics=dynamics,
-    )
-    return dynamics
-
-
 class BoundDynamics:
     """Dynamics with a source of values for each variable and argument.
 
@@ -131,6 +112,7 @@ class BoundDynamics:
 
     def __init__(self, dynamics, variables):
         self.dynamics = dynamics
+        self._paths = [path_of(variable) for variable in variables]
         self._constraints = [variable.constraint for variable in variables]
         self._dtype = dtype_of(variables[0])
         self._checked = -1
@@ -182,8 +164,15 @@ class BoundDynamics:
         ]
 
     def initial_slots(self, variables):
-        """Slots before the first step; see `Dynamics.initial_slots`."""
-        return self.dynamics.initial_slots(variables)
+        """Slots before the first step: a list with a tuple per variable."""
+        return [
+            tuple(tf.zeros_like(variable) for _ in self.dynamics.slot_names)
+            for variable in variables
+        ]
+
+    def slot_paths(self):
+        """For each slot, in their order, the name by which messages know it."""
+        return [path for path in self._paths for _ in self.dynamics.slot_names]
 
     def update(self, variables, gradients, slots, step):
         """One update of all variables.
@@ -208,15 +197,26 @@ class BoundDynamics:
                 zip(variables, gradients, slots, strict=True)
             )
         ]
-        return [variable for variable, _ in moved], [slot for _, slot in moved]
+        new_variables = self._constrained([variable for variable, _ in moved])
+        return new_variables, [slot for _, slot in moved]
 
-    def _update_one(self, index, variable, gradient, slots, step):
-        numbers = {
+    def _evaluate(self, index, step, variable):
+        """The values of the numeric arguments for a variable at a step."""
+        return {
             name: arguments.evaluate(
                 self.dynamics.label(name), sources[index], step, variable
             )
             for name, sources in self._sources.items()
         }
+
+    def _constrained(self, variables):
+        return [
+            variable if constraint is None else constraint(variable)
+            for constraint, variable in zip(self._constraints, variables, strict=True)
+        ]
+
+    def _update_one(self, index, variable, gradient, slots, step):
+        numbers = self._evaluate(index, step, variable)
         moved = self.dynamics.update(variable, gradient, slots, step, **numbers)
         try:
             (new_variable, new_slots) = moved
@@ -230,6 +230,4 @@ class BoundDynamics:
             f"and a tuple of {len(slots)} slots, each of shape {variable.shape}.",
             result=moved,
         )
-        if self._constraints[index] is not None:
-            new_variable = self._constraints[index](new_variable)
         return new_variable, new_slots

@@ -86,13 +86,9 @@ def raise_non_finite(problem, num_steps, found, has_tangents):
 
 def _non_finite_names(problem, state):
     named = [
-        *zip(problem.variables, state.variables, strict=True),
-        *zip(problem.extra_variables, state.extra, strict=True),
-        *(
-            (variable, slot)
-            for variable, slots in zip(problem.variables, state.slots, strict=True)
-            for slot in slots
-        ),
+        *zip(map(path_of, problem.variables), state.variables, strict=True),
+        *zip(map(path_of, problem.extra_variables), state.extra, strict=True),
+        *zip(problem.dynamics.slot_paths(), tf.nest.flatten(state.slots), strict=True),
     ]
-    bad = [path_of(variable) for variable, value in named if not all_finite(value)]
+    bad = [path for path, value in named if not all_finite(value)]
     return ", ".join(f"`{path}`" for path in dict.fromkeys(bad))

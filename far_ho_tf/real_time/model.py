@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from far_ho_tf.checks import check_count, check_limit, require
 from far_ho_tf.data import Batches, Placeholder, as_source
-from far_ho_tf.dynamics import check_dynamics
+from far_ho_tf.dynamics import as_dynamics
 from far_ho_tf.hypergradients import NonFiniteError
 from far_ho_tf.hyperparameters import Hyperparameter, scalar_names
 from far_ho_tf.outer_update import OuterUpdate
@@ -143,7 +143,7 @@ class RealTimeModel(keras.Model):
             check_batch(hyper_data)
         self.model = model
         self.hyperparameters = list(hyperparameters)
-        self.dynamics = check_dynamics(dynamics)
+        self.dynamics = as_dynamics(dynamics)
         self.update_every = check_count("update_every", update_every)
         self.divergence = None
         self._outer_limit = check_limit("outer_limit", outer_limit)

@@ -1,0 +1,573 @@
+"""Keras' optimizers as dynamics."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import far_ho_tf as far
+from tests import reference, rules
+from tests.helpers import assert_close, hyper, slope
+from tests.reference import constant
+
+NUM_STEPS = 6
+ADAM = {"learning_rate": 0.05, "beta_1": 0.8, "beta_2": 0.95, "epsilon": 1e-3}
+RMSPROP = {"learning_rate": 0.02, "rho": 0.8, "momentum": 0.5, "epsilon": 1e-3}
+MOMENTUM = {"learning_rate": 0.1, "momentum": 0.9}
+FTRL = {
+    "learning_rate": 0.2,
+    "learning_rate_power": -0.6,
+    "l1_regularization_strength": 0.002,
+    "l2_regularization_strength": 0.02,
+    "l2_shrinkage_regularization_strength": 0.03,
+    "beta": 0.1,
+}
+ADAFACTOR = {
+    "learning_rate": 0.2,
+    "beta_2_decay": -0.8,
+    "epsilon_1": 1e-4,
+    "epsilon_2": 1e-3,
+    "clip_threshold": 0.9,
+}
+LION = {"learning_rate": 0.02, "beta_1": 0.8, "beta_2": 0.9}
+
+# The optimizer, its numbers (in the order of the rule's arguments), options, rule.
+optimizers = keras.optimizers
+TABLE = {
+    "SGD": (optimizers.SGD, {"learning_rate": 0.1}, {}, reference.gradient_descent),
+    "momentum": (optimizers.SGD, MOMENTUM, {}, rules.sgd),
+    "Nesterov": (optimizers.SGD, MOMENTUM, {"nesterov": True}, rules.sgd),
+    "RMSprop": (optimizers.RMSprop, RMSPROP, {}, rules.rmsprop),
+    "centered RMSprop": (
+        optimizers.RMSprop,
+        RMSPROP,
+        {"centered": True},
+        rules.rmsprop,
+    ),
+    "Adam": (optimizers.Adam, ADAM, {}, rules.adam),
+    "AMSGrad": (optimizers.Adam, ADAM, {"amsgrad": True}, rules.adam),
+    "AdamW": (optimizers.AdamW, ADAM | {"weight_decay": 0.3}, {}, rules.adam),
+    "Adagrad": (
+        optimizers.Adagrad,
+        {"learning_rate": 0.1, "epsilon": 1e-3},
+        {"initial_accumulator_value": 0.125},
+        rules.adagrad,
+    ),
+    "Adadelta": (
+        optimizers.Adadelta,
+        {"learning_rate": 0.8, "rho": 0.8, "epsilon": 1e-3},
+        {},
+        rules.adadelta,
+    ),
+    "Adamax": (
+        optimizers.Adamax,
+        {"learning_rate": 0.05, "beta_1": 0.8, "beta_2": 0.95, "epsilon": 1e-3},
+        {},
+        rules.adamax,
+    ),
+    "Nadam": (optimizers.Nadam, ADAM, {}, rules.nadam),
+    "Ftrl": (optimizers.Ftrl, FTRL, {"initial_accumulator_value": 0.125}, rules.ftrl),
+    "Lion": (optimizers.Lion, LION, {}, rules.lion),
+    "Adafactor": (optimizers.Adafactor, ADAFACTOR, {}, rules.adafactor),
+    "Lamb": (optimizers.Lamb, ADAM, {}, rules.lamb),
+}
+MODES = pytest.mark.parametrize("method", [far.ReverseHG, far.ForwardHG])
+pytestmark = pytest.mark.filterwarnings("ignore:.*moves weights by a sign")
+
+
+class Small:
+    """One layer of six weights on eight examples, and a penalty."""
+
+    def __init__(self, dtype="float64"):
+        random = np.random.RandomState(0)
+        self.dtype = dtype
+        x, y = random.randn(16, 3).astype(dtype), random.randn(16, 2).astype(dtype)
+        self.train, self.validation = (x[:8], y[:8]), (x[8:], y[8:])
+        self.model = keras.Sequential(
+            [
+                keras.Input((3,), dtype=dtype),
+                keras.layers.Dense(2, activation="tanh", dtype=dtype),
+            ]
+        )
+        self.start = [
+            (0.5 * random.randn(*w.shape)).astype(dtype) for w in self.model.weights
+        ]
+        self.model.set_weights(self.start)
+        self.penalty = far.Hyperparameter(0.05, dtype=dtype, name="penalty")
+
+    def loss(self, batch):
+        x, y = batch
+        return tf.reduce_mean(tf.square(self.model(x) - y))
+
+    def inner(self, batch):
+        kernel = tf.convert_to_tensor(self.model.weights[0])
+        return self.loss(batch) + self.penalty * tf.reduce_sum(tf.square(kernel))
+
+    def bilevel(self, dynamics, hypers=(), **options):
+        return far.BilevelProblem(
+            self.inner,
+            self.loss,
+            self.model,
+            dynamics,
+            [*hypers, self.penalty],
+            inner_data=self.train,
+            outer_data=self.validation,
+            **options,
+        )
+
+    def unrolled(self, rule, hypers, num_steps=NUM_STEPS):
+        return reference.unrolled(
+            {
+                "inner": self.inner,
+                "outer": self.loss,
+                "variables": self.model.trainable_variables,
+                "hyperparameters": [*hypers, self.penalty],
+                "batch": lambda t: self.train,
+                "outer_batch": self.validation,
+            },
+            rule,
+            num_steps,
+        )
+
+    def by_keras(self, optimizer, num_steps):
+        """Weights after a plain training loop; then the model is put back."""
+        variables = self.model.trainable_variables
+        optimizer.build(variables)
+        for _ in range(num_steps):
+            with tf.GradientTape() as tape:
+                value = self.inner(self.train)
+            optimizer.apply(tape.gradient(value, variables), variables)
+        weights = self.model.get_weights()
+        self.model.set_weights(self.start)
+        return weights
+
+
+@MODES
+@pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
+@pytest.mark.parametrize("name", TABLE)
+def test_equals_the_unrolled_reference(name, method, jit_compile):
+    """All numbers of the optimizer and a penalty, to 1e-9."""
+    kind, numbers, options, rule = TABLE[name]
+    problem = Small()
+    hypers = [hyper(value, key) for key, value in numbers.items()]
+    rule = rule(*(constant(one) for one in hypers), **options)
+    value, expected, final = problem.unrolled(rule, hypers)
+    dynamics = far.KerasDynamics(
+        kind(**options), dict(zip(numbers, hypers, strict=True))
+    )
+    result = method(jit_compile=jit_compile).compute(
+        problem.bilevel(dynamics, hypers), NUM_STEPS
+    )
+    assert_close(problem.model.trainable_variables, final, 1e-12)
+    assert_close([result.outer_value], [value], 1e-12)
+    for one, other in zip(result.hypergradients, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-15)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_values_equal_keras_over_50_steps(name):
+    """As it is accepted where a dynamics is.
+
+    At a learning rate at which Adafactor's float32 does not turn chaotic.
+    """
+    kind, numbers, options, _ = TABLE[name]
+    numbers = numbers | {"learning_rate": numbers["learning_rate"] / 4}
+    for dtype, tolerance in (("float32", 1e-5), ("float64", 1e-12)):
+        problem = Small(dtype)
+        expected = problem.by_keras(kind(**numbers, **options), 50)
+        bilevel = problem.bilevel(kind(**numbers, **options))
+        far.ReverseHG(jit_compile=False).compute(bilevel, 50)
+        assert_close(problem.model.get_weights(), expected, tolerance)
+        assert not np.allclose(expected[0], problem.start[0], rtol=1e-2)
+
+
+SCHEDULE = optimizers.schedules.ExponentialDecay(0.1, 5, 0.5)
+FEATURES = {
+    "weight decay": lambda: optimizers.SGD(0.1, 0.9, weight_decay=0.5),
+    "a schedule": lambda: optimizers.Adam(SCHEDULE),
+    "a schedule in Adafactor": lambda: optimizers.Adafactor(SCHEDULE),
+    "clipnorm": lambda: optimizers.Adam(0.05, clipnorm=0.2),
+    "global_clipnorm": lambda: optimizers.Adam(0.05, global_clipnorm=0.2),
+    "clipvalue": lambda: optimizers.SGD(0.1, 0.9, clipvalue=0.1),
+    "averages": lambda: optimizers.SGD(
+        0.1, 0.9, use_ema=True, ema_momentum=0.8, ema_overwrite_frequency=4
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_what_else_keras_does_is_done_too(name):
+    """Values as Keras', hypergradients as finite differences."""
+    problem = Small()
+    expected = problem.by_keras(FEATURES[name](), 9)
+    bilevel = problem.bilevel(FEATURES[name]())
+    mode = far.ReverseHG(jit_compile=False)
+    result = mode.compute(bilevel, 9)
+    assert_close(problem.model.get_weights(), expected, 1e-12)
+    found = slope(mode, bilevel, 9, 1e-6, (problem.penalty, 1.0))
+    np.testing.assert_allclose(found, result.hypergradients[0], rtol=1e-7)
+    forward = far.ForwardHG(jit_compile=False).compute(bilevel, 9)
+    assert_close(forward.hypergradients, result.hypergradients, 1e-9)
+
+
+def test_variables_without_decay():
+    def made(problem):
+        optimizer = optimizers.AdamW(0.05, weight_decay=0.5)
+        optimizer.exclude_from_weight_decay(var_list=[problem.model.weights[0]])
+        return optimizer
+
+    problem = Small()
+    expected = problem.by_keras(made(problem), 9)
+    far.ReverseHG(jit_compile=False).compute(problem.bilevel(made(problem)), 9)
+    assert_close(problem.model.get_weights(), expected, 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers"),
+    [
+        ("clipnorm", {"clipnorm": 0.2}),
+        ("global_clipnorm", {"global_clipnorm": 0.2}),
+        ("averages", {"ema_momentum": 0.8}),
+        ("weight decay", {"weight_decay": 0.5, "momentum": 0.9}),
+    ],
+)
+def test_numbers_of_what_else_keras_does(name, numbers):
+    problem = Small()
+    hypers = [hyper(value, key) for key, value in numbers.items()]
+    dynamics = far.KerasDynamics(
+        FEATURES[name](), dict(zip(numbers, hypers, strict=True))
+    )
+    bilevel = problem.bilevel(dynamics, hypers)
+    mode = far.ReverseHG(jit_compile=False)
+    result = mode.compute(bilevel, 9)
+    for one, gradient in zip(hypers, result.hypergradients[:-1], strict=True):
+        found = slope(mode, bilevel, 9, 1e-6, (one, 1.0))
+        np.testing.assert_allclose(found, gradient, rtol=1e-7)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_gradients_of_zero(name):
+    """A feature that is always zero: √0, and no NaN."""
+    kind, numbers, options, _ = TABLE[name]
+    problem = Small()
+    problem.train[0][:, 0] = 0.0
+    problem.penalty.assign(0.0)
+    hypers = [hyper(value, key) for key, value in numbers.items()]
+    dynamics = far.KerasDynamics(
+        kind(**options), dict(zip(numbers, hypers, strict=True))
+    )
+    bilevel = problem.bilevel(dynamics, hypers)
+    mode = far.ReverseHG(jit_compile=False)
+    result = mode.compute(bilevel, 4)
+    found = slope(mode, bilevel, 4, 1e-6, (hypers[0], 1.0))
+    np.testing.assert_allclose(found, result.hypergradients[0], rtol=1e-6)
+    # The penalty's gradient is zero here, its hypergradient is not.
+    if name not in ("Lion", "Lamb"):
+        assert abs(result.hypergradients[-1]) > 1e-3
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_all_gradients_are_zero(name):
+    """With the numbers that Keras has by default, in float32."""
+    kind, _, options, _ = TABLE[name]
+    rate = far.Hyperparameter(0.01, name="rate")
+    problem = Small("float32")
+    problem.penalty.assign(0.0)
+    far_off = problem.model(problem.train[0]).numpy()
+    problem.train = (problem.train[0], far_off)
+    dynamics = far.KerasDynamics(kind(**options), {"learning_rate": rate})
+    bilevel = problem.bilevel(dynamics, [rate])
+    for method in (far.ReverseHG, far.ForwardHG):
+        result = method(jit_compile=False).compute(bilevel, 3)
+        assert np.isfinite(result.hypergradients).all()
+
+
+class TestNumbers:
+    def test_by_variable(self):
+        """Learning rates and momenta of two variables, and a schedule."""
+        problem = Small()
+        kernel, bias = problem.model.weights
+        rates = hyper(np.linspace(0.1, 0.2, NUM_STEPS), "rates")
+        slow, mass = hyper(0.05, "slow"), hyper(0.6, "mass")
+        dynamics = far.KerasDynamics(
+            optimizers.SGD(),
+            {
+                "learning_rate": [
+                    (kernel, lambda step: tf.convert_to_tensor(rates)[step]),
+                    (bias, slow),
+                ],
+                "momentum": {"kernel": mass, ".*": 0.9},
+            },
+        )
+        hypers = [rates, slow, mass]
+        rule = rules.sgd(
+            lambda t, i: tf.convert_to_tensor(slow if i else rates[t]),
+            lambda t, i: tf.convert_to_tensor(mass) if i == 0 else 0.9,
+        )
+        _, expected, final = problem.unrolled(rule, hypers)
+        bilevel = problem.bilevel(dynamics, hypers)
+        for method in (far.ReverseHG, far.ForwardHG):
+            result = method().compute(bilevel, NUM_STEPS)
+            assert_close(result.hypergradients, expected, 1e-9)
+            assert_close(result.state.variables, final, 1e-12)
+
+    def test_a_callable_without_arguments(self):
+        """As Keras takes one for a learning rate; it may read hyperparameters."""
+        problem = Small()
+        root = hyper(0.3, "root")
+        optimizer = optimizers.SGD(lambda: tf.square(root.value))
+        rule = reference.gradient_descent(lambda t, i: tf.square(root.value))
+        _, expected, _ = problem.unrolled(rule, [root])
+        result = far.ReverseHG().compute(problem.bilevel(optimizer, [root]), NUM_STEPS)
+        assert_close(result.hypergradients, expected, 1e-9)
+
+    def test_the_learning_rate_can_be_changed(self):
+        """It is a variable; no trace keeps its value."""
+        w = keras.Variable(1.0, name="w")
+        scale = far.Hyperparameter(1.0, name="scale")
+        optimizer = optimizers.SGD(0.5)
+        problem = far.BilevelProblem(
+            lambda: scale * w, lambda: 1.0 * w, [w], optimizer, [scale]
+        )
+        mode = far.ReverseHG()
+        assert float(mode.compute(problem, 1).outer_value) == 0.5
+        optimizer.learning_rate = 0.25
+        assert float(mode.compute(problem, 1).outer_value) == 0.75
+
+    def test_momentum_that_starts_from_zero(self):
+        """Keras would leave it out."""
+        problem = Small()
+        mass = hyper(0.0, "mass")
+        dynamics = far.KerasDynamics(optimizers.SGD(0.125), {"momentum": mass})
+        bilevel = problem.bilevel(dynamics, [mass])
+        mode = far.ReverseHG()
+        found = slope(mode, bilevel, 5, 1e-6, (mass, 1.0))
+        result = mode.compute(bilevel, 5)
+        np.testing.assert_allclose(found, result.hypergradients[0], rtol=1e-7)
+
+
+class Halving(optimizers.Optimizer):
+    """An optimizer of one's own, by Keras' recipe; with a state of its own kind."""
+
+    def __init__(self, learning_rate=0.1, factor=0.5, **options):
+        super().__init__(learning_rate=learning_rate, **options)
+        self.factor = factor
+
+    def build(self, variables):
+        super().build(variables)
+        self._sums = [
+            self.add_variable((), name="sum", dtype=v.dtype) for v in variables
+        ]
+
+    def update_step(self, gradient, variable, learning_rate):
+        total = self._sums[self._get_variable_index(variable)]
+        self.assign_add(total, keras.ops.sum(gradient) * self.factor)
+        self.assign_sub(variable, learning_rate * gradient + 0.01 * total)
+
+
+class TestOwners:
+    def test_an_optimizer_of_ones_own(self):
+        problem = Small()
+        factor, rate = hyper(0.5, "factor"), hyper(0.1, "rate")
+        dynamics = far.KerasDynamics(
+            Halving(), {"factor": factor, "learning_rate": rate}
+        )
+
+        def rule(t, i, w, g, total):
+            total = (0.0 if total is None else total) + factor * tf.reduce_sum(g)
+            return w - (rate * g + 0.01 * total), total
+
+        _, expected, final = problem.unrolled(rule, [factor, rate])
+        bilevel = problem.bilevel(dynamics, [factor, rate])
+        for method in (far.ReverseHG, far.ForwardHG):
+            result = method().compute(bilevel, NUM_STEPS)
+            assert_close(result.hypergradients, expected, 1e-9)
+            assert_close(result.state.variables, final, 1e-12)
+
+    def test_bare_variables(self):
+        values = []
+        for kind in (keras.Variable, tf.Variable):
+            w = kind([1.0, -2.0], dtype="float64", name="w")
+            rate = hyper(0.1, "rate")
+            problem = far.BilevelProblem(
+                lambda w=w: tf.reduce_sum(tf.square(w)),
+                lambda w=w: tf.reduce_sum(tf.convert_to_tensor(w) ** 3),
+                [w],
+                far.KerasDynamics(optimizers.Adam(), {"learning_rate": rate}),
+                [rate],
+            )
+            values.append(far.ReverseHG().compute(problem, 4).hypergradients)
+        assert_close(values[1], values[0], 1e-12)
+
+    def test_constraints_of_weights(self):
+        layer = keras.layers.Dense(1, kernel_constraint="non_neg", dtype="float64")
+        layer.build((None, 3))
+        layer.set_weights([np.full((3, 1), 0.1), np.zeros(1)])
+        target = hyper([-1.0, 0.5, 0.2], "target")
+
+        def loss():
+            return tf.reduce_sum(tf.square(layer.kernel[:, 0] - target))
+
+        problem = far.BilevelProblem(
+            loss, loss, [layer.kernel], optimizers.SGD(0.25), [target]
+        )
+        far.ReverseHG().compute(problem, 30)
+        np.testing.assert_allclose(layer.kernel[:, 0], [0.0, 0.5, 0.2], atol=1e-7)
+
+    def test_an_optimizer_that_the_model_was_compiled_with(self):
+        problem = Small()
+        optimizer = optimizers.Adam(0.01)
+        problem.model.compile(optimizer, loss="mse")
+        optimizer.build(problem.model.trainable_variables)
+        ours = far.ReverseHG().compute(problem.bilevel(optimizer), 3)
+        assert type(optimizer) is optimizers.Adam
+        assert isinstance(optimizer.beta_1, float)
+        fresh = far.ReverseHG().compute(Small().bilevel(optimizers.Adam(0.01)), 3)
+        assert_close(ours.hypergradients, fresh.hypergradients, 1e-12)
+        # Keras can go on with it.
+        problem.model.fit(*problem.train, verbose=0)
+        with pytest.raises(ValueError, match="has made 1 steps already"):
+            problem.bilevel(optimizer)
+
+
+def test_it_tunes_a_model_in_real_time():
+    """As dynamics of a RealTimeModel: its path is that of the HyperOptimizer."""
+    keras.config.set_floatx("float64")
+    values = []
+    for real_time in (True, False):
+        problem, decay = Small(), hyper(0.1, "decay")
+        dynamics = far.KerasDynamics(optimizers.AdamW(0.05), {"weight_decay": decay})
+        outer = optimizers.SGD(0.125)
+        if real_time:
+            tuned = far.RealTimeModel(
+                problem.model,
+                [decay],
+                dynamics,
+                outer,
+                update_every=2,
+                hyper_data=problem.validation,
+            )
+            tuned.compile(loss="mse")
+            tuned.fit(*problem.train, batch_size=8, epochs=6, shuffle=False, verbose=0)
+        else:
+            problem.inner = problem.loss
+            problem.penalty = decay
+            bilevel = problem.bilevel(dynamics)
+            tuner = far.HyperOptimizer(bilevel, far.ForwardHG(), outer)
+            tuner.fit(3, num_steps=2, mode="online", verbose=0)
+        values.append([decay, *problem.model.weights])
+    assert float(values[0][0]) != 0.1
+    assert_close(values[0], values[1], 1e-9)
+
+
+class OwnApply(optimizers.SGD):
+    def apply(self, grads, trainable_variables=None):
+        super().apply(grads, trainable_variables)
+
+
+class NoStep(optimizers.Optimizer):
+    pass
+
+
+class Copying(optimizers.SGD):
+    def build(self, variables):
+        super().build(variables)
+        self._copies = self.add_optimizer_variables(variables, "copy")
+        for copy, variable in zip(self._copies, variables, strict=True):
+            copy.assign(variable)
+
+
+class Counting(optimizers.SGD):
+    def build(self, variables):
+        super().build(variables)
+        self._count = self.add_variable((), name="count", dtype="int32")
+
+    def update_step(self, gradient, variable, learning_rate):
+        self.assign_add(self._count, 1)
+        super().update_step(gradient, variable, learning_rate)
+
+
+class Failing(optimizers.SGD):
+    def update_step(self, gradient, variable, learning_rate):
+        if keras.ops.sum(gradient) > 0:
+            super().update_step(gradient, variable, learning_rate)
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("make", "message"),
+        [
+            (lambda: OwnApply(0.1), "OwnApply does not follow Keras' recipe"),
+            (lambda: NoStep(0.1), "NoStep does not follow Keras' recipe"),
+            (
+                lambda: optimizers.LossScaleOptimizer(optimizers.SGD(0.1)),
+                "LossScaleOptimizer does not follow .* the optimizer within",
+            ),
+            (
+                lambda: optimizers.SGD(0.1, gradient_accumulation_steps=2),
+                "`gradient_accumulation_steps` of SGD .* make the batches larger",
+            ),
+            (
+                lambda: optimizers.SGD(0.1, loss_scale_factor=2.0),
+                "`loss_scale_factor` of SGD",
+            ),
+            (
+                lambda: optimizers.SGD(0.1, use_ema=True),
+                "`use_ema` of SGD needs `ema_overwrite_frequency`",
+            ),
+            (lambda: Copying(0.1), "Copying starts from a function of the weights"),
+            (lambda: Counting(0.1), "Counting keeps a state .* int32"),
+            (lambda: Failing(0.1), "Failing cannot be used as dynamics"),
+        ],
+    )
+    def test_of_an_optimizer(self, make, message):
+        with pytest.raises(ValueError, match=message):
+            Small().bilevel(make())
+
+    @pytest.mark.parametrize(
+        ("numbers", "message"),
+        [
+            ({"beta_3": 0.1}, "Adam has no number `beta_3`.* 'beta_2'"),
+            ({"amsgrad": 0.1}, "Adam has no number `amsgrad`"),
+            ([("beta_1", 0.1)], "`hyperparameters` of KerasDynamics must be a mapping"),
+            ({"learning_rate": -1.0}, "`learning_rate` of Adam must be in"),
+            ({"learning_rate": {"nothing": 0.1}}, "'nothing' matches no variable"),
+            ({"beta_1": "0.9"}, "`beta_1` of Adam must be a number"),
+        ],
+    )
+    def test_of_numbers(self, numbers, message):
+        with pytest.raises(ValueError, match=message):
+            Small().bilevel(far.KerasDynamics(optimizers.Adam(), numbers))
+
+    def test_no_optimizer(self):
+        with pytest.raises(ValueError, match=r"needs a `keras\.optimizers"):
+            far.KerasDynamics("adam")
+        with pytest.raises(ValueError, match="or a Keras optimizer"):
+            Small().bilevel("adam")
+
+    def test_one_optimizer_for_two_models(self):
+        optimizer = optimizers.SGD(0.1)
+        Small().bilevel(optimizer)
+        with pytest.raises(ValueError, match="used for other variables"):
+            Small().bilevel(optimizer)
+
+    def test_a_state_that_variables_share(self):
+        numbers = {"beta_1": {"kernel": 0.9, ".*": 0.8}}
+        with pytest.raises(ValueError, match="`beta_1` of Nadam must be one value"):
+            Small().bilevel(far.KerasDynamics(optimizers.Nadam(), numbers))
+
+    @pytest.mark.filterwarnings("default")
+    def test_signs_are_warned_of(self):
+        with pytest.warns(UserWarning, match="Lion moves weights by a sign"):
+            Small().bilevel(optimizers.Lion())
+
+    def test_divergence_names_the_slot(self):
+        problem = Small()
+        with pytest.raises(far.NonFiniteError, match="kernel_momentum"):
+            mode = far.ReverseHG(jit_compile=False)
+            mode.compute(problem.bilevel(optimizers.SGD(1e200, momentum=0.9)), 9)
+
+
+def test_representation():
+    dynamics = far.KerasDynamics(optimizers.Adam(), {"beta_1": 0.5})
+    assert repr(dynamics) == "KerasDynamics(Adam, {'beta_1': 0.5})"
