@@ -7,6 +7,7 @@ import keras
 from far_ho_tf import callbacks as callbacks
 from far_ho_tf import constraints as constraints
 from far_ho_tf import mending
+from far_ho_tf import regularizers as regularizers
 from far_ho_tf.data import Batches as Batches
 from far_ho_tf.dynamics import Adam as Adam
 from far_ho_tf.dynamics import Dynamics as Dynamics
@@ -22,8 +23,10 @@ from far_ho_tf.hypergradients import ReverseHG as ReverseHG
 from far_ho_tf.hypergradients import Status as Status
 from far_ho_tf.hyperparameters import Hyperparameter as Hyperparameter
 from far_ho_tf.hyperparameters import get_hyperparameter as get_hyperparameter
+from far_ho_tf.initial_values import scaled_noise as scaled_noise
 from far_ho_tf.problem import BilevelProblem as BilevelProblem
 from far_ho_tf.real_time import RealTimeModel as RealTimeModel
+from far_ho_tf.schedules import Schedule as Schedule
 from far_ho_tf.state import State as State
 
 if keras.backend.backend() != "tensorflow":

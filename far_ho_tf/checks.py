@@ -1,5 +1,6 @@
 """Checks that several arguments share."""
 
+import inspect
 import math
 import numbers
 
@@ -55,3 +56,14 @@ def essence(error):
     lines = [line.strip() for line in str(error).splitlines()]
     lines = [line for line in lines if line and not line.startswith(noise)]
     return lines[-1] if lines else str(error)
+
+
+def takes_argument(function):
+    """Whether a callable needs one positional argument."""
+    try:
+        inspect.signature(function).bind()
+    except TypeError:
+        return True
+    except ValueError:  # Python cannot tell, as of some built-in functions.
+        return False
+    return False

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from far_ho_tf import data, preflight
 from far_ho_tf.autodiff import dense, zeros_for_none
-from far_ho_tf.checks import CALLABLE_ERRORS, require
+from far_ho_tf.checks import CALLABLE_ERRORS, require, takes_argument
 from far_ho_tf.dynamics import as_dynamics
 from far_ho_tf.hyperparameters import Hyperparameter
 from far_ho_tf.objective import Objective
@@ -65,8 +65,10 @@ class BilevelProblem:
         initial_values: The map Φ_0: list of pairs (variable, value), where
             the value is a hyperparameter, a tensor or array, or a callable() -> tensor
             that may read hyperparameters and the variables' own starting
-            values (`lambda: scale * kernel`). Other variables start from the
-            values that they have when the problem is made.
+            values (`lambda: scale * kernel`). A callable with one argument gets
+            the number of the hyper-iteration, an int32 scalar tensor. Other
+            variables start from the values that they have when the problem is
+            made. See `scaled_noise`.
 
     Raises:
         ValueError: If an argument is malformed, or arguments do not fit
@@ -123,13 +125,14 @@ class BilevelProblem:
 
     # What the compiled loops of every gradient mode are made of.
 
-    def initial_state(self, start, hyperparameters):
+    def initial_state(self, start, hyperparameters, outer_step):
         """Φ_0: the state before the first step.
 
         Args:
             start: A `State` with the starting values of variables and extra
                 state; its slots are not used.
             hyperparameters: List of tensors.
+            outer_step: Scalar int32 tensor, the number of the hyper-iteration.
 
         Returns:
             A `State`.
@@ -138,7 +141,7 @@ class BilevelProblem:
         names = self.variables + self.hyperparameters
         with substituted(names, start.variables + hyperparameters):
             for index, source in self._initial_map:
-                variables[index] = self._initial_value(index, source)
+                variables[index] = self._initial_value(index, source, outer_step)
         slots = self.dynamics.initial_slots(variables)
         return State(variables, slots, start.extra)
 
@@ -319,11 +322,13 @@ class BilevelProblem:
             checked.append((index, value))
         return checked
 
-    def _initial_value(self, index, source):
+    def _initial_value(self, index, source, outer_step=None):
         """The value of a source as a tensor that fits its variable."""
         variable = self.variables[index]
         try:
-            value = source() if callable(source) else source
+            value = source
+            if callable(source) and not is_variable(source):
+                value = source(outer_step) if takes_argument(source) else source()
             if is_variable(value) or tf.is_tensor(value):
                 value = tf.identity(tf.convert_to_tensor(value))
             elif value is not None:
@@ -331,7 +336,7 @@ class BilevelProblem:
         except CALLABLE_ERRORS as error:
             raise ValueError(
                 f"The initial value of `{path_of(variable)}` must be a hyperparameter, "
-                "a tensor, an array, or a callable without arguments that returns one. "
+                "a tensor, an array, or a callable() or callable(step) that gives one. "
                 f"Received: {source!r}, which fails with {error}"
             ) from error
         shape = None if value is None else value.shape

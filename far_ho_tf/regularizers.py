@@ -24,6 +24,7 @@ class _Penalty(keras.regularizers.Regularizer):
         return tf.reduce_sum(factor * self._of_weights(x))
 
 
+@keras.saving.register_keras_serializable("far_ho_tf")
 class L2(_Penalty):
     r"""\(\sum_i \lambda_i w_i^2\), for `kernel_regularizer` and the like.
 
@@ -56,6 +57,7 @@ class L2(_Penalty):
         return {"l2": _plain(self.factor)}
 
 
+@keras.saving.register_keras_serializable("far_ho_tf")
 class L1(_Penalty):
     r"""\(\sum_i \lambda_i |w_i|\), for `kernel_regularizer` and the like.
 

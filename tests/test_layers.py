@@ -16,6 +16,7 @@ LAYERS = (
     "constraints",
     "schedules",
     "regularizers",
+    "initial_values",
     "autodiff",
     "batching",
     "dynamics.arguments",

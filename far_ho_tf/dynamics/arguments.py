@@ -2,7 +2,8 @@
 
 An argument is a number, a variable (a Hyperparameter), a callable of the step
 (a schedule), or one of these per variable: a list of pairs
-`[(variable or layer, value), ...]` or a mapping `{path pattern: value}`.
+`[(variable or layer, value), ...]`, a mapping `{path pattern: value}`, or a
+`Schedule` with layers.
 """
 
 import numbers
@@ -14,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from far_ho_tf.checks import CALLABLE_ERRORS
+from far_ho_tf.schedules import Schedule
 from far_ho_tf.variables import dtype_of, find, is_variable, path_of
 
 
@@ -61,6 +63,8 @@ def per_variable(name, argument, variables):
         ValueError: If a variable gets no value, or a pair or pattern matches
             no variable.
     """
+    if isinstance(argument, Schedule) and argument.layers is not None:
+        argument = argument.pairs()
     if isinstance(argument, Mapping):
         sources = _by_pattern(name, argument, variables)
     elif isinstance(argument, (list, tuple)):

@@ -24,13 +24,14 @@ class Dynamics:
     ...         return variable - learning_rate * tf.sign(gradient), ()
 
     Each numeric argument takes a number, a `Hyperparameter`, a callable of
-    the step (a schedule, such as Keras' `LearningRateSchedule`s; it gets an
+    the step (a `Schedule`, or such as Keras' `LearningRateSchedule`s; it gets an
     int32 scalar tensor or, where it cannot compute with integers, a float; it
     may read hyperparameters, but not the trained variables), or one of these
     per variable: a list of pairs `[(variable or layer, value), ...]`, or a
     mapping from path patterns `{"dense_1/.*": value}` (searched for in the
     variable's path as regular expressions; the first pattern that matches
-    counts; only a last `".*"` may be left with none).
+    counts; only a last `".*"` may be left with none). A `Schedule` with
+    `layers` gives each of them its own values.
 
     Args:
         **numbers: The numeric arguments, by name.

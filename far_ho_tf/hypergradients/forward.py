@@ -194,7 +194,7 @@ class _Run(Run):
 
     def _start(self, propagation, first):
         if self._restart:
-            return propagation.initial(self._inputs.start)
+            return propagation.initial(self._inputs.start, self._inputs.outer_step)
         state, given = self._inputs.start, self._inputs.tangents
         if given is None:
             return state, propagation.zeros(state)

@@ -74,7 +74,7 @@ class _Run(Run):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(own)
             start = self._problem.initial_state(
-                self._inputs.start, self._hyperparameters
+                self._inputs.start, self._hyperparameters, self._inputs.outer_step
             )
 
         def initial_vjp(cotangent):

@@ -91,12 +91,14 @@ class Propagation:
         self._count = directions[0].shape[0]
         self._dependence = dependence
 
-    def initial(self, start):
+    def initial(self, start, outer_step):
         """s_0 = Φ_0(λ) and Z_0 = ∂Φ_0/∂λ along the directions."""
         kept = {}
 
         def variables():
-            kept["state"] = self._problem.initial_state(start, self._hyperparameters)
+            kept["state"] = self._problem.initial_state(
+                start, self._hyperparameters, outer_step
+            )
             return kept["state"].variables
 
         own = self._problem.hyperparameter_sources(self._hyperparameters)

@@ -134,8 +134,7 @@ def _trace(problem):
         return problem.update(state, values, hyperparameters, step)
 
     def initial(values, hyperparameters, step):
-        del step
-        return problem.initial_state(State(values, [], []), hyperparameters)
+        return problem.initial_state(State(values, [], []), hyperparameters, step)
 
     parts = [
         _part(problem, "inner_objective", inner, (0, 1, 2), problem.inner_data),

@@ -1,0 +1,92 @@
+"""Learned scales of the initial weights."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import far_ho_tf as far
+from tests.helpers import Classification, assert_close, hyper, slope
+
+
+class Line:
+    """w_T = (1 − 2η)^T w_0, E = Σ c w_T: everything in closed form."""
+
+    def __init__(self, fresh=False):
+        self.w = keras.Variable(np.zeros(3), dtype="float64", name="w")
+        self.scale = hyper(0.5, "scale")
+        self.problem = far.BilevelProblem(
+            lambda: tf.reduce_sum(tf.square(self.w)),
+            lambda: tf.reduce_sum(self.w * np.array([1.0, 2.0, 3.0])),
+            [self.w],
+            far.GradientDescent(0.25),
+            [self.scale],
+            initial_values=far.scaled_noise([(self.w, self.scale)], 3, fresh),
+        )
+
+
+@pytest.mark.parametrize("method", [far.ReverseHG, far.ForwardHG])
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_closed_form(method, jit_compile):
+    case = Line()
+    noise = tf.random.stateless_normal([3], (3, 0), dtype=tf.float64).numpy()
+    result = method(jit_compile=jit_compile).compute(case.problem, 2)
+    assert_close([case.w], [0.25 * 0.5 * noise], 1e-12)
+    assert_close(result.hypergradients, [0.25 * noise @ [1.0, 2.0, 3.0]], 1e-12)
+
+
+@pytest.mark.parametrize("method", [far.ReverseHG, far.ForwardHG])
+def test_noise_is_the_same_or_fresh(method):
+    for fresh in (False, True):
+        case = Line(fresh)
+        tuner = far.HyperOptimizer(case.problem, method(), keras.optimizers.SGD(0.0))
+        found = [float(tuner.run(2).hypergradients[0]) for _ in range(3)]
+        assert len(set(found)) == (3 if fresh else 1)
+        # The number of the hyper-iteration draws it again.
+        again = method().compute(case.problem, 2, outer_step=1)
+        assert float(again.hypergradients[0]) == found[1]
+
+
+def test_fresh_noise_has_the_moments_of_a_normal():
+    w = keras.Variable(np.zeros((100, 100)), dtype="float64", name="w")
+    ((_, draw),) = far.scaled_noise([(w, 2.0)], fresh=True)
+    one, other = draw(tf.constant(0)).numpy(), draw(tf.constant(1)).numpy()
+    assert abs(one.mean()) < 0.06 and abs(one.std() - 2.0) < 0.06
+    assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.03
+
+
+def test_a_scale_for_each_layer():
+    """On a logarithmic scale, through seven steps, by finite differences."""
+    problem = Classification()
+    logs = [problem.hyper(value, name) for value, name in ((-1.0, "a"), (-2.0, "b"))]
+    scales = [
+        (layer, lambda log=log: tf.exp(log.value))
+        for layer, log in zip(problem.model.layers, logs, strict=True)
+    ]
+    bilevel = problem.bilevel(
+        far.Momentum(0.2, 0.5), logs, initial_values=far.scaled_noise(scales)
+    )
+    mode = far.ReverseHG(jit_compile=False)
+    result = mode.compute(bilevel, 7)
+    for log, gradient in zip(logs, result.hypergradients, strict=False):
+        found = slope(mode, bilevel, 7, 1e-6, (log, 1.0))
+        np.testing.assert_allclose(found, gradient, rtol=1e-7)
+    forward = far.ForwardHG(jit_compile=False).compute(bilevel, 7)
+    assert_close(forward.hypergradients, result.hypergradients, 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("scales", "message"),
+    [
+        (["w"], "`scales` must be a list of pairs"),
+        ([(keras.layers.Dense(1), 0.1)], "names nothing that is trained"),
+        (
+            [(keras.Variable([1.0, 2.0], name="w"), tf.ones(3))],
+            r"The scale of `w` must be a scalar",
+        ),
+    ],
+)
+def test_errors(scales, message):
+    with pytest.raises(ValueError, match=message):
+        for _, value in far.scaled_noise(scales):
+            value()

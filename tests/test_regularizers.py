@@ -1,0 +1,78 @@
+"""Penalties whose factors are hyperparameters."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import far_ho_tf as far
+from tests.helpers import assert_close, hyper
+
+X = np.random.RandomState(0).randn(10, 3)
+Y = np.random.RandomState(1).randn(10, 2)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (far.regularizers.L2(0.3), keras.regularizers.L2(0.3)),
+        (far.regularizers.L1(0.3), keras.regularizers.L1(0.3)),
+    ],
+)
+def test_values_are_those_of_keras(ours, theirs):
+    w = X.astype("float32")
+    np.testing.assert_allclose(ours(w), theirs(w), rtol=1e-6)
+    assert type(ours).from_config(ours.get_config()).get_config() == ours.get_config()
+
+
+@pytest.mark.parametrize("method", [far.ReverseHG, far.ForwardHG])
+@pytest.mark.parametrize("kind", [far.regularizers.L2, far.regularizers.L1])
+def test_one_step_by_hand(kind, method):
+    """w_1 = w_0 − η (g + λ r'(w_0)) for each weight, so dE/dλ = −η ∇E r'(w_0)."""
+    factors = hyper(np.linspace(0.1, 0.6, 6).reshape(3, 2), "factors")
+    scalar = hyper(0.2, "scalar")
+    layer = keras.layers.Dense(
+        2,
+        kernel_regularizer=kind(factors),
+        bias_regularizer=kind(scalar),
+        dtype="float64",
+    )
+    layer.build((None, 3))
+    layer.set_weights([X[:3, :2], np.array([0.5, -0.25])])
+    kernel, bias = layer.get_weights()
+
+    def loss():
+        return tf.reduce_mean(tf.square(layer(X) - Y))
+
+    problem = far.BilevelProblem(
+        lambda: loss() + sum(layer.losses),
+        loss,
+        layer,
+        far.GradientDescent(0.1),
+        [factors, scalar],
+    )
+    result = method(jit_compile=False).compute(problem, 1)
+    with tf.GradientTape() as tape:
+        value = loss()
+    gradients = tape.gradient(value, [w.value for w in layer.trainable_weights])
+    slope = (lambda w: 2 * w) if kind is far.regularizers.L2 else np.sign
+    expected = [
+        -0.1 * gradients[0] * slope(kernel),
+        -0.1 * np.sum(gradients[1] * slope(bias)),
+    ]
+    assert_close(result.hypergradients, expected, 1e-12)
+
+
+def test_a_shape_that_does_not_fit():
+    regularizer = far.regularizers.L2(far.Hyperparameter([0.1, 0.2]))
+    with pytest.raises(ValueError, match=r"The factor of L2 .* \(3, 2\)"):
+        regularizer(tf.ones((3, 2)))
+
+
+def test_a_model_with_it_can_be_saved(tmp_path):
+    decay = far.Hyperparameter(0.25, name="decay")
+    layer = keras.layers.Dense(2, kernel_regularizer=far.regularizers.L2(decay))
+    model = keras.Sequential([keras.Input((3,)), layer])
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(loaded.losses, model.losses)

@@ -1,0 +1,196 @@
+"""Schedules: tables and decays, learned and not, for all or by layer."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import far_ho_tf as far
+from tests import reference
+from tests.helpers import Classification, assert_close, hyper
+
+NUM_STEPS = 7
+MODES = pytest.mark.parametrize("method", [far.ReverseHG, far.ForwardHG])
+schedules = keras.optimizers.schedules
+DECAYS = {
+    "exponential": (far.Schedule.exponential, schedules.ExponentialDecay, 0.4),
+    "inverse_time": (far.Schedule.inverse_time, schedules.InverseTimeDecay, 0.4),
+    "cosine": (far.Schedule.cosine, schedules.CosineDecay, 0.1),
+}
+
+
+class TestValues:
+    @pytest.mark.parametrize("name", DECAYS)
+    def test_decays_are_those_of_keras(self, name):
+        ours, keras_kind, last = DECAYS[name]
+        found = ours(0.5, 20, last).table(30)
+        expected = [float(keras_kind(0.5, 20, last)(step)) for step in range(30)]
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+    def test_a_table(self):
+        values = np.array([0.5, 0.25, 0.1])
+        assert far.Schedule(values).table(3).tolist() == [0.5, 0.25, 0.1]
+        held = far.Schedule(values, every=2).table(5)
+        assert held.tolist() == [0.5, 0.5, 0.25, 0.25, 0.1]
+        rooted = far.Schedule(np.log(values), transform=tf.exp)
+        np.testing.assert_allclose(rooted.table(3), values, rtol=1e-15)
+
+    def test_by_layer(self):
+        layers = [keras.layers.Dense(1), keras.layers.Dense(1)]
+        values = np.arange(6.0).reshape(3, 2)
+        np.testing.assert_array_equal(far.Schedule(values, layers).table(3), values)
+        decay = far.Schedule.exponential([1.0, 2.0], 1, 0.5, layers)
+        assert decay.table(2).tolist() == [[1.0, 2.0], [0.5, 1.0]]
+        assert far.Schedule.cosine(1.0, 4, 0.0, layers).table(5).shape == (5, 2)
+
+
+def _table(problem):
+    rates = problem.hyper(np.linspace(0.1, 0.3, 4), "rates")
+    return far.Schedule(rates, every=2), [rates], lambda t, i: rates[t // 2]
+
+
+def _transformed(problem):
+    logs = problem.hyper(np.linspace(-2.0, -1.0, NUM_STEPS), "logs")
+    return (
+        far.Schedule(logs, transform=tf.exp),
+        [logs],
+        lambda t, i: tf.exp(logs[t]),
+    )
+
+
+def _by_layer(problem):
+    """The two layers of the network: variables 0 and 1, 2 and 3."""
+    rates = problem.hyper(np.linspace(0.1, 0.3, 2 * NUM_STEPS).reshape(-1, 2), "rates")
+    return (
+        far.Schedule(rates, problem.model.layers),
+        [rates],
+        lambda t, i: rates[t, i // 2],
+    )
+
+
+def _by_variables(problem):
+    """Kernels, and biases."""
+    rates = problem.hyper(np.linspace(0.1, 0.3, 2 * NUM_STEPS).reshape(-1, 2), "rates")
+    weights = problem.model.weights
+    return (
+        far.Schedule(rates, [weights[::2], weights[1::2]]),
+        [rates],
+        lambda t, i: rates[t, i % 2],
+    )
+
+
+def _exponential(problem):
+    first, rate = problem.hyper(0.3, "first"), problem.hyper(0.5, "rate")
+    steps = problem.hyper(3.0, "steps")
+    return (
+        far.Schedule.exponential(first, steps, rate),
+        [first, steps, rate],
+        lambda t, i: first * tf.pow(tf.convert_to_tensor(rate), float(t) / steps),
+    )
+
+
+def _inverse_time_by_layer(problem):
+    first = problem.hyper([0.3, 0.2], "first")
+    rate = problem.hyper(0.5, "rate")
+    return (
+        far.Schedule.inverse_time(first, 2, rate, problem.model.layers),
+        [first, rate],
+        lambda t, i: first[i // 2] / (1 + rate * (t / 2)),
+    )
+
+
+def _cosine(problem):
+    first, alpha = problem.hyper(0.3, "first"), problem.hyper(0.25, "alpha")
+    steps = problem.hyper(5.0, "steps")
+
+    def rate(t, i):
+        wave = (1 + tf.cos(np.pi * t / steps)) / 2 if t < 5 else 0.0
+        return first * (alpha + (1 - alpha) * wave)
+
+    return far.Schedule.cosine(first, steps, alpha), [first, steps, alpha], rate
+
+
+@MODES
+@pytest.mark.parametrize(
+    "make",
+    [
+        _table,
+        _transformed,
+        _by_layer,
+        _by_variables,
+        _exponential,
+        _inverse_time_by_layer,
+        _cosine,
+    ],
+)
+def test_equals_the_unrolled_reference(make, method):
+    problem = Classification()
+    schedule, hypers, rate = make(problem)
+    rule = reference.momentum(rate, lambda t, i: np.float64(0.5))
+    _, expected, _ = reference.unrolled(problem.naive(hypers), rule, NUM_STEPS)
+    bilevel = problem.bilevel(far.Momentum(schedule, 0.5), hypers)
+    result = method(jit_compile=False).compute(bilevel, NUM_STEPS)
+    assert_close(result.hypergradients, expected, 1e-9)
+
+
+def test_every_number_of_every_dynamics_takes_one():
+    """Momentum by layer, and numbers of a Keras optimizer."""
+    problem = Classification()
+    masses = problem.hyper(np.linspace(0.5, 0.9, 2 * NUM_STEPS).reshape(-1, 2), "mass")
+    schedule = far.Schedule(masses, problem.model.layers)
+    rule = reference.momentum(
+        lambda t, i: np.float64(0.125), lambda t, i: masses[t, i // 2]
+    )
+    _, expected, _ = reference.unrolled(problem.naive([masses]), rule, NUM_STEPS)
+    sgd = keras.optimizers.SGD(0.125)
+    for dynamics in (
+        far.Momentum(0.125, schedule),
+        far.KerasDynamics(sgd, {"momentum": schedule}),
+    ):
+        fresh = Classification()
+        fresh.model, fresh.weights, fresh.penalty = (
+            problem.model,
+            problem.weights,
+            problem.penalty,
+        )
+        result = far.ReverseHG().compute(fresh.bilevel(dynamics, [masses]), NUM_STEPS)
+        assert_close(result.hypergradients, expected, 1e-9)
+        problem.model.set_weights(Classification().model.get_weights())
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("make", "message"),
+        [
+            (lambda: far.Schedule(0.1), r"shape \(steps,\)"),
+            (lambda: far.Schedule([[0.1]]), r"shape \(steps,\)"),
+            (lambda: far.Schedule([0.1], layers=[1, 2]), r"shape \(steps, 2\)"),
+            (lambda: far.Schedule([[0.1]], layers=[1, 2]), r"shape \(steps, 2\)"),
+            (lambda: far.Schedule([0.1], every=0), "`every` must be an integer"),
+            (
+                lambda: far.Schedule.exponential([0.1, 0.2], 1, 0.5),
+                "`initial` must be a scalar",
+            ),
+            (
+                lambda: far.Schedule.cosine(0.1, [1, 2, 3], layers=[1, 2]),
+                "`decay_steps` must be a scalar",
+            ),
+        ],
+    )
+    def test_shapes(self, make, message):
+        with pytest.raises(ValueError, match=message):
+            make()
+
+    def test_more_steps_than_values(self):
+        problem = Classification()
+        rates = hyper([0.1, 0.2, 0.3], "rates")
+        bilevel = problem.bilevel(far.GradientDescent(far.Schedule(rates)), [rates])
+        with pytest.raises(ValueError, match=r"`learning_rate` .* ends before step 3"):
+            far.ReverseHG().compute(bilevel, 4)
+
+    def test_a_layer_that_is_not_trained(self):
+        problem = Classification()
+        other = keras.layers.Dense(1)
+        schedule = far.Schedule(np.ones((3, 2)), [problem.model, other])
+        with pytest.raises(ValueError, match="fits no variable"):
+            problem.bilevel(far.GradientDescent(schedule))
