@@ -10,10 +10,15 @@ from far_ho_tf import mending
 from far_ho_tf import regularizers as regularizers
 from far_ho_tf.data import Batches as Batches
 from far_ho_tf.dynamics import Adam as Adam
+from far_ho_tf.dynamics import AdamW as AdamW
+from far_ho_tf.dynamics import (
+    BacktrackingGradientDescent as BacktrackingGradientDescent,
+)
 from far_ho_tf.dynamics import Dynamics as Dynamics
 from far_ho_tf.dynamics import GradientDescent as GradientDescent
 from far_ho_tf.dynamics import KerasDynamics as KerasDynamics
 from far_ho_tf.dynamics import Momentum as Momentum
+from far_ho_tf.dynamics import RMSprop as RMSprop
 from far_ho_tf.hyper_optimizer import HyperOptimizer as HyperOptimizer
 from far_ho_tf.hypergradients import ForwardHG as ForwardHG
 from far_ho_tf.hypergradients import HyperGradient as HyperGradient

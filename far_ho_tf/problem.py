@@ -164,26 +164,49 @@ class BilevelProblem:
             extra = scope.values_of(self.extra_variables)
         return zeros_for_none(gradients, state.variables), extra, value
 
-    def update(self, state, gradients, hyperparameters, step):
+    def choose(self, state, gradients, value, hyperparameters, step, batch):
+        """What the dynamics decide by the inner objective; see `Dynamics.choose`."""
+
+        def loss(variables):
+            return self.inner_value(
+                state._replace(variables=variables), hyperparameters, batch
+            )
+
+        with substituted(self.hyperparameters, hyperparameters):
+            return self.dynamics.choose(loss, value, state.variables, gradients, step)
+
+    def update(self, state, gradients, hyperparameters, step, choice):
         """The update rule U: new variables and new slots."""
         with substituted(self.hyperparameters, hyperparameters):
             variables, slots = self.dynamics.update(
-                state.variables, gradients, state.slots, step
+                state.variables, gradients, state.slots, step, choice
             )
         return variables, slots
 
     def step(self, state, hyperparameters, step, batch):
-        """Φ: one inner step; returns the new state and the inner value."""
+        """Φ: one inner step.
+
+        Returns:
+            The new state, the inner value before it, and what the dynamics chose.
+        """
         gradients, extra, value = self.oracle(state, hyperparameters, batch)
-        variables, slots = self.update(state, gradients, hyperparameters, step)
-        return State(variables, slots, extra), value
+        choice = self.choose(state, gradients, value, hyperparameters, step, batch)
+        variables, slots = self.update(state, gradients, hyperparameters, step, choice)
+        return State(variables, slots, extra), value, choice
+
+    def inner_value(self, state, hyperparameters, batch):
+        """The inner objective, a scalar."""
+        return self._value(self._inner_objective, state, hyperparameters, batch)
 
     def outer_value(self, state, hyperparameters, batch):
         """E(s, λ): the outer objective, a scalar."""
+        return self._value(self._outer_objective, state, hyperparameters, batch)
+
+    def _value(self, objective, state, hyperparameters, batch):
         names = self.variables + self.extra_variables + self.hyperparameters
         values = state.variables + state.extra + hyperparameters
         with substituted(names, values):
-            return self._outer_objective(batch)
+            return objective(batch)
 
     def sources(self, state, hyperparameters):
         """What a tape watches of an objective: what it reads and is floating.

@@ -25,6 +25,14 @@ PAIRS = {
         far.Adam(0.05, beta_1=0.7, beta_2=0.95, epsilon=0.01),
         keras.optimizers.Adam(0.05, beta_1=0.7, beta_2=0.95, epsilon=0.01),
     ),
+    "adamw": (
+        far.AdamW(0.05, weight_decay=0.2),
+        keras.optimizers.AdamW(0.05, weight_decay=0.2),
+    ),
+    "rmsprop": (
+        far.RMSprop(0.02, 0.8, momentum=0.5, epsilon=1e-3),
+        keras.optimizers.RMSprop(0.02, 0.8, momentum=0.5, epsilon=1e-3),
+    ),
     "adam under a Keras schedule": (
         far.Adam(SCHEDULE),
         keras.optimizers.Adam(SCHEDULE),

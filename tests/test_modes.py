@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
-from tests import reference
+from tests import reference, rules
 from tests.helpers import Classification, assert_close
 from tests.reference import constant
 
@@ -40,6 +40,23 @@ def _adam(problem):
     ]
     rule = reference.adam(*(constant(hyper) for hyper in hypers))
     return far.Adam(*hypers), hypers, rule
+
+
+def _adamw(problem):
+    values = (("a", 0.05), ("d", 0.2), ("b1", 0.8), ("b2", 0.95), ("e", 1e-3))
+    hypers = {name: problem.hyper(value, name) for name, value in values}
+    rate, decay, *others = (constant(hyper) for hyper in hypers.values())
+    rule = rules.adam(rate, *others, decay=decay)
+    return far.AdamW(*hypers.values()), list(hypers.values()), rule
+
+
+def _rmsprop(problem):
+    hypers = [
+        problem.hyper(value, name)
+        for value, name in ((0.02, "a"), (0.8, "rho"), (0.5, "mass"), (1e-3, "e"))
+    ]
+    rule = rules.rmsprop(*(constant(hyper) for hyper in hypers))
+    return far.RMSprop(*hypers), hypers, rule
 
 
 def _momentum_by_step(problem):
@@ -115,6 +132,8 @@ DYNAMICS = [
     _momentum,
     _nesterov,
     _adam,
+    _adamw,
+    _rmsprop,
     _momentum_by_step,
     _adam_by_step,
     _momentum_by_variable,

@@ -1,4 +1,4 @@
-"""Adam."""
+"""Adam and AdamW."""
 
 import tensorflow as tf
 
@@ -44,12 +44,15 @@ class Adam(Dynamics):
         "epsilon": Bounds(0.0),
     }
 
-    def __init__(self, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-7):
+    def __init__(
+        self, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-7, **others
+    ):
         super().__init__(
             learning_rate=learning_rate,
             beta_1=beta_1,
             beta_2=beta_2,
             epsilon=epsilon,
+            **others,
         )
 
     def update(
@@ -64,4 +67,55 @@ class Adam(Dynamics):
         return (
             variable - learning_rate * correction * direction,
             (momentum, velocity),
+        )
+
+
+class AdamW(Adam):
+    r"""Adam with decoupled weight decay, as `keras.optimizers.AdamW`.
+
+    \(w\) becomes \(w - \eta \lambda w\) before the step of `Adam`.
+
+    Args:
+        learning_rate, beta_1, beta_2, epsilon: See `Adam`.
+        weight_decay: λ, not negative; see `Dynamics` for what a numeric argument
+            takes, such as 0 for some variables by patterns.
+
+    Example:
+
+    >>> import far_ho_tf as far
+    >>> decay = far.Hyperparameter(0.004, name="decay")
+    >>> dynamics = far.AdamW(1e-3, weight_decay={".*/kernel": decay, ".*": 0.0})
+
+    Source: Loshchilov and Hutter 2019, algorithm 2.
+    """
+
+    bounds = {**Adam.bounds, "weight_decay": Bounds(0.0)}
+
+    def __init__(
+        self,
+        learning_rate=0.001,
+        weight_decay=0.004,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-7,
+    ):
+        super().__init__(
+            learning_rate, beta_1, beta_2, epsilon, weight_decay=weight_decay
+        )
+
+    def update(
+        self,
+        variable,
+        gradient,
+        slots,
+        step,
+        learning_rate,
+        beta_1,
+        beta_2,
+        epsilon,
+        weight_decay,
+    ):
+        decayed = variable - learning_rate * weight_decay * variable
+        return super().update(
+            decayed, gradient, slots, step, learning_rate, beta_1, beta_2, epsilon
         )

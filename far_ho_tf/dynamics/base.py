@@ -41,9 +41,11 @@ class Dynamics:
             the variable's shape and dtype and start at zero.
         bounds: Mapping from the name of an argument to the `arguments.Bounds`
             that plain numbers for it must keep.
+        choices: Mapping from names to `tf.TensorSpec`s: what `choose` decides.
     """
 
     slot_names = ()
+    choices = {}
     bounds = {"learning_rate": arguments.Bounds(0.0)}
 
     def __init__(self, **numbers):
@@ -61,12 +63,31 @@ class Dynamics:
             slots: Tuple of tensors of that shape, one per `slot_names`.
             step: Scalar int32 tensor, 0 for the first step.
             **numbers: The values of the numeric arguments at this step, as
-                tensors in the variable's dtype.
+                tensors in the variable's dtype; and what `choose` decided.
 
         Returns:
             The new variable and the tuple of new slots.
         """
         raise NotImplementedError(f"{type(self).__name__} must have an `update`.")
+
+    def choose(self, loss, value, variables, gradients, numbers):
+        """Decides on a step by the inner objective, as a line search does.
+
+        Hypergradients take the decision for a constant.
+
+        Args:
+            loss: Callable(variables) -> the inner objective there, on the batch
+                of the step.
+            value: The inner objective at `variables`.
+            variables, gradients: Lists of tensors.
+            numbers: List of mappings, for each variable, from the names of the
+                numeric arguments to their values.
+
+        Returns:
+            Mapping from the names in `choices` to tensors.
+        """
+        del loss, value, variables, gradients, numbers
+        return {}
 
     def bind(self, variables):
         """Fits the numeric arguments to the variables that will be moved.
@@ -171,11 +192,24 @@ class BoundDynamics:
             for variable in variables
         ]
 
+    @property
+    def choices(self):
+        """See `Dynamics.choices`."""
+        return self.dynamics.choices
+
     def slot_paths(self):
         """For each slot, in their order, the name by which messages know it."""
         return [path for path in self._paths for _ in self.dynamics.slot_names]
 
-    def update(self, variables, gradients, slots, step):
+    def choose(self, loss, value, variables, gradients, step):
+        """See `Dynamics.choose`."""
+        numbers = [
+            self._evaluate(index, step, variable)
+            for index, variable in enumerate(variables)
+        ]
+        return self.dynamics.choose(loss, value, variables, gradients, numbers)
+
+    def update(self, variables, gradients, slots, step, choice):
         """One update of all variables.
 
         Hyperparameters and schedules are read as they are when called, so a
@@ -185,6 +219,7 @@ class BoundDynamics:
             variables, gradients: Lists of tensors.
             slots: List with a tuple of tensors per variable.
             step: Scalar int32 tensor.
+            choice: What `choose` returned.
 
         Returns:
             New variables and new slots, structured as the old.
@@ -193,7 +228,7 @@ class BoundDynamics:
             ValueError: If the dynamics return something else.
         """
         moved = [
-            self._update_one(index, variable, gradient, slot, step)
+            self._update_one(index, variable, gradient, slot, step, choice)
             for index, (variable, gradient, slot) in enumerate(
                 zip(variables, gradients, slots, strict=True)
             )
@@ -216,8 +251,8 @@ class BoundDynamics:
             for constraint, variable in zip(self._constraints, variables, strict=True)
         ]
 
-    def _update_one(self, index, variable, gradient, slots, step):
-        numbers = self._evaluate(index, step, variable)
+    def _update_one(self, index, variable, gradient, slots, step, choice):
+        numbers = self._evaluate(index, step, variable) | choice
         moved = self.dynamics.update(variable, gradient, slots, step, **numbers)
         try:
             (new_variable, new_slots) = moved

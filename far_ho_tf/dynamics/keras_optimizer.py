@@ -137,7 +137,8 @@ class _BoundOptimizer(BoundDynamics):
         del variables
         return list(self._initial_slots)
 
-    def update(self, variables, gradients, slots, step):
+    def update(self, variables, gradients, slots, step, choice):
+        del choice
         mapping = list(zip(self._slots, slots, strict=True))
         scope = self._run(variables, gradients, mapping, step)
         moved = scope.values_of(self._variables)

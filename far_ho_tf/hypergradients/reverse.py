@@ -87,24 +87,25 @@ class _Run(Run):
 
         Returns:
             Number of steps made, final `State`, trajectory (a list of
-            `TensorArray`s aligned with the flattened state), inner values.
+            `TensorArray`s aligned with the flattened state and what the dynamics
+            chose), inner values.
         """
 
         def body(step, state, trajectory, inner_values):
+            new_state, value, choice = self._problem.step(
+                state, self._hyperparameters, self._number(step), self._batch(step)
+            )
             trajectory = [
                 array.write(step, tensor)
                 for array, tensor in zip(
-                    trajectory, tf.nest.flatten(state), strict=True
+                    trajectory, tf.nest.flatten([state, choice]), strict=True
                 )
             ]
-            state, value = self._problem.step(
-                state, self._hyperparameters, self._number(step), self._batch(step)
-            )
-            return step + 1, state, trajectory, inner_values.write(step, value)
+            return step + 1, new_state, trajectory, inner_values.write(step, value)
 
         trajectory = [
             tf.TensorArray(tensor.dtype, self._num_steps, element_shape=tensor.shape)
-            for tensor in tf.nest.flatten(start)
+            for tensor in tf.nest.flatten([start, self._problem.dynamics.choices])
         ]
         inner_values = tf.TensorArray(
             self._problem.dtype, self._num_steps, element_shape=[]
@@ -135,8 +136,10 @@ class _Run(Run):
 
         def body(step, cotangent, gradients):
             flat = [array.read(step) for array in trajectory]
-            state = tf.nest.pack_sequence_as(structure, flat)
-            cotangent, terms = self._reverse_step(step, state, cotangent)
+            state, choice = tf.nest.pack_sequence_as(
+                [structure, self._problem.dynamics.choices], flat
+            )
+            cotangent, terms = self._reverse_step(step, state, choice, cotangent)
             return step - 1, cotangent, add(gradients, terms)
 
         step, cotangent, gradients = tf.while_loop(
@@ -161,7 +164,7 @@ class _Run(Run):
         self._dependence.check()
         return add(gradients, initial_terms)
 
-    def _reverse_step(self, step, state, cotangent):
+    def _reverse_step(self, step, state, choice, cotangent):
         """α_{t+1} → α_t = α_{t+1} A_t, and the terms α_{t+1} B_t.
 
         The step is composed of the gradient oracle and the update rule U, and
@@ -179,7 +182,7 @@ class _Run(Run):
         with tf.GradientTape(watch_accessed_variables=False) as update_tape:
             update_tape.watch([state.variables, state.slots, gradients, own])
             variables, slots = problem.update(
-                state, gradients, hyperparameters, self._number(step)
+                state, gradients, hyperparameters, self._number(step), choice
             )
         by_variables, by_slots, by_gradients, by_own = vjp(
             update_tape,

@@ -137,8 +137,11 @@ class Propagation:
 
         oracle = linearize(oracle, sources)
         gradients, extra = oracle.targets
+        choice = problem.choose(
+            state, gradients, kept["value"], hyperparameters, step, batch
+        )
         update = linearize(
-            lambda: problem.update(state, gradients, hyperparameters, step),
+            lambda: problem.update(state, gradients, hyperparameters, step, choice),
             [state.variables, state.slots, gradients, own],
         )
         variables, slots = update.targets

@@ -131,7 +131,10 @@ def _trace(problem):
     def update(values, hyperparameters, step):
         slots = problem.dynamics.initial_slots(values)
         state = State(values, slots, [])
-        return problem.update(state, values, hyperparameters, step)
+        choice = tf.nest.map_structure(
+            lambda spec: tf.zeros(spec.shape, spec.dtype), problem.dynamics.choices
+        )
+        return problem.update(state, values, hyperparameters, step, choice)
 
     def initial(values, hyperparameters, step):
         return problem.initial_state(State(values, [], []), hyperparameters, step)

@@ -251,7 +251,7 @@ class RealTimeTraining:
         hyperparameters = list(inputs.hyperparameters)
         if self._outer_update is None:
             tangents = ()
-            state, value = self._problem.step(
+            state, value, _ = self._problem.step(
                 inputs.state, hyperparameters, inputs.step, inputs.batch
             )
         else:

@@ -1,0 +1,146 @@
+"""Backtracking gradient descent, whose step lengths are chosen by the objective."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import far_ho_tf as far
+from tests import reference
+from tests.helpers import Classification, assert_close, hyper
+
+MODES = pytest.mark.parametrize("method", [far.ReverseHG, far.ForwardHG])
+
+
+def armijo(problem, variables, gradients, batch, rate, tau, c):
+    """The accepted number of reductions, by trying them on the model itself."""
+    start = [variable.numpy() for variable in variables]
+    value = float(problem.inner(batch))
+    squares = sum(float(tf.reduce_sum(g * g)) for g in gradients)
+    reductions = 0
+    while True:
+        length = rate * tau**reductions
+        for variable, w, g in zip(variables, start, gradients, strict=True):
+            variable.assign(w - length * g)
+        reached = float(problem.inner(batch))
+        if reached <= value - c * length * squares:
+            break
+        reductions += 1
+    for variable, w in zip(variables, start, strict=True):
+        variable.assign(w)
+    return reductions
+
+
+def accepted(problem, batches, rate, tau, c):
+    """The reductions of a whole run, in plain Python; the model is put back."""
+    variables = problem.model.trainable_variables
+    start, found = [v.numpy() for v in variables], []
+    for batch in batches:
+        with tf.GradientTape() as tape:
+            value = problem.inner(batch)
+        gradients = tape.gradient(value, [v.value for v in variables])
+        found.append(armijo(problem, variables, gradients, batch, rate, tau, c))
+        for variable, g in zip(variables, gradients, strict=True):
+            variable.assign(variable - rate * tau ** found[-1] * g)
+    for variable, value in zip(variables, start, strict=True):
+        variable.assign(value)
+    return found
+
+
+@MODES
+@pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
+def test_equals_the_unrolled_reference_with_the_accepted_lengths(method, jit_compile):
+    """On minibatches: the search takes the batch of its step."""
+    problem = Classification()
+    rate, tau = problem.hyper(40.0, "rate"), problem.hyper(0.6, "tau")
+    batches = far.Batches(problem.train, batch_size=5, seed=3)
+    drawn = [batches(t) for t in range(7)]
+    found = accepted(problem, drawn, 40.0, 0.6, 0.5)
+    assert len(set(found)) > 2 and 0 not in found
+    rule = reference.gradient_descent(
+        lambda t, i: rate * tf.pow(tf.convert_to_tensor(tau), float(found[t]))
+    )
+    naive = problem.naive([rate, tau], lambda t: drawn[t])
+    _, expected, final = reference.unrolled(naive, rule, 7)
+    bilevel = problem.bilevel(
+        far.BacktrackingGradientDescent(rate, tau), [rate, tau], inner_data=batches
+    )
+    result = method(jit_compile=jit_compile).compute(bilevel, 7)
+    assert_close(problem.model.trainable_variables, final, 1e-12)
+    assert_close(result.hypergradients, expected, 1e-9)
+
+
+@MODES
+@pytest.mark.parametrize("kind", [keras.Variable, tf.Variable])
+def test_golden_case_f(method, kind):
+    """FAR-HO's own: (w − L)²/2 + λw²/2, outer (w − 2)²/2 + λ², in closed form.
+
+    One step solves a quadratic exactly where its length is 1/(1 + λ).
+    """
+    target, value = 10.65158, 0.008921
+    w = kind(0.0, dtype=tf.float64, name="w")
+    penalty = hyper(value, "penalty")
+    problem = far.BilevelProblem(
+        lambda: 0.5 * (w - target) ** 2 + 0.5 * penalty * w**2,
+        lambda: 0.5 * (w - 2.0) ** 2 + penalty**2,
+        [w],
+        far.BacktrackingGradientDescent(1.0),
+        [penalty],
+    )
+    result = method().compute(problem, 200)
+    end = target / (1 + value)
+    expected = (end - 2.0) * -target / (1 + value) ** 2 + 2 * value
+    assert_close([w], [end], 1e-9)
+    assert_close(result.hypergradients, [expected], 1e-9)
+    assert expected == pytest.approx(-89.5271731, rel=1e-8)
+
+
+def test_the_search_ends():
+    """Where nothing is a decrease: NaN beside the starting point."""
+    w = keras.Variable(0.0, dtype="float64", name="w")
+    scale = hyper(1.0, "scale")
+    problem = far.BilevelProblem(
+        lambda: scale * (w + tf.where(w == 0.0, w, np.float64(np.nan))),
+        lambda: scale * 1.0,
+        [w],
+        far.BacktrackingGradientDescent(1.0, max_reductions=3),
+        [scale],
+    )
+    with pytest.raises(far.NonFiniteError):
+        far.ReverseHG().compute(problem, 2)
+
+
+def test_dropout_is_the_same_for_all_lengths():
+    """The seeds move on by one draw in each step, whatever the search did."""
+    x = np.random.RandomState(0).randn(20, 3).astype("float32")
+
+    def seeds_after(dynamics):
+        dropout = keras.layers.Dropout(0.5, seed=1)
+        model = keras.Sequential([keras.Input((3,)), dropout, keras.layers.Dense(1)])
+        scale = far.Hyperparameter(1.0, name="scale")
+
+        def loss(training):
+            return tf.reduce_mean(tf.square(model(x, training=training) - 1.0))
+
+        problem = far.BilevelProblem(
+            lambda: scale * loss(True), lambda: loss(False), model, dynamics, [scale]
+        )
+        far.ReverseHG(jit_compile=False).compute(problem, 5)
+        return dropout.seed_generator.state.numpy().tolist()
+
+    searched = seeds_after(far.BacktrackingGradientDescent(8.0))
+    assert searched == seeds_after(far.GradientDescent(0.1))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"c": 1.5}, "`c` of BacktrackingGradientDescent"),
+        ({"c": "half"}, "`c` of BacktrackingGradientDescent"),
+        ({"tau": 1.0}, "`tau` of BacktrackingGradientDescent must be in"),
+        ({"max_reductions": 0}, "`max_reductions` must be an integer"),
+    ],
+)
+def test_errors(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        far.BacktrackingGradientDescent(1.0, **arguments)
