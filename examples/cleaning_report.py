@@ -1,9 +1,9 @@
 """Table, results.json and pictures of data_hyper_cleaning.py."""
 
-import json
-
 import matplotlib.pyplot as plt
 import numpy as np
+
+from output import save_figure
 
 # Franceschi et al. 2017, table 1, as remembered: not checked against the text.
 REPORTED = (
@@ -42,12 +42,6 @@ def table(results):
     return "\n".join(lines)
 
 
-def save(results, folder):
-    path = folder / "results.json"
-    path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    return path
-
-
 def draw_images(images, given, true, weights, hypergradient, folder, columns=12):
     """Draws the most and the least trusted images, with given and true label."""
     rows = 2
@@ -71,7 +65,7 @@ def draw_images(images, given, true, weights, hypergradient, folder, columns=12)
             right = given[index] == true[index]
             label = f"{given[index]}" if right else f"{given[index]}, is {true[index]}"
             axis.set_title(label, fontsize=9, color="tab:green" if right else "tab:red")
-    return _save_figure(figure, folder / "images.png")
+    return save_figure(figure, folder / "images.png")
 
 
 def extremes(weights, hypergradient, count):
@@ -102,10 +96,4 @@ def draw_curves(history, num_wrong, folder):
     axes[2].axhline(num_wrong, color="gray", linestyle="--", label="wrong labels")
     axes[2].legend()
     axes[2].set_xlabel("hyper-iterations made")
-    return _save_figure(figure, folder / "curves.png")
-
-
-def _save_figure(figure, path):
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
-    return path
+    return save_figure(figure, folder / "curves.png")

@@ -10,13 +10,13 @@ Prints a table, and writes results.json, images.png and curves.png to
 --output_dir. (Franceschi et al. 2017, section 5.1.)
 """
 
-import pathlib
 import sys
 
 import numpy as np
 from absl import app, flags
 
 import mnist
+import output
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("seed", 0, "Which labels are wrong, and to what.")
@@ -51,13 +51,11 @@ flags.DEFINE_integer("verbose", 1, "0: no progress bar.", 0, 2)
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
-    folder = pathlib.Path(FLAGS.output_dir)
     try:
         data = mnist.load(
             FLAGS.dataset, FLAGS.data_dir, FLAGS.num_train, FLAGS.num_validation
         )
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "results.json").touch()
+        folder = output.prepare(FLAGS.output_dir)
     except (ValueError, OSError) as error:
         sys.exit(f"data_hyper_cleaning.py: {error}")
     print(f"Tuning a weight for each of {FLAGS.num_train} images ...", flush=True)
@@ -96,7 +94,7 @@ def main(argv):
         "flags": _flag_values(),
     }
     paths = [
-        report.save(results, folder),
+        output.save(results, folder),
         report.draw_images(
             images, given, true, cleaned["weights"], cleaned["hypergradient"], folder
         ),

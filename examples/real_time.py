@@ -13,12 +13,12 @@ and real_time.png to --output_dir. (After Franceschi et al. 2017, section 5.3,
 whose TIMIT is not free: --dataset spoken_digit stands in for it.)
 """
 
-import pathlib
 import sys
 
 from absl import app, flags
 
 import mnist
+import output
 import speech
 
 FLAGS = flags.FLAGS
@@ -64,11 +64,9 @@ flags.DEFINE_integer("verbose", 1, "0: does not tell of each seed.", 0, 1)
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
-    folder = pathlib.Path(FLAGS.output_dir)
     try:
         data = _load()
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "results.json").touch()
+        folder = output.prepare(FLAGS.output_dir)
     except (ValueError, OSError) as error:
         sys.exit(f"real_time.py: {error}")
     if FLAGS.batch_size > len(data.train[0]):
@@ -107,7 +105,7 @@ def main(argv):
             )
     own = FLAGS.get_key_flags_for_module(__name__)
     results = report.summarize(outcomes, once, {flag.name: flag.value for flag in own})
-    paths = [report.save(results, folder), report.draw(outcomes, folder)]
+    paths = [output.save(results, folder), report.draw(outcomes, folder)]
     print(report.table(results))
     print("Wrote " + ", ".join(str(path) for path in paths))
 

@@ -1,9 +1,9 @@
 """Table, results.json and picture of real_time.py."""
 
-import json
-
 import matplotlib.pyplot as plt
 import numpy as np
+
+from output import save_figure
 
 LABELS = {
     "rtho": "RTHO, from the poor start",
@@ -117,12 +117,6 @@ def _plain(outcome):
     return fields
 
 
-def save(results, folder):
-    path = folder / "results.json"
-    path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    return path
-
-
 def draw(outcomes, folder):
     """Learning curves against time, and the hyperparameters' paths of RTHO."""
     figure, axes = plt.subplots(2, 2, figsize=(10, 7), layout="constrained")
@@ -166,7 +160,4 @@ def draw(outcomes, folder):
     for axis in axes.flat:
         axis.set_xlabel("seconds of training")
         axis.grid(alpha=0.3)
-    path = folder / "real_time.png"
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
-    return path
+    return save_figure(figure, folder / "real_time.png")

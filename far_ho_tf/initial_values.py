@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from far_ho_tf.checks import check_count, require
-from far_ho_tf.variables import dtype_of, is_variable, path_of
+from far_ho_tf.variables import current, dtype_of, is_variable, path_of
 
 
 def scaled_noise(scales, seed=0, fresh=False):
@@ -79,7 +79,7 @@ def _noise(variable, seed):
 
 def _scaled(variable, scale, noise):
     dtype = dtype_of(variable)
-    factor = scale() if callable(scale) and not is_variable(scale) else scale
+    factor = current(scale)
     factor = tf.convert_to_tensor(factor, None if tf.is_tensor(factor) else dtype)
     require(
         factor.shape.rank == 0 or factor.shape == variable.shape,

@@ -1,20 +1,37 @@
 """Penalties on weights whose factors may be hyperparameters."""
 
+import numbers
+
 import keras
+import numpy as np
 import tensorflow as tf
 
 from far_ho_tf.checks import require
+from far_ho_tf.variables import current, is_variable
 
 
 class _Penalty(keras.regularizers.Regularizer):
     """A factor times a function of each weight, summed over the weights."""
 
     def __init__(self, factor):
+        kinds = (numbers.Real, np.ndarray, list, tuple)
+        require(
+            not isinstance(factor, bool)
+            and (
+                isinstance(factor, kinds)
+                or is_variable(factor)
+                or tf.is_tensor(factor)
+                or callable(factor)
+            ),
+            f"The factor of {type(self).__name__} must be a number, an array, a "
+            "Hyperparameter or a callable() -> tensor.",
+            factor=factor,
+        )
         self.factor = factor
 
     def __call__(self, x):
         x = tf.convert_to_tensor(x)
-        factor = tf.cast(tf.convert_to_tensor(self.factor), x.dtype)
+        factor = tf.cast(tf.convert_to_tensor(current(self.factor)), x.dtype)
         require(
             factor.shape.rank == 0 or factor.shape == x.shape,
             f"The factor of {type(self).__name__} must be a scalar, or hold one value "
@@ -29,11 +46,13 @@ class L2(_Penalty):
     r"""\(\sum_i \lambda_i w_i^2\), for `kernel_regularizer` and the like.
 
     Args:
-        l2: λ: a number or a `Hyperparameter`, a scalar for all weights or one value
-            for each, in the shape of the weights.
+        l2: λ: a number, a `Hyperparameter`, or a callable() -> tensor that may read
+            some, such as `lambda: tf.exp(log_decay)`; a scalar for all weights or
+            one value for each, in the shape of the weights.
 
     Raises:
-        ValueError: When called, if the shape does not fit the weights.
+        ValueError: If it is none of these; when called, if the shape does not fit
+            the weights.
 
     Example:
 
@@ -84,4 +103,4 @@ class L1(_Penalty):
 
 def _plain(factor):
     """Numbers as a saved model keeps them."""
-    return tf.convert_to_tensor(factor).numpy().tolist()
+    return tf.convert_to_tensor(current(factor)).numpy().tolist()

@@ -40,6 +40,11 @@ def read(variables):
     return [tf.identity(tf.convert_to_tensor(v)) for v in variables]
 
 
+def current(source):
+    """What a callable() gives now, and any other source as it is."""
+    return source() if callable(source) and not is_variable(source) else source
+
+
 def trained_variables(owner, hyperparameters):
     """The variables that an inner problem trains.
 

@@ -1,5 +1,10 @@
 """Problems that many tests share."""
 
+import os
+import pathlib
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -114,3 +119,15 @@ class Classification:
             "batch": batch or (lambda t: self.train),
             "outer_batch": self.validation,
         }
+
+
+def run_example(script, *flags):
+    """Runs an example as a user does; returns the `CompletedProcess`."""
+    root = pathlib.Path(__file__).parents[1]
+    return subprocess.run(
+        [sys.executable, root / "examples" / script, *flags],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    )

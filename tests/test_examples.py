@@ -12,20 +12,14 @@ import pytest
 import cleaning_experiment
 import cleaning_report
 import mnist
+from tests.helpers import run_example
 
 ROOT = pathlib.Path(__file__).parents[1]
-SCRIPT = ROOT / "examples" / "data_hyper_cleaning.py"
-REAL_TIME = ROOT / "examples" / "real_time.py"
+REAL_TIME = "real_time.py"
 
 
-def run(*flags, script=SCRIPT):
-    return subprocess.run(
-        [sys.executable, script, *flags],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
+def run(*flags, script="data_hyper_cleaning.py"):
+    return run_example(script, *flags)
 
 
 @pytest.fixture(scope="module")

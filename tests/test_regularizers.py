@@ -63,6 +63,22 @@ def test_one_step_by_hand(kind, method):
     assert_close(result.hypergradients, expected, 1e-12)
 
 
+def test_a_callable_that_reads_a_hyperparameter():
+    log_decay = far.Hyperparameter(np.log(0.25), name="log_decay")
+    regularizer = far.regularizers.L2(lambda: tf.exp(log_decay))
+    with tf.GradientTape() as tape:
+        tape.watch(log_decay.value)
+        penalty = regularizer(tf.constant([3.0, 4.0]))
+    assert_close([penalty, tape.gradient(penalty, log_decay.value)], [6.25, 6.25], 1e-6)
+    assert regularizer.get_config() == {"l2": pytest.approx(0.25)}
+
+
+@pytest.mark.parametrize("factor", ["l2", None, True])
+def test_a_factor_of_another_kind(factor):
+    with pytest.raises(ValueError, match="factor of L1 must be a number"):
+        far.regularizers.L1(factor)
+
+
 def test_a_shape_that_does_not_fit():
     regularizer = far.regularizers.L2(far.Hyperparameter([0.1, 0.2]))
     with pytest.raises(ValueError, match=r"The factor of L2 .* \(3, 2\)"):

@@ -1,0 +1,83 @@
+"""Learns an L2 penalty for each of the 7,850 weights of softmax regression.
+
+--num_train MNIST images are trained on, and the penalties descend on the loss on
+--num_validation others. Beside it the best global penalty of a grid, chosen on
+the same validation images, and no penalty; and, since 7,850 penalties see much of
+the validation set, the best global penalty with training on both sets. Means over
+--num_seeds random splits; the test set is used at the end only.
+
+Prints a table, and writes results.json, penalties.png (the penalty of each pixel
+for each digit) and curves.png to --output_dir. (Maclaurin et al. 2015, section
+3.2.)
+"""
+
+import sys
+
+from absl import app, flags
+
+import mnist
+import output
+
+FLAGS = flags.FLAGS
+flags.DEFINE_integer("num_seeds", 3, "Seeds 0, 1, ...", lower_bound=1)
+flags.DEFINE_integer("num_train", 1000, "Training images.", lower_bound=1)
+flags.DEFINE_integer("num_validation", 5000, "Validation images.", lower_bound=1)
+flags.DEFINE_integer("num_steps", 100, "Inner steps T, full batch.", lower_bound=1)
+flags.DEFINE_float("learning_rate", 0.5, "Inner learning rate.", lower_bound=0)
+flags.DEFINE_float("momentum", 0.9, "Inner momentum.", 0, 1)
+flags.DEFINE_integer("hyper_iterations", 50, "Outer updates.", lower_bound=1)
+flags.DEFINE_float(
+    "hyper_learning_rate",
+    0.3,
+    "First learning rate of the outer Adam, on log penalties; it decays to zero as "
+    "a cosine.",
+    lower_bound=0,
+)
+flags.DEFINE_float("start_log_penalty", -6.0, "Natural logarithm, for all weights.")
+flags.DEFINE_enum(
+    "dataset",
+    "embedded",
+    ["embedded", "mnist"],
+    "The embedded 20,000 images of MNIST, or the whole of it, prepared by "
+    "tensorflow-datasets in --data_dir.",
+)
+flags.DEFINE_string("data_dir", None, "Folder of the prepared data set.")
+flags.DEFINE_string("output_dir", "results/per_weight_l2", "Where to write.")
+flags.DEFINE_integer("verbose", 1, "0: no progress bar.", 0, 2)
+
+
+def main(argv):
+    if len(argv) > 1:
+        raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
+    try:
+        data = mnist.load(
+            FLAGS.dataset, FLAGS.data_dir, FLAGS.num_train + FLAGS.num_validation, 0
+        )
+        folder = output.prepare(FLAGS.output_dir)
+    except (ValueError, OSError) as error:
+        sys.exit(f"per_weight_l2.py: {error}")
+    print("Trying global penalties, then one per weight ...", flush=True)
+    # Only now, since it takes seconds: missing data are reported at once.
+    import penalties_experiment as experiment
+    import penalties_report as report
+
+    settings = experiment.Settings(
+        **{name: FLAGS[name].value for name in experiment.Settings._fields}
+    )
+    outcomes = [
+        experiment.compare(*data.train, data.test, seed, settings, FLAGS.verbose)
+        for seed in range(FLAGS.num_seeds)
+    ]
+    own = FLAGS.get_key_flags_for_module(__name__)
+    results = report.summarize(outcomes, {flag.name: flag.value for flag in own})
+    paths = [
+        output.save(results, folder),
+        report.draw_maps(outcomes[0]["maps"], folder),
+        report.draw_curves(outcomes, folder),
+    ]
+    print(report.table(results))
+    print("Wrote " + ", ".join(str(path) for path in paths))
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,97 @@
+"""Learns a whole training run: schedules of learning rate and momentum, and scales.
+
+A 784-50-50-50-10 network is trained on 10,000 MNIST images for --num_steps
+minibatches. A learning rate and a momentum for each step and each variable, and
+the scale of each variable's initial values (1,608 numbers) are learned by
+hypergradients of the training loss at the last step, with new initial weights
+in each hyper-iteration. Beside it the best constant learning rate of a grid,
+with the start's momentum and scales. All are judged on initial weights that
+neither has seen.
+
+Prints a table, and writes results.json, schedules.png and curves.png to
+--output_dir. (Maclaurin et al. 2015, section 3.1.)
+"""
+
+import math
+import sys
+
+from absl import app, flags
+
+import mnist
+import output
+
+FLAGS = flags.FLAGS
+flags.DEFINE_integer(
+    "seed", 0, "Of the minibatches and the initial weights.", lower_bound=0
+)
+flags.DEFINE_integer("num_train", 10_000, "Training images.", lower_bound=1)
+flags.DEFINE_integer("hidden_units", 50, "Of each of 3 layers.", lower_bound=1)
+flags.DEFINE_integer("batch_size", 200, "Images in a step.", lower_bound=1)
+flags.DEFINE_integer("num_steps", 100, "Inner steps T.", lower_bound=1)
+flags.DEFINE_integer("hyper_iterations", 50, "Outer updates.", lower_bound=1)
+flags.DEFINE_float(
+    "hyper_learning_rate",
+    0.12,
+    "First learning rate of the outer Adam, on log learning rates, logit momenta "
+    "and log scales; it decays to zero as a cosine.",
+    lower_bound=0,
+)
+flags.DEFINE_float(
+    "start_learning_rate", math.exp(-1), "The start's.", lower_bound=1e-6
+)
+flags.DEFINE_float("start_momentum", 0.5, "The start's.", 1e-3, 0.999)
+flags.DEFINE_float(
+    "start_scale", math.exp(-3), "Of initial weights and biases.", lower_bound=1e-6
+)
+flags.DEFINE_integer(
+    "num_draws", 5, "Initial weights to judge each choice on.", lower_bound=1
+)
+flags.DEFINE_enum(
+    "dataset",
+    "embedded",
+    ["embedded", "mnist"],
+    "The embedded 20,000 images of MNIST, or the whole of it, prepared by "
+    "tensorflow-datasets in --data_dir.",
+)
+flags.DEFINE_string("data_dir", None, "Folder of the prepared data set.")
+flags.DEFINE_string("output_dir", "results/training_schedules", "Where to write.")
+flags.DEFINE_integer("verbose", 1, "0: no progress bar.", 0, 2)
+
+
+def main(argv):
+    if len(argv) > 1:
+        raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
+    try:
+        data = mnist.load(FLAGS.dataset, FLAGS.data_dir, FLAGS.num_train, 0)
+        folder = output.prepare(FLAGS.output_dir)
+    except (ValueError, OSError) as error:
+        sys.exit(f"training_schedules.py: {error}")
+    if FLAGS.batch_size > FLAGS.num_train:
+        sys.exit(
+            "training_schedules.py: --batch_size must not exceed --num_train, "
+            f"{FLAGS.num_train}. Received: --batch_size {FLAGS.batch_size}"
+        )
+    print("Trying constant learning rates, then learning schedules ...", flush=True)
+    # Only now, since it takes seconds: missing data are reported at once.
+    import schedules_experiment as experiment
+    import schedules_report as report
+
+    settings = experiment.Settings(
+        **{name: FLAGS[name].value for name in experiment.Settings._fields}
+    )
+    data = experiment.center(data)
+    training = experiment.Training(data.train, data.test, settings)
+    outcomes, details = experiment.compare(training, settings, FLAGS.verbose)
+    own = FLAGS.get_key_flags_for_module(__name__)
+    results = report.summarize(outcomes, details, {f.name: f.value for f in own})
+    paths = [
+        output.save(results, folder),
+        report.draw_schedules(results, folder),
+        report.draw_curves(results, folder),
+    ]
+    print(report.table(results))
+    print("Wrote " + ", ".join(str(path) for path in paths))
+
+
+if __name__ == "__main__":
+    app.run(main)
