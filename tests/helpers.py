@@ -13,9 +13,9 @@ import far_ho_tf as far
 
 
 def relative_error(actual, expected):
-    """Norm of the difference over the norm of `expected`."""
+    """Norm of the difference over the norm of `expected`, where that is not zero."""
     actual, expected = np.asarray(actual), np.asarray(expected)
-    return np.linalg.norm(actual - expected) / np.linalg.norm(expected)
+    return np.linalg.norm(actual - expected) / (np.linalg.norm(expected) or 1.0)
 
 
 def assert_close(actual, expected, tolerance):

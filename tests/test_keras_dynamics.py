@@ -7,70 +7,11 @@ import tensorflow as tf
 
 import far_ho_tf as far
 from tests import reference, rules
+from tests.dynamics_table import KERAS
 from tests.helpers import assert_close, hyper, slope
-from tests.reference import constant
 
 NUM_STEPS = 6
-ADAM = {"learning_rate": 0.05, "beta_1": 0.8, "beta_2": 0.95, "epsilon": 1e-3}
-RMSPROP = {"learning_rate": 0.02, "rho": 0.8, "momentum": 0.5, "epsilon": 1e-3}
-MOMENTUM = {"learning_rate": 0.1, "momentum": 0.9}
-FTRL = {
-    "learning_rate": 0.2,
-    "learning_rate_power": -0.6,
-    "l1_regularization_strength": 0.002,
-    "l2_regularization_strength": 0.02,
-    "l2_shrinkage_regularization_strength": 0.03,
-    "beta": 0.1,
-}
-ADAFACTOR = {
-    "learning_rate": 0.2,
-    "beta_2_decay": -0.8,
-    "epsilon_1": 1e-4,
-    "epsilon_2": 1e-3,
-    "clip_threshold": 0.9,
-}
-LION = {"learning_rate": 0.02, "beta_1": 0.8, "beta_2": 0.9}
-
-# The optimizer, its numbers (in the order of the rule's arguments), options, rule.
 optimizers = keras.optimizers
-TABLE = {
-    "SGD": (optimizers.SGD, {"learning_rate": 0.1}, {}, reference.gradient_descent),
-    "momentum": (optimizers.SGD, MOMENTUM, {}, rules.sgd),
-    "Nesterov": (optimizers.SGD, MOMENTUM, {"nesterov": True}, rules.sgd),
-    "RMSprop": (optimizers.RMSprop, RMSPROP, {}, rules.rmsprop),
-    "centered RMSprop": (
-        optimizers.RMSprop,
-        RMSPROP,
-        {"centered": True},
-        rules.rmsprop,
-    ),
-    "Adam": (optimizers.Adam, ADAM, {}, rules.adam),
-    "AMSGrad": (optimizers.Adam, ADAM, {"amsgrad": True}, rules.adam),
-    "AdamW": (optimizers.AdamW, ADAM | {"weight_decay": 0.3}, {}, rules.adam),
-    "Adagrad": (
-        optimizers.Adagrad,
-        {"learning_rate": 0.1, "epsilon": 1e-3},
-        {"initial_accumulator_value": 0.125},
-        rules.adagrad,
-    ),
-    "Adadelta": (
-        optimizers.Adadelta,
-        {"learning_rate": 0.8, "rho": 0.8, "epsilon": 1e-3},
-        {},
-        rules.adadelta,
-    ),
-    "Adamax": (
-        optimizers.Adamax,
-        {"learning_rate": 0.05, "beta_1": 0.8, "beta_2": 0.95, "epsilon": 1e-3},
-        {},
-        rules.adamax,
-    ),
-    "Nadam": (optimizers.Nadam, ADAM, {}, rules.nadam),
-    "Ftrl": (optimizers.Ftrl, FTRL, {"initial_accumulator_value": 0.125}, rules.ftrl),
-    "Lion": (optimizers.Lion, LION, {}, rules.lion),
-    "Adafactor": (optimizers.Adafactor, ADAFACTOR, {}, rules.adafactor),
-    "Lamb": (optimizers.Lamb, ADAM, {}, rules.lamb),
-}
 MODES = pytest.mark.parametrize("method", [far.ReverseHG, far.ForwardHG])
 pytestmark = pytest.mark.filterwarnings("ignore:.*moves weights by a sign")
 
@@ -142,35 +83,13 @@ class Small:
         return weights
 
 
-@MODES
-@pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
-@pytest.mark.parametrize("name", TABLE)
-def test_equals_the_unrolled_reference(name, method, jit_compile):
-    """All numbers of the optimizer and a penalty, to 1e-9."""
-    kind, numbers, options, rule = TABLE[name]
-    problem = Small()
-    hypers = [hyper(value, key) for key, value in numbers.items()]
-    rule = rule(*(constant(one) for one in hypers), **options)
-    value, expected, final = problem.unrolled(rule, hypers)
-    dynamics = far.KerasDynamics(
-        kind(**options), dict(zip(numbers, hypers, strict=True))
-    )
-    result = method(jit_compile=jit_compile).compute(
-        problem.bilevel(dynamics, hypers), NUM_STEPS
-    )
-    assert_close(problem.model.trainable_variables, final, 1e-12)
-    assert_close([result.outer_value], [value], 1e-12)
-    for one, other in zip(result.hypergradients, expected, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-15)
-
-
-@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("name", KERAS)
 def test_values_equal_keras_over_50_steps(name):
     """As it is accepted where a dynamics is.
 
     At a learning rate at which Adafactor's float32 does not turn chaotic.
     """
-    kind, numbers, options, _ = TABLE[name]
+    kind, numbers, options, _ = KERAS[name]
     numbers = numbers | {"learning_rate": numbers["learning_rate"] / 4}
     for dtype, tolerance in (("float32", 1e-5), ("float64", 1e-12)):
         problem = Small(dtype)
@@ -245,10 +164,10 @@ def test_numbers_of_what_else_keras_does(name, numbers):
         np.testing.assert_allclose(found, gradient, rtol=1e-7)
 
 
-@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("name", KERAS)
 def test_gradients_of_zero(name):
     """A feature that is always zero: √0, and no NaN."""
-    kind, numbers, options, _ = TABLE[name]
+    kind, numbers, options, _ = KERAS[name]
     problem = Small()
     problem.train[0][:, 0] = 0.0
     problem.penalty.assign(0.0)
@@ -266,10 +185,10 @@ def test_gradients_of_zero(name):
         assert abs(result.hypergradients[-1]) > 1e-3
 
 
-@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("name", KERAS)
 def test_all_gradients_are_zero(name):
     """With the numbers that Keras has by default, in float32."""
-    kind, _, options, _ = TABLE[name]
+    kind, _, options, _ = KERAS[name]
     rate = far.Hyperparameter(0.01, name="rate")
     problem = Small("float32")
     problem.penalty.assign(0.0)

@@ -1,171 +1,29 @@
-"""Gradient modes against the naive unrolled reference."""
+"""Gradient modes: precision, data, traces and states."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
-from tests import reference, rules
+from tests import reference
+from tests.dynamics_table import NUM_STEPS, OURS, by_step
 from tests.helpers import Classification, assert_close
-from tests.reference import constant
 
-NUM_STEPS = 7
 MODES = pytest.mark.parametrize("method", [far.ReverseHG, far.ForwardHG])
 
-
-def by_step(vector):
-    """A schedule that reads a vector of hyperparameters."""
-    return lambda step: tf.convert_to_tensor(vector)[step]
-
-
-def _scalars(problem):
-    rate = problem.hyper(0.3, "rate")
-    return far.GradientDescent(rate), [rate], reference.gradient_descent(constant(rate))
-
-
-def _momentum(problem, nesterov=False):
-    rate, mass = problem.hyper(0.2, "rate"), problem.hyper(0.8, "mass")
-    rule = reference.momentum(constant(rate), constant(mass), nesterov)
-    return far.Momentum(rate, mass, nesterov=nesterov), [rate, mass], rule
-
-
-def _nesterov(problem):
-    return _momentum(problem, nesterov=True)
-
-
-def _adam(problem):
-    hypers = [
-        problem.hyper(value, name)
-        for value, name in ((0.05, "a"), (0.8, "b1"), (0.95, "b2"), (1e-3, "e"))
-    ]
-    rule = reference.adam(*(constant(hyper) for hyper in hypers))
-    return far.Adam(*hypers), hypers, rule
-
-
-def _adamw(problem):
-    values = (("a", 0.05), ("d", 0.2), ("b1", 0.8), ("b2", 0.95), ("e", 1e-3))
-    hypers = {name: problem.hyper(value, name) for name, value in values}
-    rate, decay, *others = (constant(hyper) for hyper in hypers.values())
-    rule = rules.adam(rate, *others, decay=decay)
-    return far.AdamW(*hypers.values()), list(hypers.values()), rule
-
-
-def _rmsprop(problem):
-    hypers = [
-        problem.hyper(value, name)
-        for value, name in ((0.02, "a"), (0.8, "rho"), (0.5, "mass"), (1e-3, "e"))
-    ]
-    rule = rules.rmsprop(*(constant(hyper) for hyper in hypers))
-    return far.RMSprop(*hypers), hypers, rule
-
-
-def _momentum_by_step(problem):
-    steps = np.arange(NUM_STEPS)
-    rates = problem.hyper(0.1 + 0.02 * steps, "rates")
-    masses = problem.hyper(0.9 - 0.05 * steps, "masses")
-    rule = reference.momentum(
-        lambda t, i: tf.convert_to_tensor(rates)[t],
-        lambda t, i: tf.convert_to_tensor(masses)[t],
-    )
-    return far.Momentum(by_step(rates), by_step(masses)), [rates, masses], rule
-
-
-def _adam_by_step(problem):
-    rates = problem.hyper(0.02 + 0.01 * np.arange(NUM_STEPS), "rates")
-    betas = problem.hyper(0.9 - 0.05 * np.arange(NUM_STEPS), "betas")
-    rule = reference.adam(
-        lambda t, i: tf.convert_to_tensor(rates)[t],
-        lambda t, i: tf.convert_to_tensor(betas)[t],
-        constant(np.array(0.99, problem.dtype)),
-        constant(np.array(1e-3, problem.dtype)),
-    )
-    dynamics = far.Adam(by_step(rates), by_step(betas), beta_2=0.99, epsilon=1e-3)
-    return dynamics, [rates, betas], rule
-
-
-def _momentum_by_variable(problem):
-    """Pairs: a layer with a scalar, variables with a scalar and a schedule."""
-    first, second = problem.model.layers
-    one = problem.hyper(0.1, "one")
-    steps = problem.hyper(0.2 + 0.01 * np.arange(NUM_STEPS), "steps")
-    mass = problem.hyper(0.7, "mass")
-    dynamics = far.Momentum(
-        [(first, one), (second.kernel, by_step(steps)), (second.bias, 0.25)], mass
-    )
-    rule = reference.momentum(
-        lambda t, i: {2: steps[t], 3: np.array(0.25, problem.dtype)}.get(
-            i, tf.convert_to_tensor(one)
-        ),
-        constant(mass),
-    )
-    return dynamics, [one, steps, mass], rule
-
-
-def _adam_by_pattern(problem):
-    second = problem.model.layers[1]
-    one, two = problem.hyper(0.1, "one"), problem.hyper(0.02, "two")
-    dynamics = far.Adam(
-        {f"{second.name}/": two, ".*/kernel": one, ".*": 0.03}, epsilon=1e-3
-    )
-    rates = [one, np.array(0.03, problem.dtype), two, two]
-    numbers = [np.array(n, problem.dtype) for n in (0.9, 0.999, 1e-3)]
-    rule = reference.adam(
-        lambda t, i: tf.convert_to_tensor(rates[i]), *(constant(n) for n in numbers)
-    )
-    return dynamics, [one, two], rule
-
-
-def _rate_per_weight(problem):
-    kernel = problem.model.layers[0].kernel
-    rates = problem.hyper(0.1 + np.random.RandomState(3).rand(*kernel.shape), "rates")
-    dynamics = far.GradientDescent([(kernel, rates), (problem.model, 0.2)])
-    rule = reference.gradient_descent(
-        lambda t, i: tf.convert_to_tensor(
-            rates if i == 0 else np.array(0.2, problem.dtype)
-        )
-    )
-    return dynamics, [rates], rule
-
-
-DYNAMICS = [
-    _scalars,
-    _momentum,
-    _nesterov,
-    _adam,
-    _adamw,
-    _rmsprop,
-    _momentum_by_step,
-    _adam_by_step,
-    _momentum_by_variable,
-    _adam_by_pattern,
-    _rate_per_weight,
-]
-
-
-@MODES
-@pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
-@pytest.mark.parametrize("make", DYNAMICS)
-def test_equals_the_unrolled_reference(method, make, jit_compile):
-    problem = Classification()
-    dynamics, hypers, rule = make(problem)
-    value, expected, final = reference.unrolled(problem.naive(hypers), rule, NUM_STEPS)
-    bilevel = problem.bilevel(dynamics, hypers)
-    result = method(jit_compile=jit_compile).compute(bilevel, NUM_STEPS)
-    assert_close(result.hypergradients, expected, 1e-9)
-    assert_close([result.outer_value], [value], 1e-12)
-    assert_close(problem.model.trainable_variables, final, 1e-12)
+SINGLE = ["GradientDescent", "Nesterov", "AdamW", "RMSprop", "Momentum by variable"]
 
 
 @MODES
 @pytest.mark.parametrize(
-    ("make", "jit_compile"),
-    [*((make, False) for make in DYNAMICS), (_momentum, True), (_adam, True)],
+    ("name", "jit_compile"),
+    [*((name, False) for name in SINGLE), ("Momentum", True), ("Adam", True)],
 )
-def test_float32_is_close_to_float64(method, make, jit_compile):
+def test_float32_is_close_to_float64(method, name, jit_compile):
     results = []
     for dtype in ("float64", "float32"):
         problem = Classification(dtype)
-        dynamics, hypers, _ = make(problem)
+        dynamics, hypers, _ = OURS[name](problem)
         bilevel = problem.bilevel(dynamics, hypers)
         mode = method(jit_compile=jit_compile)
         results.append(mode.compute(bilevel, NUM_STEPS))
@@ -211,7 +69,7 @@ def _slices(problem, size):
 )
 def test_every_kind_of_data(method, kind, jit_compile):
     problem = Classification()
-    dynamics, hypers, rule = _momentum(problem)
+    dynamics, hypers, rule = OURS["Momentum"](problem)
     data, batches = batch_kinds(problem)[kind]
     _, expected, _ = reference.unrolled(
         problem.naive(hypers, lambda t: batches[t]), rule, NUM_STEPS
@@ -251,7 +109,7 @@ def test_one_trace_per_problem_and_number_of_steps(method, jit_compile):
     """The objectives' Python runs in the first hyper-iteration only."""
     calls = []
     problem = Classification()
-    dynamics, hypers, _ = _momentum(problem)
+    dynamics, hypers, _ = OURS["Momentum"](problem)
     inner, outer = problem.inner, problem.outer
     problem.inner = lambda batch: calls.append("inner") or inner(batch)
     problem.outer = lambda batch: calls.append("outer") or outer(batch)
