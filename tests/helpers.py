@@ -13,9 +13,11 @@ import far_ho_tf as far
 
 
 def relative_error(actual, expected):
-    """Norm of the difference over the norm of `expected`, where that is not zero."""
+    """Norm of the difference over the norm of `expected`; 0 where both are zero."""
     actual, expected = np.asarray(actual), np.asarray(expected)
-    return np.linalg.norm(actual - expected) / (np.linalg.norm(expected) or 1.0)
+    if not np.any(actual) and not np.any(expected):
+        return 0.0
+    return np.linalg.norm(actual - expected) / np.linalg.norm(expected)
 
 
 def assert_close(actual, expected, tolerance):

@@ -111,7 +111,7 @@ def test_extremes():
 
 
 def test_targets():
-    """The whole experiment for one seed; BUILD_NOTES.md has the mean of more."""
+    """The whole experiment: mean F1 and accuracies over the seeds 0, 1 and 2."""
     data = mnist.load("embedded", None, 5000, 5000)
     images, true = data.train
     settings = cleaning_experiment.Settings(
@@ -123,18 +123,23 @@ def test_targets():
         radius=200.0,
         final_steps=200,
     )
-    given, wrong = cleaning_experiment.corrupt(true, seed=0)
-    cleaned = cleaning_experiment.clean(
-        (images, given), data.validation, wrong, settings, verbose=0
-    )
-    kept = cleaned["weights"] >= cleaning_experiment.FLAG_BELOW
-    baseline, oracle, ours = (
-        cleaning_experiment.final_accuracy(
-            [(images[mask], given[mask]), data.validation], data.test, settings
+    rows = []
+    for seed in range(3):
+        given, wrong = cleaning_experiment.corrupt(true, seed)
+        cleaned = cleaning_experiment.clean(
+            (images, given), data.validation, wrong, settings, verbose=0
         )
-        for mask in (np.ones_like(wrong), ~wrong, kept)
-    )
-    assert cleaning_experiment.score(cleaned["weights"], wrong)["f1"] >= 0.94
+        kept = cleaned["weights"] >= cleaning_experiment.FLAG_BELOW
+        f1 = cleaning_experiment.score(cleaned["weights"], wrong)["f1"]
+        accuracies = [
+            cleaning_experiment.final_accuracy(
+                [(images[mask], given[mask]), data.validation], data.test, settings
+            )
+            for mask in (np.ones_like(wrong), ~wrong, kept)
+        ]
+        rows.append([f1, *accuracies])
+    f1, baseline, oracle, ours = np.mean(rows, axis=0)
+    assert f1 >= 0.94
     assert ours >= baseline + 4
     assert ours >= oracle - 0.5
 

@@ -11,13 +11,11 @@ from tests.helpers import Classification, assert_close
 
 MODES = pytest.mark.parametrize("method", [far.ReverseHG, far.ForwardHG])
 
-SINGLE = ["GradientDescent", "Nesterov", "AdamW", "RMSprop", "Momentum by variable"]
-
 
 @MODES
 @pytest.mark.parametrize(
     ("name", "jit_compile"),
-    [*((name, False) for name in SINGLE), ("Momentum", True), ("Adam", True)],
+    [*((name, False) for name in OURS), ("Momentum", True), ("Adam", True)],
 )
 def test_float32_is_close_to_float64(method, name, jit_compile):
     results = []

@@ -10,7 +10,6 @@ from tests import reference
 from tests.helpers import Classification, assert_close, hyper
 
 NUM_STEPS = 7
-MODES = pytest.mark.parametrize("method", [far.ReverseHG, far.ForwardHG])
 schedules = keras.optimizers.schedules
 DECAYS = {
     "exponential": (far.Schedule.exponential, schedules.ExponentialDecay, 0.4),
