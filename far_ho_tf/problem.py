@@ -21,6 +21,7 @@ from far_ho_tf.variables import (
     common_dtype,
     dtype_of,
     find,
+    is_function,
     is_variable,
     path_of,
     read,
@@ -350,7 +351,7 @@ class BilevelProblem:
         variable = self.variables[index]
         try:
             value = source
-            if callable(source) and not is_variable(source):
+            if is_function(source):
                 value = source(outer_step) if takes_argument(source) else source()
             if is_variable(value) or tf.is_tensor(value):
                 value = tf.identity(tf.convert_to_tensor(value))

@@ -1,28 +1,21 @@
 """Penalties on weights whose factors may be hyperparameters."""
 
-import numbers
-
 import keras
-import numpy as np
 import tensorflow as tf
 
 from far_ho_tf.checks import require
-from far_ho_tf.variables import current, is_variable
+from far_ho_tf.variables import current, is_function, is_number, is_variable
 
 
 class _Penalty(keras.regularizers.Regularizer):
     """A factor times a function of each weight, summed over the weights."""
 
     def __init__(self, factor):
-        kinds = (numbers.Real, np.ndarray, list, tuple)
         require(
-            not isinstance(factor, bool)
-            and (
-                isinstance(factor, kinds)
-                or is_variable(factor)
-                or tf.is_tensor(factor)
-                or callable(factor)
-            ),
+            is_number(factor)
+            or is_variable(factor)
+            or is_function(factor)
+            or isinstance(factor, (list, tuple)),
             f"The factor of {type(self).__name__} must be a number, an array, a "
             "Hyperparameter or a callable() -> tensor.",
             factor=factor,

@@ -1,6 +1,9 @@
-"""Variables of Keras and of TensorFlow, and who owns them."""
+"""Variables of Keras and of TensorFlow, and who owns them; other sources of values."""
+
+import numbers
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 
@@ -40,9 +43,21 @@ def read(variables):
     return [tf.identity(tf.convert_to_tensor(v)) for v in variables]
 
 
+def is_number(source):
+    """Whether a source is a plain number, array or tensor."""
+    return isinstance(source, (numbers.Real, np.ndarray, tf.Tensor)) and not isinstance(
+        source, bool
+    )
+
+
+def is_function(source):
+    """Whether a source has to be called for its value."""
+    return callable(source) and not is_variable(source)
+
+
 def current(source):
     """What a callable() gives now, and any other source as it is."""
-    return source() if callable(source) and not is_variable(source) else source
+    return source() if is_function(source) else source
 
 
 def trained_variables(owner, hyperparameters):

@@ -6,7 +6,6 @@ An argument is a number, a variable (a Hyperparameter), a callable of the step
 `Schedule` with layers.
 """
 
-import numbers
 import re
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -16,7 +15,14 @@ import tensorflow as tf
 
 from far_ho_tf.checks import CALLABLE_ERRORS
 from far_ho_tf.schedules import Schedule
-from far_ho_tf.variables import dtype_of, find, is_variable, path_of
+from far_ho_tf.variables import (
+    dtype_of,
+    find,
+    is_function,
+    is_number,
+    is_variable,
+    path_of,
+)
 
 
 class Bounds(NamedTuple):
@@ -39,13 +45,6 @@ class Bounds(NamedTuple):
 
     def __str__(self):
         return f"[{self.low}, {self.high}{']' if self.included else ')'}"
-
-
-def is_number(source):
-    """Whether a source is a plain number, array or tensor."""
-    return isinstance(source, (numbers.Real, np.ndarray, tf.Tensor)) and not isinstance(
-        source, bool
-    )
 
 
 def per_variable(name, argument, variables):
@@ -93,7 +92,7 @@ def evaluate(name, source, step, variable):
     """
     if is_variable(source):
         value = tf.convert_to_tensor(source)
-    elif is_schedule(source):
+    elif is_function(source):
         value = tf.cast(_call(name, source, step, variable), variable.dtype)
     elif tf.is_tensor(source):
         value = tf.cast(source, variable.dtype)
@@ -119,11 +118,6 @@ def trace_schedule(name, source, dtype):
     return tf.function(
         lambda step: _call(name, source, step, tf.zeros([], dtype)), autograph=False
     ).get_concrete_function(tf.TensorSpec([], tf.int32))
-
-
-def is_schedule(source):
-    """Whether a source is a callable of the step."""
-    return callable(source) and not is_variable(source)
 
 
 def _call(name, source, step, variable):

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from far_ho_tf.checks import essence, require
 from far_ho_tf.dynamics import arguments
-from far_ho_tf.variables import dtype_of, path_of
+from far_ho_tf.variables import dtype_of, is_function, is_number, path_of
 
 
 class Dynamics:
@@ -51,7 +51,7 @@ class Dynamics:
     def __init__(self, **numbers):
         self.numbers = numbers
         for name, value in numbers.items():
-            if arguments.is_number(value):
+            if is_number(value):
                 self.check(name, value)
 
     def update(self, variable, gradient, slots, step, **numbers):
@@ -144,7 +144,7 @@ class BoundDynamics:
         }
         for name, sources in self._sources.items():
             for source in sources:
-                if arguments.is_number(source):
+                if is_number(source):
                     dynamics.check(name, source)
 
     def check_last(self, step):
@@ -178,7 +178,7 @@ class BoundDynamics:
             (name, id(source)): (self.dynamics.label(name), source)
             for name, sources in self._sources.items()
             for source in sources
-            if arguments.is_schedule(source)
+            if is_function(source)
         }
         return [
             (label, source, arguments.trace_schedule(label, source, self._dtype))

@@ -8,11 +8,10 @@ import keras
 import tensorflow as tf
 
 from far_ho_tf.checks import require
-from far_ho_tf.dynamics import arguments
 from far_ho_tf.dynamics.base import BoundDynamics, Dynamics
 from far_ho_tf.dynamics.functional import Number, functional, shares_state
 from far_ho_tf.substitution import SubstitutionScope
-from far_ho_tf.variables import dtype_of, find, path_of, read
+from far_ho_tf.variables import dtype_of, find, is_function, path_of, read
 
 # Numbers that Keras' optimizers have, `None` where they are not used.
 _OPTIONAL = ("weight_decay", "clipnorm", "clipvalue", "global_clipnorm")
@@ -164,7 +163,7 @@ class _BoundOptimizer(BoundDynamics):
         names = list(self._sources)
         schedules = {}
         rates = self._sources.get("learning_rate", [None])
-        if arguments.is_schedule(rates[0]):  # Adafactor asks whether it is one.
+        if is_function(rates[0]):  # Adafactor asks whether it is one.
             schedules["_learning_rate"] = rates[0]
 
         @functools.cache
