@@ -10,12 +10,11 @@ Prints a table, and writes results.json, images.png and curves.png to
 --output_dir. (Franceschi et al. 2017, section 5.1.)
 """
 
-import sys
-
 import numpy as np
 from absl import app, flags
 
-import mnist
+import command_line
+import mnist_flags
 import output
 
 FLAGS = flags.FLAGS
@@ -36,28 +35,15 @@ flags.DEFINE_float("radius", 200.0, "Largest sum of the weights, R.", lower_boun
 flags.DEFINE_integer(
     "final_steps", 200, "Steps of the final training, for all three.", lower_bound=1
 )
-flags.DEFINE_enum(
-    "dataset",
-    "embedded",
-    ["embedded", "mnist"],
-    "The embedded 20,000 images of MNIST, or the whole of it, prepared by "
-    "tensorflow-datasets in --data_dir.",
-)
-flags.DEFINE_string("data_dir", None, "Folder of the prepared data set.")
+flags.adopt_module_key_flags(mnist_flags)
 flags.DEFINE_string("output_dir", "results/data_hyper_cleaning", "Where to write.")
 flags.DEFINE_integer("verbose", 1, "0: no progress bar.", 0, 2)
 
 
 def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
-    try:
-        data = mnist.load(
-            FLAGS.dataset, FLAGS.data_dir, FLAGS.num_train, FLAGS.num_validation
-        )
-        folder = output.prepare(FLAGS.output_dir)
-    except (ValueError, OSError) as error:
-        sys.exit(f"data_hyper_cleaning.py: {error}")
+    data, folder = command_line.begin(
+        argv, lambda: mnist_flags.load(FLAGS.num_train, FLAGS.num_validation)
+    )
     print(f"Tuning a weight for each of {FLAGS.num_train} images ...", flush=True)
     # Only now, since it takes seconds: missing data are reported at once.
     import cleaning_experiment as experiment
@@ -91,7 +77,7 @@ def main(argv):
         "ours": {"test_accuracy": accuracy(kept), **scores},
         "seconds": cleaned["seconds"],
         "history": cleaned["history"],
-        "flags": _flag_values(),
+        "flags": command_line.values(),
     }
     paths = [
         output.save(results, folder),
@@ -102,12 +88,6 @@ def main(argv):
     ]
     print(report.table(results))
     print("Wrote " + ", ".join(str(path) for path in paths))
-
-
-def _flag_values():
-    """The flags of this file, by name."""
-    own = FLAGS.get_key_flags_for_module(__name__)
-    return {flag.name: flag.value for flag in own}
 
 
 if __name__ == "__main__":

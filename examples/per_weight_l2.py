@@ -11,11 +11,10 @@ for each digit) and curves.png to --output_dir. (Maclaurin et al. 2015, section
 3.2.)
 """
 
-import sys
-
 from absl import app, flags
 
-import mnist
+import command_line
+import mnist_flags
 import output
 
 FLAGS = flags.FLAGS
@@ -34,28 +33,15 @@ flags.DEFINE_float(
     lower_bound=0,
 )
 flags.DEFINE_float("start_log_penalty", -6.0, "Natural logarithm, for all weights.")
-flags.DEFINE_enum(
-    "dataset",
-    "embedded",
-    ["embedded", "mnist"],
-    "The embedded 20,000 images of MNIST, or the whole of it, prepared by "
-    "tensorflow-datasets in --data_dir.",
-)
-flags.DEFINE_string("data_dir", None, "Folder of the prepared data set.")
+flags.adopt_module_key_flags(mnist_flags)
 flags.DEFINE_string("output_dir", "results/per_weight_l2", "Where to write.")
 flags.DEFINE_integer("verbose", 1, "0: no progress bar.", 0, 2)
 
 
 def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
-    try:
-        data = mnist.load(
-            FLAGS.dataset, FLAGS.data_dir, FLAGS.num_train + FLAGS.num_validation, 0
-        )
-        folder = output.prepare(FLAGS.output_dir)
-    except (ValueError, OSError) as error:
-        sys.exit(f"per_weight_l2.py: {error}")
+    data, folder = command_line.begin(
+        argv, lambda: mnist_flags.load(FLAGS.num_train + FLAGS.num_validation)
+    )
     print("Trying global penalties, then one per weight ...", flush=True)
     # Only now, since it takes seconds: missing data are reported at once.
     import penalties_experiment as experiment
@@ -68,8 +54,7 @@ def main(argv):
         experiment.compare(*data.train, data.test, seed, settings, FLAGS.verbose)
         for seed in range(FLAGS.num_seeds)
     ]
-    own = FLAGS.get_key_flags_for_module(__name__)
-    results = report.summarize(outcomes, {flag.name: flag.value for flag in own})
+    results = report.summarize(outcomes, command_line.values())
     paths = [
         output.save(results, folder),
         report.draw_maps(outcomes[0]["maps"], folder),

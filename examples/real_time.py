@@ -13,10 +13,9 @@ and real_time.png to --output_dir. (After Franceschi et al. 2017, section 5.3,
 whose TIMIT is not free: --dataset spoken_digit stands in for it.)
 """
 
-import sys
-
 from absl import app, flags
 
+import command_line
 import mnist
 import output
 import speech
@@ -62,18 +61,7 @@ flags.DEFINE_integer("verbose", 1, "0: does not tell of each seed.", 0, 1)
 
 
 def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
-    try:
-        data = _load()
-        folder = output.prepare(FLAGS.output_dir)
-    except (ValueError, OSError) as error:
-        sys.exit(f"real_time.py: {error}")
-    if FLAGS.batch_size > len(data.train[0]):
-        sys.exit(
-            "real_time.py: --batch_size must not exceed the training examples, "
-            f"{len(data.train[0])}. Received: --batch_size {FLAGS.batch_size}"
-        )
+    data, folder = command_line.begin(argv, _load)
     # Only now, since it takes seconds: missing data are reported at once.
     import real_time_experiment as experiment
     import real_time_report as report
@@ -103,8 +91,7 @@ def main(argv):
                 f"in {found['grid'].seconds:.1f} s ({found['grid'].runs} runs)",
                 flush=True,
             )
-    own = FLAGS.get_key_flags_for_module(__name__)
-    results = report.summarize(outcomes, once, {flag.name: flag.value for flag in own})
+    results = report.summarize(outcomes, once, command_line.values())
     paths = [output.save(results, folder), report.draw(outcomes, folder)]
     print(report.table(results))
     print("Wrote " + ", ".join(str(path) for path in paths))
@@ -112,10 +99,13 @@ def main(argv):
 
 def _load():
     if FLAGS.dataset == "spoken_digit":
-        return speech.load(FLAGS.data_dir, seed=0)
-    return mnist.load(
-        FLAGS.dataset, FLAGS.data_dir, FLAGS.num_train, FLAGS.num_validation
-    )
+        data = speech.load(FLAGS.data_dir, seed=0)
+    else:
+        data = mnist.load(
+            FLAGS.dataset, FLAGS.data_dir, FLAGS.num_train, FLAGS.num_validation
+        )
+    command_line.check_batch_size(len(data.train[0]))
+    return data
 
 
 if __name__ == "__main__":

@@ -13,11 +13,11 @@ Prints a table, and writes results.json, schedules.png and curves.png to
 """
 
 import math
-import sys
 
 from absl import app, flags
 
-import mnist
+import command_line
+import mnist_flags
 import output
 
 FLAGS = flags.FLAGS
@@ -46,31 +46,13 @@ flags.DEFINE_float(
 flags.DEFINE_integer(
     "num_draws", 5, "Initial weights to judge each choice on.", lower_bound=1
 )
-flags.DEFINE_enum(
-    "dataset",
-    "embedded",
-    ["embedded", "mnist"],
-    "The embedded 20,000 images of MNIST, or the whole of it, prepared by "
-    "tensorflow-datasets in --data_dir.",
-)
-flags.DEFINE_string("data_dir", None, "Folder of the prepared data set.")
+flags.adopt_module_key_flags(mnist_flags)
 flags.DEFINE_string("output_dir", "results/training_schedules", "Where to write.")
 flags.DEFINE_integer("verbose", 1, "0: no progress bar.", 0, 2)
 
 
 def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
-    try:
-        data = mnist.load(FLAGS.dataset, FLAGS.data_dir, FLAGS.num_train, 0)
-        folder = output.prepare(FLAGS.output_dir)
-    except (ValueError, OSError) as error:
-        sys.exit(f"training_schedules.py: {error}")
-    if FLAGS.batch_size > FLAGS.num_train:
-        sys.exit(
-            "training_schedules.py: --batch_size must not exceed --num_train, "
-            f"{FLAGS.num_train}. Received: --batch_size {FLAGS.batch_size}"
-        )
+    data, folder = command_line.begin(argv, _load)
     print("Trying constant learning rates, then learning schedules ...", flush=True)
     # Only now, since it takes seconds: missing data are reported at once.
     import schedules_experiment as experiment
@@ -82,8 +64,7 @@ def main(argv):
     data = experiment.center(data)
     training = experiment.Training(data.train, data.test, settings)
     outcomes, details = experiment.compare(training, settings, FLAGS.verbose)
-    own = FLAGS.get_key_flags_for_module(__name__)
-    results = report.summarize(outcomes, details, {f.name: f.value for f in own})
+    results = report.summarize(outcomes, details, command_line.values())
     paths = [
         output.save(results, folder),
         report.draw_schedules(results, folder),
@@ -91,6 +72,11 @@ def main(argv):
     ]
     print(report.table(results))
     print("Wrote " + ", ".join(str(path) for path in paths))
+
+
+def _load():
+    command_line.check_batch_size(FLAGS.num_train)
+    return mnist_flags.load(FLAGS.num_train)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,45 @@
+"""What the command lines of all examples share: how they begin, and their flags."""
+
+import pathlib
+import sys
+
+from absl import app, flags
+
+import output
+
+FLAGS = flags.FLAGS
+
+
+def begin(argv, load):
+    """Loads the data and prepares --output_dir.
+
+    Where that fails the program ends, with one line that says why.
+
+    Args:
+        argv: What the flags left of the command line.
+        load: Callable() that gives the data.
+
+    Returns:
+        A pair: the data, and the folder to write to.
+    """
+    if len(argv) > 1:
+        raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
+    try:
+        return load(), output.prepare(FLAGS.output_dir)
+    except (ValueError, OSError) as error:
+        sys.exit(f"{pathlib.Path(argv[0]).name}: {error}")
+
+
+def check_batch_size(num_examples):
+    """Raises a `ValueError` if --batch_size exceeds the number of examples."""
+    if FLAGS.batch_size > num_examples:
+        raise ValueError(
+            f"--batch_size must not exceed the training examples, {num_examples}. "
+            f"Received: --batch_size {FLAGS.batch_size}"
+        )
+
+
+def values():
+    """The flags that --help shows, by name."""
+    own = FLAGS.get_key_flags_for_module(sys.argv[0])
+    return {flag.name: flag.value for flag in own}
