@@ -2,6 +2,7 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from output import save_figure
 
@@ -69,7 +70,7 @@ def draw_maps(maps, folder):
         image = axis.imshow(maps[digit], cmap="viridis", vmin=low, vmax=high)
         axis.set_title(digit)
         axis.axis("off")
-    figure.colorbar(image, ax=axes, label="log penalty")
+    figure.colorbar(image, ax=axes, label="log penalty", extend="both")
     figure.suptitle("Learned penalties of the weights from each pixel to each digit")
     return save_figure(figure, folder / "penalties.png")
 
@@ -82,8 +83,10 @@ def draw_curves(outcomes, folder):
         axis.plot(outcome["outer_value"], color="tab:red", alpha=0.8, label=label)
         best = outcome["losses"]["global"].validation
         label = None if seed else "best global penalty"
-        axis.axhline(best, color="tab:blue", alpha=0.8, label=label)
+        ends = [0, len(outcome["outer_value"]) - 1]
+        axis.plot(ends, [best, best], color="tab:blue", alpha=0.8, label=label)
     axis.set(xlabel="hyper-iteration", ylabel="validation loss after the last step")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.legend()
     axis.grid(alpha=0.3)
     return save_figure(figure, folder / "curves.png")

@@ -2,6 +2,7 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from output import save_figure
 
@@ -40,7 +41,7 @@ def table(results):
         lines.append(row("  " + label, f"{train:.2f}", f"{test:.2f}", "-", "-"))
     lines.append(
         f"Learned in {results['seconds']:.1f} s; the training loss is "
-        f"{results['ratio']:.2f} of the best constant rate's."
+        f"{results['ratio']:.2f} times that of the best constant rate."
     )
     return "\n".join(lines)
 
@@ -123,6 +124,7 @@ def draw_curves(results, folder):
         title="What is descended on",
     )
     for axis in (curves, path):
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.legend(fontsize=8)
         axis.grid(alpha=0.3, which="both")
     return save_figure(figure, folder / "curves.png")
