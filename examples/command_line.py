@@ -1,5 +1,6 @@
 """What the command lines of all examples share: how they begin, and their flags."""
 
+import math
 import pathlib
 import sys
 
@@ -24,10 +25,23 @@ def begin(argv, load):
     """
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
+    script = pathlib.Path(argv[0]).name
     try:
-        return load(), output.prepare(FLAGS.output_dir)
+        _check_finite()
+        data = load()
     except (ValueError, OSError) as error:
-        sys.exit(f"{pathlib.Path(argv[0]).name}: {error}")
+        sys.exit(f"{script}: {error}")
+    try:
+        return data, output.prepare(FLAGS.output_dir)
+    except OSError as error:
+        sys.exit(f"{script}: --output_dir cannot be written to: {error}")
+
+
+def _check_finite():
+    """Raises a `ValueError` for NaN and infinity, which no bound of absl's sees."""
+    for name, value in values().items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"--{name} must be finite. Received: --{name} {value}")
 
 
 def check_batch_size(num_examples):

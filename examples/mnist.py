@@ -54,8 +54,9 @@ def load(dataset, data_dir, num_train, num_validation):
     needed = num_train + num_validation
     if needed > len(train[0]):
         raise ValueError(
-            f"{dataset!r} has {len(train[0])} training images. Received: "
-            f"num_train={num_train} and num_validation={num_validation}"
+            f"--dataset {dataset} has {len(train[0])} training images; --num_train "
+            "and, where there is one, --num_validation must not exceed them together. "
+            f"Received: {needed}"
         )
     images, labels = _flatten(train)
     return Images(

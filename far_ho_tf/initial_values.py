@@ -1,9 +1,19 @@
 """Initial weights with learned scales."""
 
+import math
+
 import tensorflow as tf
 
 from far_ho_tf.checks import check_count, require
-from far_ho_tf.variables import current, dtype_of, is_variable, path_of
+from far_ho_tf.variables import (
+    check_numbers,
+    dtype_of,
+    evaluate,
+    find,
+    is_function,
+    is_variable,
+    path_of,
+)
 
 
 def scaled_noise(scales, seed=0, fresh=False):
@@ -24,7 +34,7 @@ def scaled_noise(scales, seed=0, fresh=False):
         `BilevelProblem`.
 
     Raises:
-        ValueError: If a pair is malformed.
+        ValueError: If a pair is malformed, or a variable has two.
 
     Example:
 
@@ -39,9 +49,22 @@ def scaled_noise(scales, seed=0, fresh=False):
     Source: Maclaurin et al. 2015, section 3.1 (initialization scales).
     """
     seed = check_count("seed", seed, low=0)
+    require(
+        isinstance(scales, (list, tuple)),
+        "`scales` must be a list of pairs (variable or layer, scale).",
+        scales=scales,
+    )
+    require(isinstance(fresh, bool), "`fresh` must be a boolean.", fresh=fresh)
     pairs = [
         (variable, scale) for pair in scales for variable, scale in _variables(pair)
     ]
+    variables = [variable for variable, _ in pairs]
+    for index, variable in enumerate(variables):
+        require(
+            find(variable, variables) == index,
+            "`scales` must name each variable once.",
+            twice=path_of(variable),
+        )
     make = _fresh if fresh else _fixed
     return [
         (variable, make(variable, scale, (seed, index)))
@@ -58,11 +81,15 @@ def _variables(pair):
     owner, scale = pair
     owned = [owner] if is_variable(owner) else getattr(owner, "trainable_variables", [])
     require(owned, "A pair of `scales` names nothing that is trained.", owner=owner)
-    return [(variable, scale) for variable in owned]
+    checked = [(variable, check_numbers(_label(variable), scale)) for variable in owned]
+    for variable in owned:
+        if not is_function(scale):
+            _factor(variable, scale)  # Says what is wrong with it.
+    return checked
 
 
 def _fixed(variable, scale, seed):
-    noise = _noise(variable, seed)  # Drawn here, as XLA draws other numbers.
+    noise = _noise(variable, seed)
     return lambda: _scaled(variable, scale, noise)
 
 
@@ -74,16 +101,36 @@ def _fresh(variable, scale, seed):
 
 
 def _noise(variable, seed):
-    return tf.random.stateless_normal(variable.shape, seed, dtype=dtype_of(variable))
+    """Normal noise, the same in a graph, under XLA, and in either precision.
+
+    By inversion of random integers: of floats XLA draws others than TensorFlow.
+    """
+    bits = tf.random.stateless_uniform(
+        variable.shape, seed, None, None, tf.int32, alg="philox"
+    )
+    uniform = (tf.cast(bits, tf.float64) + 0.5) * 2.0**-31
+    normal = math.sqrt(2.0) * tf.math.erfinv(uniform)
+    return tf.cast(normal, dtype_of(variable))
 
 
 def _scaled(variable, scale, noise):
-    dtype = dtype_of(variable)
-    factor = current(scale)
-    factor = tf.convert_to_tensor(factor, None if tf.is_tensor(factor) else dtype)
+    return _factor(variable, scale) * noise
+
+
+def _factor(variable, scale):
+    factor = evaluate(_label(variable), scale, dtype_of(variable))
     require(
         factor.shape.rank == 0 or factor.shape == variable.shape,
-        f"The scale of `{path_of(variable)}` must be a scalar, or of its shape.",
+        f"{_label(variable)} must be a scalar, or of its shape.",
         shape=tuple(factor.shape),
     )
-    return factor * noise
+    require(
+        factor.dtype == dtype_of(variable),
+        f"{_label(variable)} must have its dtype, {dtype_of(variable).name}.",
+        dtype=factor.dtype.name,
+    )
+    return factor
+
+
+def _label(variable):
+    return f"The scale of `{path_of(variable)}`"

@@ -4,7 +4,6 @@ import contextlib
 import functools
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from far_ho_tf import data, preflight
@@ -25,6 +24,7 @@ from far_ho_tf.variables import (
     is_variable,
     path_of,
     read,
+    to_tensor,
     trained_variables,
 )
 
@@ -53,7 +53,8 @@ class BilevelProblem:
             `Layer` (its trainable variables), a `tf.Module`, or a list of
             `keras.Variable`s and `tf.Variable`s. Hyperparameters among the
             weights of a model are left out.
-        dynamics: A `Dynamics`, such as `far.Momentum(0.1)`.
+        dynamics: A `Dynamics`, such as `far.Momentum(0.1)`, or any
+            `keras.optimizers.Optimizer`.
         hyperparameters: List of `Hyperparameter`s or any other floating
             variables, model weights included.
         inner_data: `None`, tensors for one full batch, `Batches`, a
@@ -231,7 +232,9 @@ class BilevelProblem:
     @functools.cached_property
     def report(self):
         """The `preflight.Report` on the traced parts of the problem."""
-        return preflight.inspect(self)
+        report = preflight.inspect(self)
+        self.dynamics.leave([find(v, self.variables) for v in report.unread])
+        return report
 
     @functools.cached_property
     def extra_variables(self):
@@ -353,10 +356,8 @@ class BilevelProblem:
             value = source
             if is_function(source):
                 value = source(outer_step) if takes_argument(source) else source()
-            if is_variable(value) or tf.is_tensor(value):
-                value = tf.identity(tf.convert_to_tensor(value))
-            elif value is not None:
-                value = tf.constant(np.asarray(value, self.dtype.as_numpy_dtype))
+            if value is not None:
+                value = tf.identity(to_tensor(value, self.dtype))
         except CALLABLE_ERRORS as error:
             raise ValueError(
                 f"The initial value of `{path_of(variable)}` must be a hyperparameter, "

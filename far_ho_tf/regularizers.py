@@ -4,34 +4,36 @@ import keras
 import tensorflow as tf
 
 from far_ho_tf.checks import require
-from far_ho_tf.variables import current, is_function, is_number, is_variable
+from far_ho_tf.variables import check_numbers, evaluate, is_function, is_variable
 
 
 class _Penalty(keras.regularizers.Regularizer):
     """A factor times a function of each weight, summed over the weights."""
 
     def __init__(self, factor):
-        require(
-            is_number(factor)
-            or is_variable(factor)
-            or is_function(factor)
-            or isinstance(factor, (list, tuple)),
-            f"The factor of {type(self).__name__} must be a number, an array, a "
-            "Hyperparameter or a callable() -> tensor.",
-            factor=factor,
-        )
-        self.factor = factor
+        self._label = f"The factor of {type(self).__name__}"
+        self.factor = check_numbers(self._label, factor)
+        if not (is_variable(factor) or is_function(factor)):
+            require(
+                bool(tf.reduce_all(self.factor >= 0)),
+                f"{self._label} must not be negative.",
+                factor=factor,
+            )
 
     def __call__(self, x):
         x = tf.convert_to_tensor(x)
-        factor = tf.cast(tf.convert_to_tensor(current(self.factor)), x.dtype)
+        factor = tf.cast(evaluate(self._label, self.factor, x.dtype), x.dtype)
         require(
             factor.shape.rank == 0 or factor.shape == x.shape,
-            f"The factor of {type(self).__name__} must be a scalar, or hold one value "
-            f"for each weight, in their shape {tuple(x.shape)}.",
+            f"{self._label} must be a scalar, or hold one value for each weight, in "
+            f"their shape {tuple(x.shape)}.",
             shape=tuple(factor.shape),
         )
         return tf.reduce_sum(factor * self._of_weights(x))
+
+    def _plain(self):
+        """The factor in numbers, as a saved or cloned model keeps it."""
+        return evaluate(self._label, self.factor, "float64").numpy().tolist()
 
 
 @keras.saving.register_keras_serializable("far_ho_tf")
@@ -44,8 +46,9 @@ class L2(_Penalty):
             one value for each, in the shape of the weights.
 
     Raises:
-        ValueError: If it is none of these; when called, if the shape does not fit
-            the weights.
+        ValueError: If it is none of these, or negative; when called, if the shape
+            does not fit the weights. A hyperparameter is not kept from becoming
+            negative: give it a constraint.
 
     Example:
 
@@ -66,7 +69,7 @@ class L2(_Penalty):
         return tf.square(x)
 
     def get_config(self):
-        return {"l2": _plain(self.factor)}
+        return {"l2": self._plain()}
 
 
 @keras.saving.register_keras_serializable("far_ho_tf")
@@ -91,9 +94,4 @@ class L1(_Penalty):
         return tf.abs(x)
 
     def get_config(self):
-        return {"l1": _plain(self.factor)}
-
-
-def _plain(factor):
-    """Numbers as a saved model keeps them."""
-    return tf.convert_to_tensor(current(factor)).numpy().tolist()
+        return {"l1": self._plain()}

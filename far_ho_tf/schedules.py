@@ -2,11 +2,17 @@
 
 import math
 
-import numpy as np
 import tensorflow as tf
 
-from far_ho_tf.checks import check_count, require
-from far_ho_tf.variables import is_variable
+from far_ho_tf.autodiff import power
+from far_ho_tf.checks import CALLABLE_ERRORS, check_count, require
+from far_ho_tf.variables import (
+    check_numbers,
+    dtype_of,
+    is_variable,
+    path_of,
+    to_tensor,
+)
 
 
 class Schedule:
@@ -27,10 +33,12 @@ class Schedule:
 
     Attributes:
         layers: As given.
+        num_steps: Integer, the steps that it has numbers for; `None` for any.
+        dtype: The `tf.DType` of the variables that it reads; `None` without any.
 
     Raises:
-        ValueError: If shapes do not fit. While training, if steps go beyond the
-            last value.
+        ValueError: If shapes do not fit, or values are no numbers. While training,
+            if steps go beyond the last value.
 
     Example:
 
@@ -46,20 +54,28 @@ class Schedule:
 
     def __init__(self, values, layers=None, every=1, transform=None):
         every = check_count("every", every)
-        shape = _shape(values)
-        expected = "(steps,)" if layers is None else f"(steps, {len(layers)})"
+        columns = _count(layers)
+        values = _source("values", values)
+        shape = tuple(values.shape)
+        expected = "(steps,)" if layers is None else f"(steps, {columns})"
         require(
             len(shape) == (1 if layers is None else 2)
-            and (layers is None or shape[1] == len(layers)),
+            and shape[0] > 0
+            and (layers is None or shape[1] == columns),
             f"`values` of Schedule must be of shape {expected}.",
             shape=shape,
         )
+        require(
+            transform is None or callable(transform),
+            "`transform` of Schedule must be a callable on tensors.",
+            transform=transform,
+        )
 
         def value(step):
-            row = tf.gather(_tensor(values), step // every)
-            return row if transform is None else transform(row)
+            row = tf.gather(_floating(values), step // every)
+            return row if transform is None else _transformed(transform, row)
 
-        self._define(value, layers)
+        self._define(value, layers, "", {"values": values}, shape[0] * every)
 
     @classmethod
     def exponential(cls, initial, decay_steps, decay_rate, layers=None):
@@ -68,12 +84,13 @@ class Schedule:
         Args:
             initial: v_0: a number, a hyperparameter, or a vector with an element
                 for each layer.
-            decay_steps: n, of the same kinds.
-            decay_rate: r, of the same kinds.
+            decay_steps: n, of the same kinds, positive.
+            decay_rate: r, of the same kinds, not negative.
             layers: See `Schedule`.
         """
         return cls._decay(
-            lambda t, v, n, r: v * r ** (t / n),
+            "exponential",
+            lambda t, v, n, r: v * power(r, t / n),
             layers,
             initial=initial,
             decay_steps=decay_steps,
@@ -88,6 +105,7 @@ class Schedule:
             initial, decay_steps, decay_rate, layers: See `exponential`.
         """
         return cls._decay(
+            "inverse_time",
             lambda t, v, n, r: v / (1.0 + r * t / n),
             layers,
             initial=initial,
@@ -113,7 +131,12 @@ class Schedule:
             return v * (a + (1.0 - a) * wave)
 
         return cls._decay(
-            value, layers, initial=initial, decay_steps=decay_steps, alpha=alpha
+            "cosine",
+            value,
+            layers,
+            initial=initial,
+            decay_steps=decay_steps,
+            alpha=alpha,
         )
 
     def __call__(self, step):
@@ -126,8 +149,9 @@ class Schedule:
 
     def table(self, num_steps):
         """All values as an array of shape (num_steps,) or (num_steps, L)."""
-        steps = range(check_count("num_steps", num_steps))
-        return np.stack([self(tf.constant(step)).numpy() for step in steps])
+        steps = tf.range(check_count("num_steps", num_steps, high=self.num_steps))
+        dtype = self(steps[0]).dtype
+        return tf.map_fn(self, steps, fn_output_signature=dtype).numpy()
 
     def pairs(self):
         """What pairs of (variable or layer, value) say of it; needs `layers`."""
@@ -137,43 +161,121 @@ class Schedule:
             for owner in (owners if isinstance(owners, (list, tuple)) else [owners])
         ]
 
+    def constants(self):
+        """The numbers, as an array, of a schedule that reads no variable.
+
+        Of a decay that at step 0; `None` for other schedules.
+        """
+        if any(is_variable(source) for source in self._sources.values()):
+            return None
+        return self.table(self.num_steps or 1)
+
+    def __repr__(self):
+        sources = [f"{name}={_text(s)}" for name, s in self._sources.items()]
+        return f"Schedule{self._kind}({', '.join(sources)})"
+
     def _column(self, index):
         schedule = object.__new__(Schedule)
-        schedule._define(lambda step: self(step)[index], None)
+        schedule._define(
+            lambda step: self(step)[index],
+            None,
+            self._kind,
+            self._sources,
+            self.num_steps,
+        )
         return schedule
 
-    def _define(self, value, layers):
+    def _define(self, value, layers, kind, sources, num_steps):
         self._value = value
+        self._kind = kind
+        self._sources = sources
         self.layers = layers
+        self.num_steps = num_steps
+        dtypes = {dtype_of(s) for s in sources.values() if is_variable(s)}
+        require(
+            len(dtypes) < 2,
+            "The hyperparameters of a Schedule must have one dtype.",
+            dtypes=sorted(dtype.name for dtype in dtypes),
+        )
+        self.dtype = next(iter(dtypes), None)
 
     @classmethod
-    def _decay(cls, function, layers, **numbers):
-        for name, number in numbers.items():
-            shape = _shape(number)
+    def _decay(cls, kind, function, layers, **numbers):
+        columns = _count(layers)
+        sources = {name: _source(name, number) for name, number in numbers.items()}
+        for name, source in sources.items():
+            shape = tuple(source.shape)
             require(
-                shape == () or (layers is not None and shape == (len(layers),)),
+                shape == () or (layers is not None and shape == (columns,)),
                 f"`{name}` must be a scalar, or hold one element for each of `layers`.",
                 shape=shape,
                 layers=layers,
             )
-        tensors = [n for n in numbers.values() if is_variable(n) or tf.is_tensor(n)]
+        _check_low("decay_steps", sources["decay_steps"], included=False)
+        if kind == "exponential":
+            _check_low("decay_rate", sources["decay_rate"], included=True)
+        schedule = object.__new__(cls)
 
         def value(step):
-            dtype = tensors[0].dtype if tensors else "float64"
-            values = [tf.cast(_tensor(n), dtype) for n in numbers.values()]
+            values = [_floating(source) for source in sources.values()]
+            dtype = schedule.dtype or values[0].dtype
+            values = [tf.cast(value, dtype) for value in values]
             result = function(tf.cast(step, dtype), *values)
-            return result if layers is None else tf.broadcast_to(result, [len(layers)])
+            return result if layers is None else tf.broadcast_to(result, [columns])
 
-        schedule = object.__new__(cls)
-        schedule._define(value, layers)
+        schedule._define(value, layers, f".{kind}", sources, None)
         return schedule
 
 
-def _tensor(value):
-    if is_variable(value) or tf.is_tensor(value):
-        return tf.convert_to_tensor(value)
-    return tf.constant(np.asarray(value, "float64"))
+def _count(layers):
+    """The number of columns that there are for `layers`."""
+    require(
+        layers is None or isinstance(layers, (list, tuple)),
+        "`layers` of Schedule must be a list of layers, variables, or lists of these.",
+        layers=layers,
+    )
+    return layers and len(layers)
 
 
-def _shape(value):
-    return tuple(value.shape) if hasattr(value, "shape") else np.shape(value)
+def _source(name, value):
+    """Where values come from: a variable, a tensor, or an array of numbers."""
+    label = f"`{name}` of Schedule"
+    require(
+        is_variable(value) or not callable(value),
+        f"{label} must be numbers, a Hyperparameter or a tensor.",
+        **{name: value},
+    )
+    return check_numbers(label, value)
+
+
+def _floating(source):
+    tensor = to_tensor(source, "float64")
+    return tensor if tensor.dtype.is_floating else tf.cast(tensor, "float64")
+
+
+def _transformed(transform, row):
+    label = "`transform` of Schedule must be a callable that computes a tensor"
+    try:
+        result = transform(row)
+    except CALLABLE_ERRORS as error:
+        raise ValueError(
+            f"{label} from one of shape {tuple(row.shape)}. Received: {transform!r}, "
+            f"which fails with {error}"
+        ) from error
+    shape = getattr(result, "shape", None)
+    require(
+        shape == row.shape, f"{label} of the same shape.", result=result, shape=shape
+    )
+    return result
+
+
+def _check_low(name, source, included):
+    """Refuses plain numbers that are negative, or zero unless it is `included`."""
+    if not is_variable(source):
+        fits = tf.reduce_all(source >= 0 if included else source > 0)
+        sign = "not be negative" if included else "be positive"
+        require(bool(fits), f"`{name}` of Schedule must {sign}.", **{name: source})
+
+
+def _text(source):
+    return f"`{path_of(source)}`" if is_variable(source) else repr(source)

@@ -6,6 +6,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from far_ho_tf.checks import CALLABLE_ERRORS, require
+
 
 def is_variable(value):
     """Whether it is a Keras variable or a bare tf.Variable."""
@@ -55,9 +57,58 @@ def is_function(source):
     return callable(source) and not is_variable(source)
 
 
-def current(source):
-    """What a callable() gives now, and any other source as it is."""
-    return source() if is_function(source) else source
+def check_numbers(label, value):
+    """Returns finite numbers in lists as an array, and other sources as they are.
+
+    Raises:
+        ValueError: If a list holds anything but numbers, or is ragged.
+    """
+    if is_variable(value) or is_function(value) or tf.is_tensor(value):
+        return value
+    try:
+        array = np.asarray(value)
+        plain = array.dtype.kind in "fiu" and bool(np.all(np.isfinite(array)))
+    except ValueError:  # It is ragged.
+        plain = False
+    require(
+        plain,
+        f"{label} must be finite numbers, a Hyperparameter or a callable.",
+        value=value,
+    )
+    return array
+
+
+def to_tensor(value, dtype):
+    """A variable's, tensor's or number's value; plain numbers in `dtype`.
+
+    By NumPy, since tf.cast(0.1, "float64") rounds to float32 on the way.
+    """
+    if is_variable(value) or tf.is_tensor(value):
+        return tf.convert_to_tensor(value)
+    return tf.constant(np.asarray(value, tf.as_dtype(dtype).as_numpy_dtype))
+
+
+def evaluate(label, source, dtype):
+    """The value of a source, now, as a tensor.
+
+    Args:
+        label: What messages call it.
+        source: A number, an array, a variable, or a callable() -> one of these.
+        dtype: That of plain numbers.
+
+    Raises:
+        ValueError: If it is none of these, or the callable fails.
+    """
+    try:
+        value = source() if is_function(source) else source
+        if value is None:
+            raise TypeError("None for a number")
+        return to_tensor(value, dtype)
+    except CALLABLE_ERRORS as error:
+        raise ValueError(
+            f"{label} must be a number, an array, a Hyperparameter, or a callable() "
+            f"that gives one. Received: {source!r}, which fails with {error}"
+        ) from error
 
 
 def trained_variables(owner, hyperparameters):

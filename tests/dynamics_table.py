@@ -269,6 +269,19 @@ def _of_keras(name):
     return make
 
 
+def _around(options, name, value, wrap):
+    """What Keras does around the steps of SGD, with a number of its own."""
+
+    def make(problem):
+        hypers = [problem.hyper(0.3, "rate"), problem.hyper(value, name)]
+        numbers = dict(zip(("learning_rate", name), hypers, strict=True))
+        dynamics = far.KerasDynamics(optimizers.SGD(**options), numbers)
+        rule = reference.gradient_descent(constant(hypers[0]))
+        return dynamics, hypers, wrap(rule, constant(hypers[1]))
+
+    return make
+
+
 def _by_schedule(make_schedule):
     """Momentum whose learning rate is a `far.Schedule`."""
 
@@ -302,8 +315,21 @@ SCHEDULES = {
     "inverse time by layer": _inverse_time_by_layer,
     "cosine": _cosine,
 }
+# Of what takes all variables together, clipping by the norm of all is in
+# test_keras_dynamics.py, backtracking in test_backtracking.py.
+AROUND = {
+    "clipnorm": _around({}, "clipnorm", 0.2, rules.by_norm),
+    "clipvalue": _around({}, "clipvalue", 0.03, rules.by_value),
+    "averages": _around(
+        {"use_ema": True, "ema_overwrite_frequency": 3},
+        "ema_momentum",
+        0.7,
+        lambda rule, mass: rules.averaged(rule, mass, 3),
+    ),
+}
 ROWS = {
     **OURS,
     **{f"schedule: {name}": _by_schedule(make) for name, make in SCHEDULES.items()},
     **{f"Keras: {name}": _of_keras(name) for name in KERAS},
+    **{f"Keras: {name}": make for name, make in AROUND.items()},
 }

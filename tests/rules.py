@@ -32,6 +32,38 @@ def sgd(rate, mass, nesterov=False):
     return update
 
 
+def by_norm(rule, limit):
+    """Another rule, for gradients that are clipped by their norm."""
+
+    def update(t, i, w, g, slots):
+        n = limit(t, i)
+        return rule(t, i, w, g * n / tf.maximum(tf.norm(g), n), slots)
+
+    return update
+
+
+def by_value(rule, limit):
+    """Another rule, for gradients whose elements are clipped."""
+
+    def update(t, i, w, g, slots):
+        n = limit(t, i)
+        return rule(t, i, w, tf.maximum(tf.minimum(g, n), -n), slots)
+
+    return update
+
+
+def averaged(rule, mass, every):
+    """Another rule, whose weights are replaced by their average from time to time."""
+
+    def update(t, i, w, g, slots):
+        inner, average = (None, 0.0) if slots is None else slots
+        w, inner = rule(t, i, w, g, inner)
+        average = w if t == 0 else mass(t, i) * average + (1 - mass(t, i)) * w
+        return (average if (t + 1) % every == 0 else w), (inner, average)
+
+    return update
+
+
 def rmsprop(rate, rho, mass, epsilon, centered=False):
     def update(t, i, w, g, slots):
         a, r, mu, e = _of(t, i, (rate, rho, mass, epsilon))

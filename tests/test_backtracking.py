@@ -49,25 +49,112 @@ def accepted(problem, batches, rate, tau, c):
 
 @MODES
 @pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
-def test_equals_the_unrolled_reference_with_the_accepted_lengths(method, jit_compile):
+@pytest.mark.parametrize("c", [0.5, 0.02])
+def test_equals_the_unrolled_reference_with_the_accepted_lengths(
+    method, jit_compile, c
+):
     """On minibatches: the search takes the batch of its step."""
     problem = Classification()
     rate, tau = problem.hyper(40.0, "rate"), problem.hyper(0.6, "tau")
     batches = far.Batches(problem.train, batch_size=5, seed=3)
     drawn = [batches(t) for t in range(7)]
-    found = accepted(problem, drawn, 40.0, 0.6, 0.5)
+    found = accepted(problem, drawn, 40.0, 0.6, c)
     assert len(set(found)) > 2 and 0 not in found
+    assert found != accepted(problem, drawn, 40.0, 0.6, 0.52 - c)
     rule = reference.gradient_descent(
         lambda t, i: rate * tf.pow(tf.convert_to_tensor(tau), float(found[t]))
     )
     naive = problem.naive([rate, tau], lambda t: drawn[t])
     _, expected, final = reference.unrolled(naive, rule, 7)
     bilevel = problem.bilevel(
-        far.BacktrackingGradientDescent(rate, tau), [rate, tau], inner_data=batches
+        far.BacktrackingGradientDescent(rate, tau, c), [rate, tau], inner_data=batches
     )
     result = method(jit_compile=jit_compile).compute(bilevel, 7)
     assert_close(problem.model.trainable_variables, final, 1e-12)
     assert_close(result.hypergradients, expected, 1e-9)
+    assert result.choices["reductions"].numpy().tolist() == found
+
+
+class Bounded:
+    """½ (w − target)² with w ≥ 0: by hand."""
+
+    def __init__(self, start, target, **options):
+        self.w = keras.Variable(start, dtype="float64", name="w")
+        self.w.constraint = keras.constraints.NonNeg()
+        self.target = hyper(target, "target")
+        self.problem = far.BilevelProblem(
+            lambda: 0.5 * (self.w - self.target) ** 2,
+            lambda: self.w + self.target,
+            [self.w],
+            far.BacktrackingGradientDescent(4.0, **options),
+            [self.target],
+        )
+
+
+@MODES
+def test_the_rule_is_that_of_the_projection(method):
+    """From w = 1 to −1: g = 2, all lengths from 1/2 up end at w' = 0.
+
+    L falls from 2 to 1/2 there, and c g (w − w') = 2c: taken at once for c below
+    0.75, where ½ (w − 4g + 1)² = 18 would not be. Without the projection only
+    the length 1 would do.
+    """
+    case = Bounded(1.0, -1.0, c=0.74)
+    result = method().compute(case.problem, 2)
+    assert result.choices["reductions"].numpy().tolist() == [0, 0]
+    assert float(case.w) == 0.0 and float(result.hypergradients[0]) == 1.0
+    case = Bounded(1.0, -1.0, c=0.76)
+    result = method().compute(case.problem, 1)
+    # Length 1/4: w' = 1/2, L falls to 9/8 by 7/8, enough for 0.76 · 2 · ½.
+    assert result.choices["reductions"].numpy().tolist() == [4]
+    assert float(case.w) == 0.5
+
+
+@MODES
+def test_a_factor_of_zero_where_nothing_is_reduced(method):
+    w, tau = keras.Variable(1.0, dtype="float64", name="w"), hyper(0.0, "tau")
+    problem = far.BilevelProblem(
+        lambda: 0.5 * w * w,
+        lambda: 1.0 * w + tau,
+        [w],
+        far.BacktrackingGradientDescent(0.5, tau),
+        [tau],
+    )
+    assert float(method().compute(problem, 3).hypergradients[0]) == 1.0
+
+
+@MODES
+@pytest.mark.parametrize("limit", [3, 4, 5])
+def test_the_limit_of_reductions_is_warned_of(method, limit):
+    """From 4 to the 1/4 that it takes there are four."""
+    case = Bounded(1.0, -1.0, c=0.76, max_reductions=limit)
+    if limit == 5:
+        method().compute(case.problem, 1)
+    else:
+        with pytest.warns(UserWarning, match=f"=?{limit}, in 1 steps, the first .* 0"):
+            method().compute(case.problem, 1)
+    assert float(case.w) == (0.5 if limit > 3 else 0.0)
+
+
+def test_it_trains_a_real_time_model():
+    """Predictions are those before the step, not of the search."""
+    x = np.random.RandomState(0).randn(20, 3).astype("float32")
+    y = x[:, :1] * 2.0
+    layer = keras.layers.Dense(1, kernel_initializer="zeros")
+    model = keras.Sequential([keras.Input((3,)), layer])
+    rate = far.Hyperparameter(4.0, name="rate")
+    tuned = far.RealTimeModel(
+        model,
+        [rate],
+        far.BacktrackingGradientDescent(rate),
+        keras.optimizers.SGD(0.0),
+        update_every=2,
+        hyper_data=(x, y),
+    )
+    tuned.compile(loss="mse", metrics=["mae"])
+    log = tuned.fit(x, y, batch_size=20, epochs=40, verbose=0)
+    assert log.history["mae"][0] == pytest.approx(np.abs(y).mean(), rel=1e-6)
+    np.testing.assert_allclose(layer.kernel[:, 0], [2.0, 0.0, 0.0], atol=0.05)
 
 
 @MODES
@@ -138,9 +225,11 @@ def test_dropout_is_the_same_for_all_lengths():
         ({"c": 1.5}, "`c` of BacktrackingGradientDescent"),
         ({"c": "half"}, "`c` of BacktrackingGradientDescent"),
         ({"tau": 1.0}, "`tau` of BacktrackingGradientDescent must be in"),
+        ({"tau": 0.0}, r"`tau` of BacktrackingGradientDescent must be in \(0.0, 1.0\)"),
         ({"max_reductions": 0}, "`max_reductions` must be an integer"),
     ],
 )
 def test_errors(arguments, message):
+    assert far.BacktrackingGradientDescent(c=np.float32(0.25)).c == 0.25
     with pytest.raises(ValueError, match=message):
         far.BacktrackingGradientDescent(1.0, **arguments)

@@ -29,7 +29,8 @@ class Line:
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_closed_form(method, jit_compile):
     case = Line()
-    noise = tf.random.stateless_normal([3], (3, 0), dtype=tf.float64).numpy()
+    ((_, draw),) = far.scaled_noise([(case.w, 1.0)], seed=3)
+    noise = draw().numpy()
     result = method(jit_compile=jit_compile).compute(case.problem, 2)
     assert_close([case.w], [0.25 * 0.5 * noise], 1e-12)
     assert_close(result.hypergradients, [0.25 * noise @ [1.0, 2.0, 3.0]], 1e-12)
@@ -45,6 +46,28 @@ def test_noise_is_the_same_or_fresh(method):
         # The number of the hyper-iteration draws it again.
         again = method().compute(case.problem, 2, outer_step=1)
         assert float(again.hypergradients[0]) == found[1]
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_noise_is_that_of_a_graph_under_xla(fresh):
+    def value(xla):
+        result = far.ReverseHG(jit_compile=xla).compute(Line(fresh).problem, 2)
+        return float(result.outer_value)
+
+    values = [value(False), value(True)]
+    np.testing.assert_allclose(values[0], values[1], rtol=1e-12)
+    assert far.ReverseHG().compute(Line(fresh).problem, 2).status.compiler == "xla"
+
+
+def test_each_variable_and_each_seed_has_noise_of_its_own():
+    variables = [keras.Variable(np.zeros(5), dtype="float32") for _ in range(2)]
+
+    def draw(seed):
+        pairs = far.scaled_noise([(variable, 1.0) for variable in variables], seed)
+        return [value().numpy() for _, value in pairs]
+
+    found = np.array(draw(0) + draw(1))
+    assert len(np.unique(found.round(6))) == 20
 
 
 def test_fresh_noise_has_the_moments_of_a_normal():
@@ -75,13 +98,27 @@ def test_a_scale_for_each_layer():
     assert_close(forward.hypergradients, result.hypergradients, 1e-9)
 
 
+W = keras.Variable([1.0, 2.0], name="w")
+
+
+def test_fresh_must_be_a_boolean():
+    with pytest.raises(ValueError, match="`fresh` must be a boolean"):
+        far.scaled_noise([(W, 0.1)], fresh="no")
+
+
 @pytest.mark.parametrize(
     ("scales", "message"),
     [
         (["w"], "`scales` must be a list of pairs"),
         ([(keras.layers.Dense(1), 0.1)], "names nothing that is trained"),
+        (3, "`scales` must be a list of pairs"),
+        ([(W, 0.1), (W, 0.2)], "`scales` must name each variable once"),
+        ([(W, None)], "The scale of `w` must be finite"),
+        ([(W, "x")], "The scale of `w` must be finite"),
+        ([(W, lambda: None)], "The scale of `w` must .* which fails with"),
+        ([(W, hyper(1.0, "s"))], "The scale of `w` must have its dtype, float32"),
         (
-            [(keras.Variable([1.0, 2.0], name="w"), tf.ones(3))],
+            [(W, tf.ones(3))],
             r"The scale of `w` must be a scalar",
         ),
     ],

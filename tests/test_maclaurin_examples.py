@@ -2,10 +2,12 @@
 
 import json
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+import far_ho_tf as far
 import mnist
 import penalties_experiment
 import schedules_experiment
@@ -91,16 +93,12 @@ class TestSchedules:
         )
         training.begin(0.7)
         outcome = training.evaluate()
-        seeds = [
-            tf.random.experimental.stateless_fold_in(
-                (0, index), schedules_experiment.UNSEEN
-            )
-            for index in range(8)
-        ]
         shapes = [(784, 4), (4,), (4, 4), (4,), (4, 4), (4,), (4, 10), (10,)]
+        noise = far.scaled_noise(
+            [(keras.Variable(tf.zeros(shape)), 1.0) for shape in shapes], fresh=True
+        )
         weights = [
-            0.3 * tf.random.stateless_normal(shape, seed)
-            for shape, seed in zip(shapes, seeds, strict=True)
+            0.3 * draw(tf.constant(schedules_experiment.UNSEEN)) for _, draw in noise
         ]
         velocities = [tf.zeros(shape) for shape in shapes]
 

@@ -75,8 +75,25 @@ def test_a_callable_that_reads_a_hyperparameter():
 
 @pytest.mark.parametrize("factor", ["l2", None, True])
 def test_a_factor_of_another_kind(factor):
-    with pytest.raises(ValueError, match="factor of L1 must be a number"):
+    with pytest.raises(ValueError, match="factor of L1 must be finite numbers"):
         far.regularizers.L1(factor)
+
+
+@pytest.mark.parametrize("factor", [-0.1, np.nan, [[0.1], [0.1, 0.2]], np.inf])
+def test_a_factor_that_is_no_penalty(factor):
+    with pytest.raises(ValueError, match="factor of L2 must"):
+        far.regularizers.L2(factor)
+
+
+@pytest.mark.parametrize("function", [lambda: None, lambda step: step])
+def test_a_callable_that_fails(function):
+    with pytest.raises(ValueError, match=r"factor of L2 must .* which fails with"):
+        far.regularizers.L2(function)(tf.ones(3))
+
+
+def test_numbers_keep_their_digits():
+    penalty = far.regularizers.L2(0.1)(tf.constant([1.0], tf.float64))
+    assert float(penalty) == 0.1
 
 
 def test_a_shape_that_does_not_fit():

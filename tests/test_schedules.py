@@ -68,6 +68,33 @@ def test_every_number_of_every_dynamics_takes_one():
         problem.model.set_weights(Classification().model.get_weights())
 
 
+@pytest.mark.parametrize("method", [far.ReverseHG, far.ForwardHG])
+def test_a_decay_rate_of_zero(method):
+    """r⁰ = 1 whatever r is, so that only steps 1 and 2 have a derivative in r."""
+    w = keras.Variable(1.0, dtype="float64", name="w")
+    rate = hyper(0.0, "rate")
+    schedule = far.Schedule.exponential(0.25, 1, rate)
+    problem = far.BilevelProblem(
+        lambda: 1.0 * w, lambda: 1.0 * w, [w], far.GradientDescent(schedule), [rate]
+    )
+    result = method().compute(problem, 3)
+    assert float(w) == 0.75 and float(result.hypergradients[0]) == -0.25
+
+
+def test_integer_tensors():
+    expected = far.Schedule.exponential(0.5, 4.0, 0.5).table(5)
+    found = far.Schedule.exponential(0.5, tf.constant(4), tf.constant(0.5)).table(5)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert far.Schedule(tf.constant([1, 2])).table(2).tolist() == [1.0, 2.0]
+
+
+def test_representation():
+    rates = hyper([0.5, 0.25], "rates")
+    assert repr(far.Schedule(rates)) == "Schedule(values=`rates`)"
+    shown = repr(far.Schedule.cosine(0.5, hyper(4.0, "steps")))
+    assert shown.startswith("Schedule.cosine(initial=array(0.5), decay_steps=`steps`")
+
+
 class TestErrors:
     @pytest.mark.parametrize(
         ("make", "message"),
@@ -91,12 +118,56 @@ class TestErrors:
         with pytest.raises(ValueError, match=message):
             make()
 
+    @pytest.mark.parametrize(
+        ("make", "message"),
+        [
+            (lambda: far.Schedule(["a"]), "`values` of Schedule must be finite"),
+            (lambda: far.Schedule(None), "`values` of Schedule must be finite"),
+            (lambda: far.Schedule([[1.0], [1.0, 2.0]]), "`values` of Schedule must be"),
+            (lambda: far.Schedule([np.nan]), "`values` of Schedule must be finite"),
+            (lambda: far.Schedule(lambda: 1.0), "`values` of Schedule must be numbers"),
+            (lambda: far.Schedule([0.1], transform=3), "`transform` .* a callable"),
+            (
+                lambda: far.Schedule([0.1], transform=lambda x: None).table(1),
+                "`transform` .* of the same shape",
+            ),
+            (
+                lambda: far.Schedule([0.1], transform=lambda x: x.nothing).table(1),
+                "`transform` .* which fails with",
+            ),
+            (lambda: far.Schedule([0.1], layers=keras.layers.Dense(1)), "`layers` of"),
+            (lambda: far.Schedule([0.1]).table(2), "integer from 1 to 1"),
+            (lambda: far.Schedule.cosine(0.1, 0), "`decay_steps` .* be positive"),
+            (
+                lambda: far.Schedule.exponential(0.1, 1, -0.5),
+                "`decay_rate` .* not be negative",
+            ),
+            (
+                lambda: far.Schedule.cosine(hyper(1.0, "a"), far.Hyperparameter(2.0)),
+                "must have one dtype",
+            ),
+            (
+                lambda: far.Momentum(0.1, far.Schedule([0.5, 1.5])),
+                r"`momentum` of Momentum must be in \[0.0, 1.0\]",
+            ),
+        ],
+    )
+    def test_values(self, make, message):
+        with pytest.raises(ValueError, match=message):
+            make()
+
     def test_more_steps_than_values(self):
         problem = Classification()
         rates = hyper([0.1, 0.2, 0.3], "rates")
         bilevel = problem.bilevel(far.GradientDescent(far.Schedule(rates)), [rates])
         with pytest.raises(ValueError, match=r"`learning_rate` .* ends before step 3"):
             far.ReverseHG().compute(bilevel, 4)
+
+    def test_another_precision(self):
+        rates = far.Hyperparameter([0.1, 0.2], name="rates")
+        dynamics = far.GradientDescent(far.Schedule(rates))
+        with pytest.raises(ValueError, match=r"must have the dtype.* float32"):
+            Classification().bilevel(dynamics)
 
     def test_a_layer_that_is_not_trained(self):
         problem = Classification()

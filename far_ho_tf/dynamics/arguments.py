@@ -22,29 +22,32 @@ from far_ho_tf.variables import (
     is_number,
     is_variable,
     path_of,
+    to_tensor,
 )
 
 
 class Bounds(NamedTuple):
-    """The interval that a number must lie in: low ≤ number < high.
+    """The interval that a number must lie in.
 
     Attributes:
         low, high: Floats.
-        included: Whether `high` belongs to it.
+        brackets: Square where an end belongs to it, round where it does not.
     """
 
     low: float
     high: float = float("inf")
-    included: bool = False
+    brackets: str = "[)"
 
     def hold(self, number):
         """Whether all elements of a number or array lie in the interval."""
         number = np.asarray(number)
-        below = number <= self.high if self.included else number < self.high
-        return bool(np.all((number >= self.low) & below))
+        left, right = self.brackets
+        above = number >= self.low if left == "[" else number > self.low
+        below = number <= self.high if right == "]" else number < self.high
+        return bool(np.all(above & below))
 
     def __str__(self):
-        return f"[{self.low}, {self.high}{']' if self.included else ')'}"
+        return f"{self.brackets[0]}{self.low}, {self.high}{self.brackets[1]}"
 
 
 def per_variable(name, argument, variables):
@@ -94,10 +97,8 @@ def evaluate(name, source, step, variable):
         value = tf.convert_to_tensor(source)
     elif is_function(source):
         value = tf.cast(_call(name, source, step, variable), variable.dtype)
-    elif tf.is_tensor(source):
-        value = tf.cast(source, variable.dtype)
-    else:  # By NumPy: tf.cast(0.1, "float64") rounds to float32 on the way.
-        value = tf.constant(np.asarray(source, variable.dtype.as_numpy_dtype))
+    else:
+        value = tf.cast(to_tensor(source, variable.dtype), variable.dtype)
     if not _broadcasts_to(value.shape, variable.shape):
         raise ValueError(
             f"{name} must be a scalar or broadcast to the variable it moves, "
@@ -127,10 +128,9 @@ def _call(name, source, step, variable):
             value = source(step)
         except TypeError:  # Such as 0.9**step, which takes no integers.
             value = source(tf.cast(step, variable.dtype))
-        if not tf.is_tensor(value):
-            if value is None:
-                raise TypeError("None for a number")
-            value = np.asarray(value, variable.dtype.as_numpy_dtype)
+        if value is None:
+            raise TypeError("None for a number")
+        value = to_tensor(value, variable.dtype)
     except CALLABLE_ERRORS as error:
         raise ValueError(
             f"{name} must be a callable that computes a number, by TensorFlow's or "
@@ -226,8 +226,8 @@ def _complete(name, sources, variables, remedy):
 
 
 def _check_source(name, source, variable):
-    if is_variable(source):
-        if dtype_of(source) != dtype_of(variable):
+    if is_variable(source) or isinstance(source, Schedule):
+        if source.dtype is not None and dtype_of(source) != dtype_of(variable):
             raise ValueError(
                 f"{name} must have the dtype of the variable it moves, "
                 f"`{path_of(variable)}` of {dtype_of(variable).name}. "

@@ -1,7 +1,12 @@
 """Gradient descent with a backtracking line search."""
 
+import numbers
+import warnings
+
+import numpy as np
 import tensorflow as tf
 
+from far_ho_tf.autodiff import power
 from far_ho_tf.checks import check_count, require
 from far_ho_tf.dynamics.arguments import Bounds
 from far_ho_tf.dynamics.base import Dynamics
@@ -11,9 +16,11 @@ class BacktrackingGradientDescent(Dynamics):
     r"""Gradient descent, \(w' = w - \eta \tau^k g\), by Armijo's rule.
 
     k is the smallest number of reductions for which the inner objective falls
-    enough, \(L(w') \le L(w) - c\, \eta \tau^k \|g\|^2\), on the batch of the step.
+    enough, \(L(w') \le L(w) - c\, g \cdot (w - w')\), on the batch of the step,
+    where w' is what the constraints of the weights make of \(w - \eta \tau^k g\).
     For hypergradients k is a constant, which it is but for a null set of
     hyperparameters; reverse mode keeps the accepted ones and replays them.
+    `result.choices["reductions"]` holds the k of all steps.
 
     Args:
         learning_rate: η, the first step length that is tried; see `Dynamics` for
@@ -21,7 +28,8 @@ class BacktrackingGradientDescent(Dynamics):
         tau: τ in (0, 1), the factor of a reduction; the same.
         c: Number in (0, 1): the part of the decrease that the gradient promises
             that is enough.
-        max_reductions: Integer; the step is taken after so many in any case.
+        max_reductions: Integer; the step is taken after so many in any case, and
+            `compute` warns of it (`RealTimeModel` does not).
 
     Example:
 
@@ -39,34 +47,39 @@ class BacktrackingGradientDescent(Dynamics):
     >>> float(w), float(result.hypergradients[0])  # w' = w − ¼ η w
     (0.0, -0.25)
 
-    Source: Nocedal and Wright 2006, algorithm 3.1; FAR-HO.
+    Source: Nocedal and Wright 2006, algorithm 3.1; with constraints Bertsekas
+    1976 ("On the Goldstein–Levitin–Polyak gradient projection method"); FAR-HO.
     """
 
-    bounds = {**Dynamics.bounds, "tau": Bounds(0.0, 1.0)}
+    bounds = {**Dynamics.bounds, "tau": Bounds(0.0, 1.0, "()")}
     choices = {"reductions": tf.TensorSpec([], tf.int32)}
 
     def __init__(self, learning_rate=1.0, tau=0.5, c=0.5, max_reductions=50):
         super().__init__(learning_rate=learning_rate, tau=tau)
         require(
-            isinstance(c, float) and 0.0 < c < 1.0,
+            isinstance(c, numbers.Real) and 0.0 < c < 1.0,
             f"`c` of {type(self).__name__} must be a number between 0 and 1.",
             c=c,
         )
-        self.c = c
+        self.c = float(c)
         self.max_reductions = check_count("max_reductions", max_reductions)
 
-    def choose(self, loss, value, variables, gradients, numbers):
+    def choose(self, loss, value, variables, gradients, numbers, constrain):
         def is_too_long(reductions):
-            lengths = [
-                number["learning_rate"]
-                * number["tau"] ** tf.cast(reductions, value.dtype)
-                for number in numbers
+            steps = [
+                _length(number["learning_rate"], number["tau"], reductions) * gradient
+                for number, gradient in zip(numbers, gradients, strict=True)
             ]
-            parts = list(zip(lengths, variables, gradients, strict=True))
-            promised = tf.add_n([tf.reduce_sum(a * g * g) for a, _, g in parts])
-            reached = loss([w - a * g for a, w, g in parts])
+            tried = [w - step for w, step in zip(variables, steps, strict=True)]
+            moved = constrain(tried)
+            promised = [
+                tf.reduce_sum(g * (step if m is t else w - m))  # w − m is rounded.
+                for w, g, step, t, m in zip(
+                    variables, gradients, steps, tried, moved, strict=True
+                )
+            ]
             # NaN, too, is no decrease.
-            return tf.logical_not(reached <= value - self.c * promised)
+            return tf.logical_not(loss(moved) <= value - self.c * tf.add_n(promised))
 
         (reductions,) = tf.while_loop(
             is_too_long,
@@ -78,5 +91,19 @@ class BacktrackingGradientDescent(Dynamics):
 
     def update(self, variable, gradient, slots, step, learning_rate, tau, reductions):
         del slots, step
-        length = learning_rate * tau ** tf.cast(reductions, variable.dtype)
-        return variable - length * gradient, ()
+        return variable - _length(learning_rate, tau, reductions) * gradient, ()
+
+    def review(self, choices):
+        (steps,) = np.nonzero(choices["reductions"] >= self.max_reductions)
+        if len(steps):
+            warnings.warn(
+                f"{type(self).__name__} found no step length that makes "
+                f"`inner_objective` fall enough within max_reductions="
+                f"{self.max_reductions}, in {len(steps)} steps, the first of them "
+                f"step {steps[0]} of the run. The steps were made all the same.",
+                stacklevel=4,
+            )
+
+
+def _length(learning_rate, tau, reductions):
+    return learning_rate * power(tau, tf.cast(reductions, tau.dtype))

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from far_ho_tf.checks import essence, require
 from far_ho_tf.dynamics import arguments
+from far_ho_tf.schedules import Schedule
 from far_ho_tf.variables import dtype_of, is_function, is_number, path_of
 
 
@@ -51,8 +52,7 @@ class Dynamics:
     def __init__(self, **numbers):
         self.numbers = numbers
         for name, value in numbers.items():
-            if is_number(value):
-                self.check(name, value)
+            self.check(name, value)
 
     def update(self, variable, gradient, slots, step, **numbers):
         """Moves one variable.
@@ -70,7 +70,7 @@ class Dynamics:
         """
         raise NotImplementedError(f"{type(self).__name__} must have an `update`.")
 
-    def choose(self, loss, value, variables, gradients, numbers):
+    def choose(self, loss, value, variables, gradients, numbers, constrain):
         """Decides on a step by the inner objective, as a line search does.
 
         Hypergradients take the decision for a constant.
@@ -82,12 +82,23 @@ class Dynamics:
             variables, gradients: Lists of tensors.
             numbers: List of mappings, for each variable, from the names of the
                 numeric arguments to their values.
+            constrain: Callable(variables) -> variables: what their constraints
+                make of them after the update.
 
         Returns:
             Mapping from the names in `choices` to tensors.
         """
-        del loss, value, variables, gradients, numbers
+        del loss, value, variables, gradients, numbers, constrain
         return {}
+
+    def review(self, choices):
+        """Warns of what `choose` decided in a run, where the user must know.
+
+        Args:
+            choices: Mapping from the names in `choices` to arrays whose first axis
+                goes over the steps.
+        """
+        del choices
 
     def bind(self, variables):
         """Fits the numeric arguments to the variables that will be moved.
@@ -112,10 +123,11 @@ class Dynamics:
         return f"{type(self).__name__}({values})"
 
     def check(self, name, value):
-        """Says so if a plain number for an argument is out of bounds."""
+        """Says so if plain numbers for an argument, or a table, are out of bounds."""
         bounds = self.bounds.get(name)
+        known = value.constants() if isinstance(value, Schedule) else value
         require(
-            bounds is None or bounds.hold(value),
+            bounds is None or not is_number(known) or bounds.hold(known),
             f"{self.label(name)} must be in {bounds}.",
             **{name: value},
         )
@@ -142,10 +154,20 @@ class BoundDynamics:
             name: arguments.per_variable(dynamics.label(name), value, variables)
             for name, value in dynamics.numbers.items()
         }
-        for name, sources in self._sources.items():
-            for source in sources:
-                if is_number(source):
+        self._idle = set()
+        for name, value in dynamics.numbers.items():
+            if not isinstance(value, Schedule):  # That has been checked as a whole.
+                for source in self._sources[name]:
                     dynamics.check(name, source)
+
+    def leave(self, indices):
+        """Leaves variables where they are, as Keras does without a gradient.
+
+        Args:
+            indices: List of the places of those that the inner objective does not
+                read.
+        """
+        self._idle = set(indices)
 
     def check_last(self, step):
         """Says so if a schedule ends before a step: compiled code would not.
@@ -160,30 +182,44 @@ class BoundDynamics:
         """
         if step <= self._checked:
             return
-        for label, source, schedule in self._schedules:
-            try:
-                schedule(tf.constant(step))
-            except tf.errors.InvalidArgumentError as error:
-                raise ValueError(
-                    f"{label} ends before step {step}. Received: "
-                    f"{arguments.describe(source)}, which fails there with "
-                    f"{essence(error)}"
-                ) from error
+        for label, source, traced in self._traced:
+            # A GPU would not say so.
+            with tf.device("CPU"):
+                try:
+                    traced(tf.constant(step))
+                except tf.errors.InvalidArgumentError as error:
+                    raise ValueError(
+                        f"{label} ends before step {step}. Received: "
+                        f"{arguments.describe(source)}, which fails there with "
+                        f"{essence(error)}"
+                    ) from error
+        for label, schedule in self._schedules().values():
+            length = getattr(schedule, "num_steps", None)
+            require(
+                length is None or step < length,
+                f"{label} ends before step {step}.",
+                schedule=schedule,
+                num_steps=length,
+            )
         self._checked = step
 
     @functools.cached_property
+    def _traced(self):
+        """Callables of a user's own: the argument's label, itself, and traced."""
+        return [
+            (label, source, arguments.trace_schedule(label, source, self._dtype))
+            for label, source in self._schedules().values()
+            if not isinstance(source, Schedule)
+        ]
+
     def _schedules(self):
-        """Each schedule once: its argument's label, itself, and traced."""
-        found = {
+        """Each schedule once: its argument's label, and itself."""
+        return {
             (name, id(source)): (self.dynamics.label(name), source)
             for name, sources in self._sources.items()
             for source in sources
             if is_function(source)
         }
-        return [
-            (label, source, arguments.trace_schedule(label, source, self._dtype))
-            for label, source in found.values()
-        ]
 
     def initial_slots(self, variables):
         """Slots before the first step: a list with a tuple per variable."""
@@ -197,6 +233,10 @@ class BoundDynamics:
         """See `Dynamics.choices`."""
         return self.dynamics.choices
 
+    def review(self, choices):
+        """See `Dynamics.review`; takes tensors."""
+        self.dynamics.review({k: choice.numpy() for k, choice in choices.items()})
+
     def slot_paths(self):
         """For each slot, in their order, the name by which messages know it."""
         return [path for path in self._paths for _ in self.dynamics.slot_names]
@@ -207,7 +247,14 @@ class BoundDynamics:
             self._evaluate(index, step, variable)
             for index, variable in enumerate(variables)
         ]
-        return self.dynamics.choose(loss, value, variables, gradients, numbers)
+        return self.dynamics.choose(
+            loss,
+            value,
+            variables,
+            gradients,
+            numbers,
+            self._constrained,
+        )
 
     def update(self, variables, gradients, slots, step, choice):
         """One update of all variables.
@@ -228,7 +275,9 @@ class BoundDynamics:
             ValueError: If the dynamics return something else.
         """
         moved = [
-            self._update_one(index, variable, gradient, slot, step, choice)
+            (variable, slot)
+            if index in self._idle
+            else self._update_one(index, variable, gradient, slot, step, choice)
             for index, (variable, gradient, slot) in enumerate(
                 zip(variables, gradients, slots, strict=True)
             )
@@ -247,8 +296,12 @@ class BoundDynamics:
 
     def _constrained(self, variables):
         return [
-            variable if constraint is None else constraint(variable)
-            for constraint, variable in zip(self._constraints, variables, strict=True)
+            variable
+            if constraint is None or index in self._idle
+            else constraint(variable)
+            for index, (constraint, variable) in enumerate(
+                zip(self._constraints, variables, strict=True)
+            )
         ]
 
     def _update_one(self, index, variable, gradient, slots, step, choice):

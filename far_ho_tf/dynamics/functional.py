@@ -7,11 +7,14 @@ object uses Keras' backend-agnostic methods instead, which a
 """
 
 import contextlib
+import numbers
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from far_ho_tf.autodiff import safe_roots, safe_sqrt
+from far_ho_tf.variables import path_of
 
 # keras.optimizers.Optimizer is the agnostic class with TensorFlow's ways added.
 _TensorFlowOptimizer, _AgnosticOptimizer = keras.optimizers.Optimizer.__bases__
@@ -19,14 +22,15 @@ _classes = {}
 
 
 @contextlib.contextmanager
-def functional(optimizer, names, numbers):
+def functional(optimizer, names, by_variable):
     """Lets an optimizer's `_backend_apply_gradients` work on substitutes.
 
     Args:
         optimizer: A Keras optimizer; it is put back in the end.
         names: Names of the numbers that `numbers` gives.
-        numbers: Callable(index) -> mapping from them to the tensors that take the
-            place of the optimizer's own numbers for the variable of that index.
+        by_variable: List, for each variable, of mappings from them to what takes the
+            place of the optimizer's own numbers. Made before: within, `tf.sqrt`
+            is another.
     """
     own_class, attributes = type(optimizer), vars(optimizer)
     kept = {name: attributes[name] for name in names if name in attributes}
@@ -35,13 +39,13 @@ def functional(optimizer, names, numbers):
             own_class.__name__, (own_class, _Functional), {}
         )
     object.__setattr__(optimizer, "__class__", _classes[own_class])
-    attributes["_numbers_for"] = numbers
+    attributes["_numbers"] = by_variable
     try:
         with safe_roots():
             yield
     finally:
         object.__setattr__(optimizer, "__class__", own_class)
-        for name in (*names, "_numbers_for"):
+        for name in (*names, "_numbers", "_indices"):
             attributes.pop(name, None)
         attributes.update(kept)
 
@@ -49,11 +53,14 @@ def functional(optimizer, names, numbers):
 class Number:
     """A tensor in the place of a Python number that an optimizer tests by `if`.
 
-    To such tests (`if self.momentum != 0`) it is a number like any other that is
-    positive, whatever its value: a hyperparameter may come to have any.
+    To a comparison with zero (`if self.momentum != 0`) it is a number like any
+    other that is positive, whatever its value: a hyperparameter may come to have
+    any. One with another number is refused, since it would be decided once for all
+    values; one with a tensor is a tensor.
     """
 
-    def __init__(self, tensor):
+    def __init__(self, name, tensor):
+        self.name = name
         self.tensor = tensor
 
     def __getattr__(self, name):
@@ -64,16 +71,32 @@ class Number:
 
     __hash__ = object.__hash__
 
-    def __eq__(self, other):
-        return self is other
+    def __repr__(self):
+        return f"the hyperparameter in the place of `{self.name}`"
 
-    def __gt__(self, other):
-        return True
 
-    def __lt__(self, other):
-        return False
+def _compare(name, with_zero):
+    def method(self, other):
+        other = other.tensor if isinstance(other, Number) else other
+        if tf.is_tensor(other) or isinstance(other, (keras.Variable, np.ndarray)):
+            return getattr(self.tensor, name)(other)
+        if not isinstance(other, numbers.Real):
+            return NotImplemented
+        if other != 0:
+            raise TypeError(
+                f"Python compares {self!r} with {other}, once for all of its values. "
+                "Remedy: keras.ops.where and keras.ops.greater in the optimizer"
+            )
+        return with_zero
 
-    __ge__, __le__ = __gt__, __lt__
+    return method
+
+
+for _name, _with_zero in (
+    *(("eq", False), ("ne", True)),
+    *(("gt", True), ("ge", True), ("lt", False), ("le", False)),
+):
+    setattr(Number, f"__{_name}__", _compare(f"__{_name}__", _with_zero))
 
 
 def _forward(name):
@@ -107,49 +130,70 @@ class _Functional(_TensorFlowOptimizer):
 
     # Both look at the tf.Variable, which a substituted one hides.
     def _var_key(self, variable):
-        return super()._var_key(_underlying(variable))
+        return super()._var_key(underlying(variable))
 
     def _use_weight_decay(self, variable):
-        return super()._use_weight_decay(_underlying(variable))
+        return super()._use_weight_decay(underlying(variable))
 
     def _use_numbers(self, index):
-        vars(self).update(self._numbers_for(index))
+        vars(self).update(self._numbers[index])
 
     def _get_current_learning_rate(self):
         given = vars(self).get("learning_rate")
         return super()._get_current_learning_rate() if given is None else given.tensor
 
     def _backend_apply_gradients(self, gradients, variables):
-        """As Keras', without branches on tensors; numbers differ by variable."""
-        self._use_numbers(0)
+        """As Keras', without branches on tensors; numbers differ by variable.
+
+        What has no gradient, `None`, stays where it is.
+        """
+        vars(self)["_indices"] = {self._var_key(v): i for i, v in enumerate(variables)}
+        moved = [i for i, gradient in enumerate(gradients) if gradient is not None]
         gradients = self._clip_gradients(gradients)
-        for index, variable in enumerate(variables):
+        for index in moved:
             self._use_numbers(index)
-            self._apply_weight_decay([variable])
-        self._use_numbers(0)
-        self._backend_update_step(gradients, variables, self.learning_rate)
+            self._apply_weight_decay([variables[index]])
+        self._use_numbers(moved[0])
+        self._backend_update_step(
+            [gradients[index] for index in moved],
+            [variables[index] for index in moved],
+            self.learning_rate,
+        )
         if self.use_ema:
-            self._update_model_variables_moving_average(variables)
-            due = (self.iterations + 1) % self.ema_overwrite_frequency == 0
-            averages = self._model_variables_moving_average
-            for variable, average in zip(variables, averages, strict=True):
-                variable.assign(tf.where(due, average.value, variable.value))
+            for index in moved:
+                self._use_numbers(index)
+                self._move_average(variables[index])
+
+    def _move_average(self, variable):
+        average = self._model_variables_moving_average[
+            self._get_variable_index(variable)
+        ]
+        kept = tf.convert_to_tensor(self.ema_momentum, variable.dtype)
+        kept = tf.where(self.iterations == 0, tf.zeros_like(kept), kept)
+        average.assign(kept * average + (1 - kept) * variable)
+        due = (self.iterations + 1) % self.ema_overwrite_frequency == 0
+        variable.assign(tf.where(due, average.value, variable.value))
 
     def _backend_update_step(self, gradients, variables, learning_rate):
         del learning_rate  # That of the first variable.
-        pairs = zip(gradients, variables, strict=True)
-        for index, (gradient, variable) in enumerate(pairs):
-            self._use_numbers(index)
+        for gradient, variable in zip(gradients, variables, strict=True):
+            self._use_numbers(self._indices[self._var_key(variable)])
             self.update_step(gradient, variable, self.learning_rate)
 
     def _clip_gradients(self, gradients):
-        """As Keras', but with a derivative where all gradients are zero."""
+        """As Keras', by variable, and with a derivative where all are zero."""
+        self._use_numbers(0)
         if self.clipnorm or not self.global_clipnorm:
-            return super()._clip_gradients(gradients)
-        squares = [tf.reduce_sum(tf.square(gradient)) for gradient in gradients]
+            clipped = []
+            for index, gradient in enumerate(gradients):
+                self._use_numbers(index)
+                clipped.extend(super()._clip_gradients([gradient]))
+            return clipped
+        given = [gradient for gradient in gradients if gradient is not None]
+        squares = [tf.reduce_sum(tf.square(gradient)) for gradient in given]
         limit = tf.convert_to_tensor(self.global_clipnorm, squares[0].dtype)
         scale = limit / tf.maximum(safe_sqrt(tf.add_n(squares)), limit)
-        return [scale * gradient for gradient in gradients]
+        return [None if g is None else scale * g for g in gradients]
 
 
 def shares_state(optimizer):
@@ -158,5 +202,19 @@ def shares_state(optimizer):
     return own is not _TensorFlowOptimizer._backend_update_step
 
 
-def _underlying(variable):
-    return variable._value if isinstance(variable, keras.Variable) else variable
+def stand_in(variable):
+    """A Keras variable in the place of a tf.Variable: only such are substituted."""
+    made = keras.Variable(
+        tf.zeros_like(variable),
+        dtype=variable.dtype.name,
+        name=path_of(variable).replace("/", "_"),
+    )
+    made.stands_for = variable
+    return made
+
+
+def underlying(variable):
+    """The tf.Variable by which an optimizer knows a variable."""
+    if not isinstance(variable, keras.Variable):
+        return variable
+    return getattr(variable, "stands_for", variable._value)

@@ -1,6 +1,5 @@
 """Any Keras optimizer as dynamics."""
 
-import functools
 import warnings
 from collections.abc import Mapping
 
@@ -8,13 +7,23 @@ import keras
 import tensorflow as tf
 
 from far_ho_tf.checks import require
+from far_ho_tf.dynamics.arguments import Bounds
 from far_ho_tf.dynamics.base import BoundDynamics, Dynamics
-from far_ho_tf.dynamics.functional import Number, functional, shares_state
+from far_ho_tf.dynamics.functional import (
+    Number,
+    functional,
+    shares_state,
+    stand_in,
+    underlying,
+)
+from far_ho_tf.dynamics.keras_checks import (
+    CLIPPING,
+    check_optimizer,
+    check_used,
+    numbers_of,
+)
 from far_ho_tf.substitution import SubstitutionScope
-from far_ho_tf.variables import dtype_of, find, is_function, path_of, read
-
-# Numbers that Keras' optimizers have, `None` where they are not used.
-_OPTIONAL = ("weight_decay", "clipnorm", "clipvalue", "global_clipnorm")
+from far_ho_tf.variables import dtype_of, find, is_function, read
 
 
 class KerasDynamics(Dynamics):
@@ -27,14 +36,17 @@ class KerasDynamics(Dynamics):
 
     What Python decides (`nesterov`, `amsgrad`, whether there is momentum) stays
     as the optimizer was made. A float is read when a problem's steps are traced,
-    the learning rate, a variable, when they run.
+    the learning rate, a variable, when they run. A limit for clipping among the
+    hyperparameters is one whatever its value: 0 stops the weights, where Keras'
+    0 means no limit.
 
     Args:
         optimizer: A `keras.optimizers.Optimizer`; one that is built already must
             be for the variables of the problem.
         hyperparameters: Mapping from names of its numbers ("learning_rate",
-            "beta_1", "weight_decay", "clipnorm", ...) to what takes their place;
-            see `Dynamics` for what a numeric argument takes.
+            "beta_1", "weight_decay", "clipnorm", ...; an error lists them all) to
+            what takes their place; see `Dynamics` for what a numeric argument
+            takes.
 
     Attributes:
         optimizer: As given.
@@ -56,8 +68,16 @@ class KerasDynamics(Dynamics):
     ()
     """
 
+    bounds = {
+        **Dynamics.bounds,
+        **dict.fromkeys(("beta_1", "beta_2"), Bounds(0.0, 1.0)),
+        **dict.fromkeys(("rho", "momentum", "ema_momentum"), Bounds(0.0, 1.0, "[]")),
+        **dict.fromkeys(("epsilon", "weight_decay"), Bounds(0.0)),
+        **dict.fromkeys(CLIPPING, Bounds(0.0, float("inf"), "()")),
+    }
+
     def __init__(self, optimizer, hyperparameters=None):
-        _check_optimizer(optimizer)
+        check_optimizer(optimizer)
         hyperparameters = {} if hyperparameters is None else hyperparameters
         require(
             isinstance(hyperparameters, Mapping),
@@ -72,6 +92,7 @@ class KerasDynamics(Dynamics):
                 f"hyperparameter. It has {numbers_of(optimizer)}.",
                 hyperparameters=list(hyperparameters),
             )
+        check_used(optimizer, hyperparameters)
         self.optimizer = optimizer
         super().__init__(**hyperparameters)
 
@@ -98,17 +119,6 @@ def as_dynamics(dynamics):
     return dynamics
 
 
-def numbers_of(optimizer):
-    """Names of the numbers of an optimizer that can be hyperparameters."""
-    own = [
-        name
-        for name, value in vars(optimizer).items()
-        # What a slot starts from is no part of an update.
-        if isinstance(value, float) and not name.startswith(("_", "initial_"))
-    ]
-    return ["learning_rate", *_OPTIONAL, *(n for n in own if n not in _OPTIONAL)]
-
-
 class _BoundOptimizer(BoundDynamics):
     """A Keras optimizer for the variables of a problem.
 
@@ -121,10 +131,11 @@ class _BoundOptimizer(BoundDynamics):
         self._optimizer = dynamics.optimizer
         # Only Keras' variables can be substituted.
         self._variables = [
-            variable if isinstance(variable, keras.Variable) else _stand_in(variable)
+            variable if isinstance(variable, keras.Variable) else stand_in(variable)
             for variable in variables
         ]
         self._check_shared()
+        self._built_before = self._optimizer.built
         self._build()
         self._slots = self._find_slots()
         self._initial_slots = read(self._slots)
@@ -139,6 +150,10 @@ class _BoundOptimizer(BoundDynamics):
     def update(self, variables, gradients, slots, step, choice):
         del choice
         mapping = list(zip(self._slots, slots, strict=True))
+        gradients = [
+            None if index in self._idle else gradient
+            for index, gradient in enumerate(gradients)
+        ]
         scope = self._run(variables, gradients, mapping, step)
         moved = scope.values_of(self._variables)
         return self._constrained(moved), scope.values_of(self._slots)
@@ -146,6 +161,7 @@ class _BoundOptimizer(BoundDynamics):
     def _run(self, variables, gradients, slots, step):
         """The optimizer's update, in the scope that holds what it assigned."""
         iterations = self._optimizer.iterations
+        numbers = self._numbers(step, variables)
         mapping = [
             *zip(self._variables, variables, strict=True),
             *slots,
@@ -153,7 +169,7 @@ class _BoundOptimizer(BoundDynamics):
         ]
         with (
             SubstitutionScope(mapping) as scope,
-            functional(self._optimizer, *self._numbers(step, variables)),
+            functional(self._optimizer, *numbers),
         ):
             self._optimizer._backend_apply_gradients(gradients, self._variables)
         return scope
@@ -161,53 +177,63 @@ class _BoundOptimizer(BoundDynamics):
     def _numbers(self, step, variables):
         """Names and values of the numbers, as `functional` takes them."""
         names = list(self._sources)
-        schedules = {}
-        rates = self._sources.get("learning_rate", [None])
-        if is_function(rates[0]):  # Adafactor asks whether it is one.
-            schedules["_learning_rate"] = rates[0]
+        rates = self._sources.get("learning_rate")
+        by_variable = []
+        for index, variable in enumerate(variables):
+            values = self._evaluate(index, step, variable)
+            numbers = {name: Number(name, value) for name, value in values.items()}
+            if rates:  # Adafactor asks whether it is a schedule.
+                rate = rates[index]
+                numbers["_learning_rate"] = (
+                    rate if is_function(rate) else numbers["learning_rate"].tensor
+                )
+            by_variable.append(numbers)
+        return [*names, *(["_learning_rate"] if rates else [])], by_variable
 
-        @functools.cache
-        def numbers(index):
-            values = self._evaluate(index, step, variables[index])
-            return {name: Number(value) for name, value in values.items()} | schedules
+    def _schedules(self):
+        """Those of the arguments, and the optimizer's own learning rate."""
+        found = super()._schedules()
+        own = self._optimizer._learning_rate
+        if "learning_rate" not in self._sources and isinstance(
+            own, keras.optimizers.schedules.LearningRateSchedule
+        ):
+            dtype = self._optimizer.iterations.dtype
 
-        return [*names, *schedules], numbers
+            def schedule(step):
+                return own(tf.cast(step, dtype))
+
+            schedule.__name__ = type(own).__name__
+            label = self.dynamics.label("learning_rate")
+            found["learning_rate", id(own)] = (label, schedule)
+        return found
 
     def _check_shared(self):
-        if not shares_state(self._optimizer):
-            return
+        """Refuses numbers by variable for what is one for all of them."""
         for name, sources in self._sources.items():
+            shared = name == "global_clipnorm" or (
+                shares_state(self._optimizer) and name != "learning_rate"
+            )
             require(
-                name == "learning_rate" or all(s is sources[0] for s in sources),
+                not shared or all(s is sources[0] for s in sources),
                 f"{self.dynamics.label(name)} must be one value for all variables, "
-                "which share a state in this optimizer.",
+                "which share what it is for.",
                 **{name: self.dynamics.numbers[name]},
             )
 
     def _build(self):
         optimizer = self._optimizer
         if optimizer.built:
+            self._check_built()
             try:
-                for variable in self._variables:
-                    optimizer._get_variable_index(variable)
-            except KeyError as error:
+                optimizer = type(optimizer).from_config(optimizer.get_config())
+            except Exception as error:  # It is a user's own.
                 raise ValueError(
-                    f"The optimizer {optimizer.name} has been used for other variables "
-                    "than those of this problem. Make one for each problem."
+                    f"{type(optimizer).__name__} is built already, and cannot be made "
+                    "again to see what it starts from. Make a new one, not built, or "
+                    f"give it a `get_config`. Received: {error}"
                 ) from error
-            require(
-                int(optimizer.iterations) == 0,
-                f"The optimizer {optimizer.name} has made "
-                f"{int(optimizer.iterations)} steps already, and its state is not that "
-                "of a first step. Make a new one.",
-                optimizer=optimizer,
-            )
-            return
-        values = read(self._variables)
-        with (
-            tf.GradientTape() as tape,
-            functional(optimizer, *self._numbers(tf.constant(0), values)),
-        ):
+        numbers = self._numbers(tf.constant(0), read(self._variables))
+        with tf.GradientTape() as tape, functional(optimizer, *numbers):
             optimizer._use_numbers(0)
             optimizer.build(self._variables)
         read_by_it = {variable.ref() for variable in tape.watched_variables()}
@@ -216,6 +242,24 @@ class _BoundOptimizer(BoundDynamics):
             f"{type(optimizer).__name__} starts from a function of the weights, which "
             "would not be differentiated. Alternative: another optimizer, or a "
             "`far_ho_tf.Dynamics` of your own.",
+            optimizer=optimizer,
+        )
+
+    def _check_built(self):
+        """Refuses an optimizer that has been used otherwise."""
+        optimizer = self._optimizer
+        try:
+            for variable in self._variables:
+                optimizer._get_variable_index(underlying(variable))
+        except KeyError as error:
+            raise ValueError(
+                f"The optimizer {optimizer.name} has been used for other variables "
+                "than those of this problem. Make one for each problem."
+            ) from error
+        require(
+            int(optimizer.iterations) == 0,
+            f"The optimizer {optimizer.name} has made {int(optimizer.iterations)} "
+            "steps already, and its state is not that of a first step. Make a new one.",
             optimizer=optimizer,
         )
 
@@ -232,8 +276,15 @@ class _BoundOptimizer(BoundDynamics):
             traced = tf.function(trace, autograph=False)
             graph = traced.get_concrete_function(specs, specs).graph
         except Exception as error:  # Whatever an optimizer of one's own raises.
+            hint = ""
+            if self._built_before and self._sources:
+                hint = (
+                    " It was built before, with its own numbers, and may lack a state "
+                    "that those in their place need: make a new one, not built."
+                )
             raise ValueError(
-                f"{name} cannot be used as dynamics: its update fails with {error}"
+                f"{name} cannot be used as dynamics: its update fails with {error}."
+                f"{hint}"
             ) from error
         slots = [v for v in assigned if find(v, self._variables) is None]
         for slot in slots:
@@ -251,49 +302,3 @@ class _BoundOptimizer(BoundDynamics):
                 stacklevel=6,
             )
         return slots
-
-
-def _stand_in(variable):
-    return keras.Variable(
-        tf.zeros_like(variable), dtype=variable.dtype.name, name=_keras_name(variable)
-    )
-
-
-def _keras_name(variable):
-    return path_of(variable).replace("/", "_")
-
-
-def _check_optimizer(optimizer):
-    """Refuses what would be ignored, and names what does it instead."""
-    require(
-        isinstance(optimizer, keras.optimizers.Optimizer),
-        "KerasDynamics needs a `keras.optimizers.Optimizer`.",
-        optimizer=optimizer,
-    )
-    name, own = type(optimizer).__name__, type(optimizer)
-    for method, overridden in (("apply", True), ("update_step", False)):
-        same = getattr(own, method) is getattr(keras.optimizers.Optimizer, method)
-        require(
-            same is overridden,
-            f"{name} does not follow Keras' recipe for optimizers, an `update_step` "
-            "that `apply` calls for each variable. Alternatives: the optimizer within "
-            "it (no loss is scaled here), or numbers by variable or path pattern in "
-            "the place of several optimizers.",
-            optimizer=optimizer,
-        )
-    for argument, remedy in (
-        ("gradient_accumulation_steps", "make the batches larger by that factor"),
-        ("loss_scale_factor", "leave it out: nothing underflows in float32"),
-    ):
-        require(
-            getattr(optimizer, argument) is None,
-            f"`{argument}` of {name} is not supported: {remedy}.",
-            **{argument: getattr(optimizer, argument)},
-        )
-    require(
-        not optimizer.use_ema or optimizer.ema_overwrite_frequency,
-        f"`use_ema` of {name} needs `ema_overwrite_frequency`: the outer objective is "
-        "evaluated at the weights, which Keras replaces by their average at the end "
-        "of `fit`. ema_overwrite_frequency=num_steps does the same.",
-        ema_overwrite_frequency=optimizer.ema_overwrite_frequency,
-    )

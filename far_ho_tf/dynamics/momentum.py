@@ -27,7 +27,7 @@ class Momentum(Dynamics):
     """
 
     slot_names = ("velocity",)
-    bounds = {**Dynamics.bounds, "momentum": Bounds(0.0, 1.0, included=True)}
+    bounds = {**Dynamics.bounds, "momentum": Bounds(0.0, 1.0, "[]")}
 
     def __init__(self, learning_rate=0.01, momentum=0.9, nesterov=False):
         super().__init__(learning_rate=learning_rate, momentum=momentum)

@@ -31,8 +31,8 @@ class RMSprop(Dynamics):
     slot_names = ("velocity", "momentum")
     bounds = {
         **Dynamics.bounds,
-        "rho": Bounds(0.0, 1.0, included=True),
-        "momentum": Bounds(0.0, 1.0, included=True),
+        "rho": Bounds(0.0, 1.0, "[]"),
+        "momentum": Bounds(0.0, 1.0, "[]"),
         "epsilon": Bounds(0.0),
     }
 

@@ -44,6 +44,8 @@ class HyperGradientResult:
             `problem.hyperparameters`, of their shapes and dtypes.
         inner_values: Tensor of shape (num_steps,): the inner objective before
             each step.
+        choices: Mapping from the names of what the dynamics chose in each step
+            (see `Dynamics.choices`) to tensors whose first axis has num_steps.
         state: The final `State` s_T.
         status: A `Status`.
         tangents: In forward mode dS_T/dλ: a `State` of tensors whose first
@@ -55,6 +57,7 @@ class HyperGradientResult:
     outer_value: tf.Tensor
     hypergradients: list
     inner_values: tf.Tensor
+    choices: dict
     state: State
     status: Status
     tangents: State | None = None
@@ -68,8 +71,8 @@ def average(results):
 
     Returns:
         A `HyperGradientResult` whose inner values are stacked to shape
-        (problems, num_steps) and whose state, status and tangents are lists;
-        the result itself where there is one.
+        (problems, num_steps) and whose choices, state, status and tangents are
+        lists; the result itself where there is one.
     """
     if len(results) == 1:
         return results[0]
@@ -78,6 +81,7 @@ def average(results):
         outer_value=tf.reduce_mean([result.outer_value for result in results]),
         hypergradients=[tf.reduce_mean(tf.stack(g), axis=0) for g in gradients],
         inner_values=tf.stack([result.inner_values for result in results]),
+        choices=[result.choices for result in results],
         state=[result.state for result in results],
         status=[result.status for result in results],
         tangents=[result.tangents for result in results],
@@ -125,8 +129,8 @@ class Outputs(NamedTuple):
     """What a compiled program returns.
 
     Attributes:
-        outer_value, hypergradients, inner_values, state, tangents: As in
-            `HyperGradientResult`.
+        outer_value, hypergradients, inner_values, choices, state, tangents: As
+            in `HyperGradientResult`.
         finite: Scalar boolean: are all of them?
         steps: int32 scalar: how many steps the training made. It stops early
             only in a search for the first non-finite value.
@@ -138,6 +142,7 @@ class Outputs(NamedTuple):
     outer_value: tf.Tensor
     hypergradients: list
     inner_values: tf.Tensor
+    choices: dict
     state: State
     tangents: State | None
     finite: tf.Tensor
@@ -292,10 +297,12 @@ class HyperGradient(abc.ABC):
                 found = program.search(inputs)
                 raise_non_finite(problem, num_steps, found, self.has_tangents)
         problem.write_back(outputs.state)
+        problem.dynamics.review(outputs.choices)
         return HyperGradientResult(
             outer_value=outputs.outer_value,
             hypergradients=outputs.hypergradients,
             inner_values=outputs.inner_values,
+            choices=outputs.choices,
             state=outputs.state,
             status=Status(
                 program.compiler,

@@ -8,7 +8,7 @@ import tensorflow as tf
 from far_ho_tf.autodiff import all_finite
 from far_ho_tf.checks import check_count
 from far_ho_tf.hypergradients.base import HyperGradient, Outputs
-from far_ho_tf.hypergradients.run import Run
+from far_ho_tf.hypergradients.run import Run, stack, write
 from far_ho_tf.hypergradients.tangents import Directions, Propagation
 
 
@@ -73,7 +73,7 @@ class ForwardHG(HyperGradient):
         return Outputs(
             outcome.outer_value,
             gradients,
-            outcome.inner_values,
+            *outcome.logs,
             outcome.state,
             tangents=tangents if settings.keep_tangents else None,
             finite=outcome.finite,
@@ -92,13 +92,14 @@ class _Outcome(NamedTuple):
 
     Attributes:
         gradients: Vector of length k: the hypergradient along each direction.
+        logs: Inner values and choices, as in `Outputs`.
         tangents: As `HyperGradientResult.tangents`; `()` where not kept.
         others: As in `Outputs`.
     """
 
     outer_value: tf.Tensor
     gradients: tf.Tensor
-    inner_values: tf.Tensor
+    logs: tuple
     state: Any
     tangents: Any
     finite: tf.Tensor
@@ -155,7 +156,7 @@ class _Run(Run):
         return _Outcome(
             tf.zeros([], self._problem.dtype),
             tf.zeros([self._size], self._problem.dtype),
-            tf.zeros([self._num_steps], self._problem.dtype),
+            stack(self._logs()),
             state,
             tangents if self._keep_tangents else (),
             tf.constant(True),
@@ -168,7 +169,7 @@ class _Run(Run):
         first = index * self._size
         propagation = self._propagation(first)
         state, tangents = self._start(propagation, first)
-        steps, state, tangents, inner_values = self._train(propagation, state, tangents)
+        steps, state, tangents, logs = self._train(propagation, state, tangents)
         outer_value, cotangent, direct = self.outer(state)
         if self._restart:  # Past it, nothing need depend on what only Φ_0 reads.
             self._dependence.check()
@@ -176,10 +177,10 @@ class _Run(Run):
         return _Outcome(
             outer_value,
             gradients,
-            inner_values,
+            logs,
             state,
             tangents if self._keep_tangents else (),
-            all_finite([state, inner_values, outer_value, gradients]),
+            all_finite([state, logs, outer_value, gradients]),
             steps,
             tf.where(all_finite(tangents), self._num_steps, steps - 1),
         )
@@ -215,25 +216,22 @@ class _Run(Run):
         )
 
     def _train(self, propagation, state, tangents):
-        def body(step, state, tangents, inner_values):
-            state, tangents, value = propagation.step(
+        def body(step, state, tangents, logs):
+            state, tangents, log = propagation.step(
                 state, tangents, self._number(step), self._batch(step)
             )
-            return step + 1, state, tangents, inner_values.write(step, value)
+            return step + 1, state, tangents, write(logs, step, log)
 
-        inner_values = tf.TensorArray(
-            self._problem.dtype, self._num_steps, element_shape=[]
-        )
-        steps, state, tangents, inner_values = tf.while_loop(
+        steps, state, tangents, logs = tf.while_loop(
             lambda step, state, tangents, _: self._goes_on(
                 step < self._num_steps, [state, tangents]
             ),
             body,
-            (tf.constant(0), state, tangents, inner_values),
+            (tf.constant(0), state, tangents, self._logs()),
             parallel_iterations=1,
             maximum_iterations=self._num_steps,
         )
-        return steps, state, tangents, inner_values.stack()
+        return steps, state, tangents, stack(logs)
 
 
 def _without(outcome, names):

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from far_ho_tf.autodiff import add, all_finite, floating, vjp, zeros_for_none
 from far_ho_tf.hypergradients.base import HyperGradient, Outputs
-from far_ho_tf.hypergradients.run import Run
+from far_ho_tf.hypergradients.run import Run, stack, write
 from far_ho_tf.state import State
 
 
@@ -45,16 +45,18 @@ class ReverseHG(HyperGradient):
     def differentiate(self, problem, settings, inputs):
         run = _Run(problem, settings, inputs)
         start, initial_vjp = run.initial()
-        steps, state, trajectory, inner_values = run.forward(start)
+        steps, state, trajectory, logs = run.forward(start)
         outer_value, cotangent, direct = run.outer(state)
         derivative_step, cotangent, gradients = run.backward(
-            steps, trajectory, state, cotangent, direct
+            steps, (trajectory, logs[1]), cotangent, direct
         )
         gradients = run.total(gradients, initial_vjp(cotangent))
+        inner_values, choices = stack(logs)
         return Outputs(
             outer_value,
             gradients,
             inner_values,
+            choices,
             state,
             tangents=None,
             finite=all_finite([state, inner_values, outer_value, gradients]),
@@ -86,46 +88,37 @@ class _Run(Run):
         """Trains, and stores the state before each step.
 
         Returns:
-            Number of steps made, final `State`, trajectory (a list of
-            `TensorArray`s aligned with the flattened state and what the dynamics
-            chose), inner values.
+            Number of steps made, final `State`, trajectory (a `State` of
+            `TensorArray`s), `_logs`.
         """
 
-        def body(step, state, trajectory, inner_values):
+        def body(step, state, trajectory, logs):
             new_state, value, choice = self._problem.step(
                 state, self._hyperparameters, self._number(step), self._batch(step)
             )
-            trajectory = [
-                array.write(step, tensor)
-                for array, tensor in zip(
-                    trajectory, tf.nest.flatten([state, choice]), strict=True
-                )
-            ]
-            return step + 1, new_state, trajectory, inner_values.write(step, value)
+            trajectory = write(trajectory, step, state)
+            return step + 1, new_state, trajectory, write(logs, step, (value, choice))
 
-        trajectory = [
-            tf.TensorArray(tensor.dtype, self._num_steps, element_shape=tensor.shape)
-            for tensor in tf.nest.flatten([start, self._problem.dynamics.choices])
-        ]
-        inner_values = tf.TensorArray(
-            self._problem.dtype, self._num_steps, element_shape=[]
+        trajectory = tf.nest.map_structure(
+            lambda tensor: tf.TensorArray(
+                tensor.dtype, self._num_steps, element_shape=tensor.shape
+            ),
+            start,
         )
-        steps, state, trajectory, inner_values = tf.while_loop(
+        return tf.while_loop(
             lambda step, state, *_: self._goes_on(step < self._num_steps, state),
             body,
-            (tf.constant(0), start, trajectory, inner_values),
+            (tf.constant(0), start, trajectory, self._logs()),
             parallel_iterations=1,
             maximum_iterations=self._num_steps,
         )
-        return steps, state, trajectory, inner_values.stack()
 
-    def backward(self, steps, trajectory, structure, cotangent, direct):
+    def backward(self, steps, trajectory, cotangent, direct):
         """Pulls the cotangent of the final state back to the initial state.
 
         Args:
             steps: Number of steps to undo.
-            trajectory: From `forward`.
-            structure: A `State`, for its structure.
+            trajectory: Pair of the states and the choices of `forward`.
             cotangent: A `State` whose extra part holds floating tensors only.
             direct: The gradient in λ to start from, ∂E/∂λ.
 
@@ -135,9 +128,8 @@ class _Run(Run):
         """
 
         def body(step, cotangent, gradients):
-            flat = [array.read(step) for array in trajectory]
-            state, choice = tf.nest.pack_sequence_as(
-                [structure, self._problem.dynamics.choices], flat
+            state, choice = tf.nest.map_structure(
+                lambda array: array.read(step), trajectory
             )
             cotangent, terms = self._reverse_step(step, state, choice, cotangent)
             return step - 1, cotangent, add(gradients, terms)

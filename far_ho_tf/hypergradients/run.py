@@ -34,6 +34,16 @@ class Run:
             self._problem, state, self._hyperparameters, batch, self._dependence
         )
 
+    def _logs(self):
+        """`TensorArray`s for what each step tells: (inner value, choice)."""
+        specs = (tf.TensorSpec([], self._problem.dtype), self._problem.dynamics.choices)
+        return tf.nest.map_structure(
+            lambda spec: tf.TensorArray(
+                spec.dtype, self._num_steps, element_shape=spec.shape
+            ),
+            specs,
+        )
+
     def _number(self, step):
         """The number of a step, as data and schedules count it."""
         return self._inputs.first_step + step
@@ -45,3 +55,13 @@ class Run:
         if not self._search:
             return condition
         return tf.logical_and(condition, all_finite(structure))
+
+
+def write(arrays, step, tensors):
+    """Writes a structure of tensors to one of `TensorArray`s."""
+    return tf.nest.map_structure(lambda a, t: a.write(step, t), arrays, tensors)
+
+
+def stack(arrays):
+    """A structure of `TensorArray`s as one of tensors."""
+    return tf.nest.map_structure(lambda array: array.stack(), arrays)

@@ -122,7 +122,8 @@ class Propagation:
         """s ← Φ(s, λ), Z ← A Z + B along the directions.
 
         Returns:
-            The new state, its tangents, the inner value before the step.
+            The new state, its tangents, and the inner value before the step with
+            what the dynamics chose.
         """
         problem, hyperparameters = self._problem, self._hyperparameters
         sources = problem.sources(state, hyperparameters)
@@ -161,7 +162,8 @@ class Propagation:
         tangents = map_tangents(
             advance, (tangents, self._directions), State(variables, slots, extra)
         )
-        return State(variables, slots, kept["extra"]), tangents, kept["value"]
+        new_state = State(variables, slots, kept["extra"])
+        return new_state, tangents, (kept["value"], choice)
 
     def gradients(self, cotangent, direct, tangents):
         """⟨∇E, Z⟩ + ∂E/∂λ along each direction: a vector of length k."""

@@ -208,7 +208,11 @@ FAULTS = (
         (
             "StatelessMultinomial*",
             "StatelessParameterized*",
-            "StatelessRandom*",
+            "StatelessRandom[BNP]*",
+            "StatelessRandomGamma*",
+            "StatelessRandomUniform",
+            "StatelessRandomUniformInt*",
+            "StatelessRandomUniformV2",
             "StatelessTruncatedNormal*",
         ),
         AVOIDS_XLA,

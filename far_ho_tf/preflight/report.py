@@ -28,6 +28,7 @@ class Report(NamedTuple):
 
     Attributes:
         assigned: Variables that the inner objective assigns.
+        unread: List of the trained variables that it does not read.
         xla_faults: List of sentences: why XLA would make it wrong.
         xla_differences: List of sentences: why XLA would make it different.
         largest_product: Multiplications in the inner objective's largest
@@ -36,6 +37,7 @@ class Report(NamedTuple):
     """
 
     assigned: list
+    unread: list
     xla_faults: list
     xla_differences: list
     largest_product: int
@@ -85,6 +87,7 @@ def inspect(problem):
     operations = parts[0].operations
     return Report(
         assigned=assigned,
+        unread=unread,
         xla_faults=sentences[REFUSED_BY_XLA],
         xla_differences=sentences[AVOIDS_XLA],
         largest_product=_largest(operations, "MatMul"),
@@ -225,8 +228,8 @@ def _check_dependence(problem, unread):
         )
     if unread:
         warnings.warn(
-            "`inner_objective` does not depend on these variables, whose "
-            f"gradient is therefore zero: {paths}",
+            "`inner_objective` does not depend on these variables, which therefore "
+            f"stay where they are: {paths}",
             stacklevel=2,
         )
 

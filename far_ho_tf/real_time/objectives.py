@@ -17,8 +17,9 @@ class Objectives:
 
     Attributes:
         hyper_loss: As given.
-        predictions: What the model predicted when the inner objective was last
-            traced.
+        predictions: What the model predicted when the inner objective was first
+            traced since they were last `None`: later traces of a step are those
+            of a line search.
     """
 
     def __init__(self, model, hyper_loss):
@@ -38,9 +39,11 @@ class Objectives:
     def inner(self, batch):
         """The loss on training data, with regularizers, in training mode."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
-        self.predictions = self._model(x, training=True)
+        predictions = self._model(x, training=True)
+        if self.predictions is None:
+            self.predictions = predictions
         return self._model.compute_loss(
-            x=x, y=y, y_pred=self.predictions, sample_weight=sample_weight
+            x=x, y=y, y_pred=predictions, sample_weight=sample_weight
         )
 
     def outer(self, batch=None):

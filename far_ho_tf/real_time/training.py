@@ -249,13 +249,14 @@ class RealTimeTraining:
 
     def _move(self, inputs):
         hyperparameters = list(inputs.hyperparameters)
+        self._objectives.predictions = None
         if self._outer_update is None:
             tangents = ()
             state, value, _ = self._problem.step(
                 inputs.state, hyperparameters, inputs.step, inputs.batch
             )
         else:
-            state, tangents, value = self._propagation(hyperparameters).step(
+            state, tangents, (value, _) = self._propagation(hyperparameters).step(
                 inputs.state, inputs.tangents, inputs.step, inputs.batch
             )
         return state, tangents, value, self._objectives.predictions
