@@ -11,6 +11,18 @@ import output
 FLAGS = flags.FLAGS
 
 
+def run(main):
+    """`app.run`; a run that diverges ends with one line that says where."""
+
+    def guarded(argv):
+        try:
+            main(argv)
+        except FloatingPointError as error:  # far_ho_tf.NonFiniteError is one.
+            sys.exit(f"{pathlib.Path(argv[0]).name}: {error}")
+
+    app.run(guarded)
+
+
 def begin(argv, load):
     """Loads the data and prepares --output_dir.
 
@@ -33,7 +45,7 @@ def begin(argv, load):
         sys.exit(f"{script}: {error}")
     try:
         return data, output.prepare(FLAGS.output_dir)
-    except OSError as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"{script}: --output_dir cannot be written to: {error}")
 
 

@@ -11,7 +11,7 @@ Prints a table, and writes results.json, images.png and curves.png to
 """
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 import command_line
 import mnist_flags
@@ -91,4 +91,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main)

@@ -8,8 +8,10 @@ def prepare(folder):
     """Makes the folder, and finds out at once whether it can be written to.
 
     Raises:
-        OSError: If not.
+        ValueError, OSError: If not.
     """
+    if not folder:
+        raise ValueError("it is empty")
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.json").touch()

@@ -11,7 +11,7 @@ for each digit) and curves.png to --output_dir. (Maclaurin et al. 2015, section
 3.2.)
 """
 
-from absl import app, flags
+from absl import flags
 
 import command_line
 import mnist_flags
@@ -65,4 +65,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main)

@@ -13,7 +13,7 @@ and real_time.png to --output_dir. (After Franceschi et al. 2017, section 5.3,
 whose TIMIT is not free: --dataset spoken_digit stands in for it.)
 """
 
-from absl import app, flags
+from absl import flags
 
 import command_line
 import mnist
@@ -109,4 +109,4 @@ def _load():
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main)

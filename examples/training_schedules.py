@@ -14,7 +14,7 @@ Prints a table, and writes results.json, schedules.png and curves.png to
 
 import math
 
-from absl import app, flags
+from absl import flags
 
 import command_line
 import mnist_flags
@@ -22,7 +22,7 @@ import output
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer(
-    "seed", 0, "Of the minibatches and the initial weights.", lower_bound=0
+    "seed", 0, "Of the minibatches and the initial weights.", 0, 2**31 - 1
 )
 flags.DEFINE_integer("num_train", 10_000, "Training images.", lower_bound=1)
 flags.DEFINE_integer("hidden_units", 50, "Of each of 3 layers.", lower_bound=1)
@@ -80,4 +80,4 @@ def _load():
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main)

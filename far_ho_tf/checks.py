@@ -3,9 +3,13 @@
 import inspect
 import math
 import numbers
+import re
 
 # What a user's callable raises when it is traced with tensors it cannot take.
-CALLABLE_ERRORS = (TypeError, ValueError, AttributeError, NotImplementedError)
+CALLABLE_ERRORS = (
+    *(TypeError, ValueError, AttributeError, NotImplementedError),
+    *(LookupError, ZeroDivisionError),
+)
 
 
 def require(condition, expectation, **received):
@@ -53,7 +57,8 @@ def is_integer(value):
 def essence(error):
     """What an error of a graph says, without the trace that goes before it."""
     noise = ("File ", "[[", "Detected at", "Graph execution error")
-    lines = [line.strip() for line in str(error).splitlines()]
+    text = re.sub(r"\{\{.*?\}\}", "", str(error))
+    lines = [line.strip() for line in text.splitlines()]
     lines = [line for line in lines if line and not line.startswith(noise)]
     return lines[-1] if lines else str(error)
 

@@ -48,7 +48,7 @@ def scaled_noise(scales, seed=0, fresh=False):
 
     Source: Maclaurin et al. 2015, section 3.1 (initialization scales).
     """
-    seed = check_count("seed", seed, low=0)
+    seed = check_count("seed", seed, low=0, high=2**63 - 1)
     require(
         isinstance(scales, (list, tuple)),
         "`scales` must be a list of pairs (variable or layer, scale).",

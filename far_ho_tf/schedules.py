@@ -5,7 +5,7 @@ import math
 import tensorflow as tf
 
 from far_ho_tf.autodiff import power
-from far_ho_tf.checks import CALLABLE_ERRORS, check_count, require
+from far_ho_tf.checks import CALLABLE_ERRORS, check_count, is_integer, require
 from far_ho_tf.variables import (
     check_numbers,
     dtype_of,
@@ -75,7 +75,7 @@ class Schedule:
             row = tf.gather(_floating(values), step // every)
             return row if transform is None else _transformed(transform, row)
 
-        self._define(value, layers, "", {"values": values}, shape[0] * every)
+        self._define(value, layers, "", {"values": values}, shape[0] * every, every)
 
     @classmethod
     def exponential(cls, initial, decay_steps, decay_rate, layers=None):
@@ -145,13 +145,15 @@ class Schedule:
         Args:
             step: Scalar int32 tensor or integer, 0 for the first step.
         """
+        if is_integer(step):
+            last = None if self.num_steps is None else self.num_steps - 1
+            step = tf.constant(check_count("step", step, low=0, high=last))
         return self._value(step)
 
     def table(self, num_steps):
         """All values as an array of shape (num_steps,) or (num_steps, L)."""
-        steps = tf.range(check_count("num_steps", num_steps, high=self.num_steps))
-        dtype = self(steps[0]).dtype
-        return tf.map_fn(self, steps, fn_output_signature=dtype).numpy()
+        steps = check_count("num_steps", num_steps, high=self.num_steps)
+        return self._traced()(tf.range(steps)).numpy()
 
     def pairs(self):
         """What pairs of (variable or layer, value) say of it; needs `layers`."""
@@ -166,9 +168,21 @@ class Schedule:
 
         Of a decay that at step 0; `None` for other schedules.
         """
-        if any(is_variable(source) for source in self._sources.values()):
+        traced = self._traced()
+        if traced.graph.variables:
             return None
-        return self.table(self.num_steps or 1)
+        return traced(tf.range(0, self.num_steps or 1, self._every)).numpy()
+
+    def _traced(self):
+        """The values at a vector of steps, as a concrete function."""
+
+        def values(steps):
+            dtype = self(steps[0]).dtype
+            return tf.map_fn(self, steps, fn_output_signature=dtype)
+
+        return tf.function(values, autograph=False).get_concrete_function(
+            tf.TensorSpec([None], tf.int32)
+        )
 
     def __repr__(self):
         sources = [f"{name}={_text(s)}" for name, s in self._sources.items()]
@@ -182,11 +196,13 @@ class Schedule:
             self._kind,
             self._sources,
             self.num_steps,
+            self._every,
         )
         return schedule
 
-    def _define(self, value, layers, kind, sources, num_steps):
+    def _define(self, value, layers, kind, sources, num_steps=None, every=1):
         self._value = value
+        self._every = every
         self._kind = kind
         self._sources = sources
         self.layers = layers
@@ -212,7 +228,7 @@ class Schedule:
                 layers=layers,
             )
         _check_low("decay_steps", sources["decay_steps"], included=False)
-        if kind == "exponential":
+        if "decay_rate" in sources:
             _check_low("decay_rate", sources["decay_rate"], included=True)
         schedule = object.__new__(cls)
 
@@ -223,14 +239,14 @@ class Schedule:
             result = function(tf.cast(step, dtype), *values)
             return result if layers is None else tf.broadcast_to(result, [columns])
 
-        schedule._define(value, layers, f".{kind}", sources, None)
+        schedule._define(value, layers, f".{kind}", sources)
         return schedule
 
 
 def _count(layers):
     """The number of columns that there are for `layers`."""
     require(
-        layers is None or isinstance(layers, (list, tuple)),
+        layers is None or (isinstance(layers, (list, tuple)) and len(layers) > 0),
         "`layers` of Schedule must be a list of layers, variables, or lists of these.",
         layers=layers,
     )
@@ -262,10 +278,11 @@ def _transformed(transform, row):
             f"{label} from one of shape {tuple(row.shape)}. Received: {transform!r}, "
             f"which fails with {error}"
         ) from error
-    shape = getattr(result, "shape", None)
-    require(
-        shape == row.shape, f"{label} of the same shape.", result=result, shape=shape
+    kept = tf.is_tensor(result) and (result.shape, result.dtype) == (
+        row.shape,
+        row.dtype,
     )
+    require(kept, f"{label} of the same shape and dtype.", result=result)
     return result
 
 

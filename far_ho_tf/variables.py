@@ -46,10 +46,11 @@ def read(variables):
 
 
 def is_number(source):
-    """Whether a source is a plain number, array or tensor."""
-    return isinstance(source, (numbers.Real, np.ndarray, tf.Tensor)) and not isinstance(
-        source, bool
-    )
+    """Whether a source is a plain number, or an array or tensor of such."""
+    if isinstance(source, (np.ndarray, tf.Tensor)):
+        dtype = tf.as_dtype(source.dtype) if source.dtype != object else tf.string
+        return dtype.is_floating or dtype.is_integer
+    return isinstance(source, numbers.Real) and not isinstance(source, bool)
 
 
 def is_function(source):
@@ -58,12 +59,12 @@ def is_function(source):
 
 
 def check_numbers(label, value):
-    """Returns finite numbers in lists as an array, and other sources as they are.
+    """Returns plain numbers as an array, and other sources as they are.
 
     Raises:
-        ValueError: If a list holds anything but numbers, or is ragged.
+        ValueError: If they are no finite numbers, or lists that are ragged.
     """
-    if is_variable(value) or is_function(value) or tf.is_tensor(value):
+    if is_variable(value) or is_function(value) or tf.is_symbolic_tensor(value):
         return value
     try:
         array = np.asarray(value)

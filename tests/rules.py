@@ -183,7 +183,7 @@ def adafactor(rate, exponent, epsilon_1, epsilon_2, threshold):
     def update(t, i, w, g, slots):
         a, c, e1, e2, d = _of(t, i, (rate, exponent, epsilon_1, epsilon_2, threshold))
         k = tf.cast(t + 1, w.dtype)
-        rho = tf.minimum(tf.minimum(a, 1 / tf.sqrt(k)), 1 / tf.sqrt(k))
+        rho = tf.minimum(a, 1 / tf.sqrt(k))
         keep = 1 - tf.pow(k, c)
         squares = g * g + e1
         rows, columns = _zeros(slots, 2)

@@ -110,6 +110,44 @@ def test_the_rule_is_that_of_the_projection(method):
     assert float(case.w) == 0.5
 
 
+def test_nan_is_no_decrease():
+    """½ log of a negative number, one and two reductions from a good step."""
+    w, rate = keras.Variable(1.0, dtype="float64", name="w"), hyper(4.0, "rate")
+    problem = far.BilevelProblem(
+        lambda: w - 0.5 * tf.math.log(w),
+        lambda: 1.0 * w,
+        [w],
+        far.BacktrackingGradientDescent(rate),
+        [rate],
+    )
+    result = far.ReverseHG().compute(problem, 3)
+    assert result.choices["reductions"].numpy().tolist() == [2, 0, 0]
+    assert float(w) == 0.5
+    assert float(result.hypergradients[0]) == -0.125 * 49.0  # (1 − 4 L'')² from there.
+
+
+def test_the_backward_pass_searches_for_nothing():
+    """A choice that would be another one each time that it is made."""
+
+    class Counting(far.BacktrackingGradientDescent):
+        made = 0
+
+        def choose(self, *arguments):
+            Counting.made += 1
+            return super().choose(*arguments)
+
+    case = Bounded(1.0, -1.0)
+    problem = far.BilevelProblem(
+        lambda: 0.5 * (case.w - case.target) ** 2,
+        lambda: case.w + case.target,
+        [case.w],
+        Counting(4.0),
+        [case.target],
+    )
+    far.ReverseHG().compute(problem, 2)
+    assert Counting.made == 1
+
+
 @MODES
 def test_a_factor_of_zero_where_nothing_is_reduced(method):
     w, tau = keras.Variable(1.0, dtype="float64", name="w"), hyper(0.0, "tau")
@@ -158,8 +196,9 @@ def test_it_trains_a_real_time_model():
 
 
 @MODES
+@pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("kind", [keras.Variable, tf.Variable])
-def test_golden_case_f(method, kind):
+def test_golden_case_f(method, kind, compiled):
     """FAR-HO's own: (w − L)²/2 + λw²/2, outer (w − 2)²/2 + λ², in closed form.
 
     One step solves a quadratic exactly where its length is 1/(1 + λ).
@@ -174,7 +213,7 @@ def test_golden_case_f(method, kind):
         far.BacktrackingGradientDescent(1.0),
         [penalty],
     )
-    result = method().compute(problem, 200)
+    result = method(jit_compile=compiled).compute(problem, 200)
     end = target / (1 + value)
     expected = (end - 2.0) * -target / (1 + value) ** 2 + 2 * value
     assert_close([w], [end], 1e-9)

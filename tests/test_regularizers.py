@@ -79,7 +79,13 @@ def test_a_factor_of_another_kind(factor):
         far.regularizers.L1(factor)
 
 
-@pytest.mark.parametrize("factor", [-0.1, np.nan, [[0.1], [0.1, 0.2]], np.inf])
+@pytest.mark.parametrize(
+    "factor",
+    [
+        *(-0.1, np.nan, [[0.1], [0.1, 0.2]], np.inf),
+        *(tf.constant("a"), tf.constant(True), tf.constant(1j), tf.constant(np.nan)),
+    ],
+)
 def test_a_factor_that_is_no_penalty(factor):
     with pytest.raises(ValueError, match="factor of L2 must"):
         far.regularizers.L2(factor)

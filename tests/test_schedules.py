@@ -88,6 +88,15 @@ def test_integer_tensors():
     assert far.Schedule(tf.constant([1, 2])).table(2).tolist() == [1.0, 2.0]
 
 
+def test_a_transform_that_reads_a_hyperparameter_is_no_constant():
+    factor = hyper(-1.0, "factor")
+    schedule = far.Schedule([0.1, 0.2], transform=lambda x: x * factor)
+    assert schedule.constants() is None
+    far.GradientDescent(schedule)
+    plain = far.Schedule([0.1, 0.2], every=3, transform=tf.square)
+    np.testing.assert_allclose(plain.constants(), [0.01, 0.04])
+
+
 def test_representation():
     rates = hyper([0.5, 0.25], "rates")
     assert repr(far.Schedule(rates)) == "Schedule(values=`rates`)"
@@ -136,7 +145,15 @@ class TestErrors:
                 "`transform` .* which fails with",
             ),
             (lambda: far.Schedule([0.1], layers=keras.layers.Dense(1)), "`layers` of"),
+            (lambda: far.Schedule.cosine(0.1, 3, layers=[]), "`layers` of"),
             (lambda: far.Schedule([0.1]).table(2), "integer from 1 to 1"),
+            (
+                lambda: far.Schedule([0.1], transform=lambda x: x > 0).table(1),
+                "`transform` .* of the same shape and dtype",
+            ),
+            (lambda: far.Schedule(tf.constant(["a"])), "`values` of Schedule must be"),
+            (lambda: far.Schedule(tf.constant([1j])), "`values` of Schedule must be"),
+            (lambda: far.Schedule.inverse_time(0.1, 1, -0.5), "`decay_rate` .* not be"),
             (lambda: far.Schedule.cosine(0.1, 0), "`decay_steps` .* be positive"),
             (
                 lambda: far.Schedule.exponential(0.1, 1, -0.5),
@@ -162,6 +179,31 @@ class TestErrors:
         bilevel = problem.bilevel(far.GradientDescent(far.Schedule(rates)), [rates])
         with pytest.raises(ValueError, match=r"`learning_rate` .* ends before step 3"):
             far.ReverseHG().compute(bilevel, 4)
+
+    def test_steps_beyond_the_table(self):
+        for step in (2, -1):
+            with pytest.raises(ValueError, match="`step` must be an integer from 0 to"):
+                far.Schedule([0.1, 0.2])(step)
+        assert float(far.Schedule([0.1, 0.2])(1)) == 0.2
+
+    def test_layers_within_pairs(self):
+        problem = Classification()
+        schedule = far.Schedule(np.ones((3, 2)), problem.model.layers)
+        for value in ([(problem.model, schedule)], {".*": schedule}):
+            with pytest.raises(ValueError, match="says itself which variables"):
+                problem.bilevel(far.GradientDescent(value))
+
+    def test_a_callable_that_ends_or_fails(self):
+        problem = Classification()
+
+        def ending(step):
+            return tf.gather(tf.constant([0.1, 0.2]), step)
+
+        with pytest.raises(ValueError, match=r"fails there with indices = 2 is not in"):
+            far.ReverseHG().compute(problem.bilevel(far.GradientDescent(ending)), 3)
+        failing = far.GradientDescent(lambda step: {}["rate"])
+        with pytest.raises(ValueError, match="`learning_rate` of GradientDescent must"):
+            far.ReverseHG().compute(problem.bilevel(failing), 3)
 
     def test_another_precision(self):
         rates = far.Hyperparameter([0.1, 0.2], name="rates")

@@ -44,15 +44,9 @@ class Adam(Dynamics):
         "epsilon": Bounds(0.0),
     }
 
-    def __init__(
-        self, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-7, **others
-    ):
+    def __init__(self, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-7):
         super().__init__(
-            learning_rate=learning_rate,
-            beta_1=beta_1,
-            beta_2=beta_2,
-            epsilon=epsilon,
-            **others,
+            learning_rate=learning_rate, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon
         )
 
     def update(
@@ -99,9 +93,8 @@ class AdamW(Adam):
         beta_2=0.999,
         epsilon=1e-7,
     ):
-        super().__init__(
-            learning_rate, beta_1, beta_2, epsilon, weight_decay=weight_decay
-        )
+        super().__init__(learning_rate, beta_1, beta_2, epsilon)
+        self.add_number("weight_decay", weight_decay)
 
     def update(
         self,

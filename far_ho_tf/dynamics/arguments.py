@@ -25,6 +25,8 @@ from far_ho_tf.variables import (
     to_tensor,
 )
 
+_FREE = object()  # A variable that no pair or pattern has given a value yet.
+
 
 class Bounds(NamedTuple):
     """The interval that a number must lie in.
@@ -155,7 +157,7 @@ def _broadcasts_to(shape, target):
 
 
 def _by_pattern(name, patterns, variables):
-    sources = [None] * len(variables)
+    sources = [_FREE] * len(variables)
     for pattern, source in patterns.items():
         try:
             found = [bool(re.search(pattern, path_of(v))) for v in variables]
@@ -180,7 +182,7 @@ def _by_pattern(name, patterns, variables):
 
 
 def _by_pair(name, pairs, variables):
-    sources = [None] * len(variables)
+    sources = [_FREE] * len(variables)
     for pair in pairs:
         if not (isinstance(pair, (list, tuple)) and len(pair) == 2):
             raise ValueError(
@@ -206,7 +208,7 @@ def _by_pair(name, pairs, variables):
 
 def _take(sources, indices, source):
     """Gives the source to those that have none yet; says whether there are."""
-    free = [index for index in indices if sources[index] is None]
+    free = [index for index in indices if sources[index] is _FREE]
     for index in free:
         sources[index] = source
     return bool(free)
@@ -217,7 +219,7 @@ def _name(owner):
 
 
 def _complete(name, sources, variables, remedy):
-    missing = [v for v, s in zip(variables, sources, strict=True) if s is None]
+    missing = [v for v, s in zip(variables, sources, strict=True) if s is _FREE]
     if missing:
         raise ValueError(
             f"{name} has no value for these variables: {_paths(missing)} ({remedy})"
@@ -226,14 +228,21 @@ def _complete(name, sources, variables, remedy):
 
 
 def _check_source(name, source, variable):
-    if is_variable(source) or isinstance(source, Schedule):
-        if source.dtype is not None and dtype_of(source) != dtype_of(variable):
-            raise ValueError(
-                f"{name} must have the dtype of the variable it moves, "
-                f"`{path_of(variable)}` of {dtype_of(variable).name}. "
-                f"Received: {describe(source)} of {dtype_of(source).name}"
-            )
-    elif not callable(source) and not is_number(source):
+    dtype = (
+        source.dtype if is_variable(source) or isinstance(source, Schedule) else None
+    )
+    if dtype is not None and tf.as_dtype(dtype) != dtype_of(variable):
+        raise ValueError(
+            f"{name} must have the dtype of the variable it moves, "
+            f"`{path_of(variable)}` of {dtype_of(variable).name}. "
+            f"Received: {describe(source)} of {tf.as_dtype(dtype).name}"
+        )
+    if isinstance(source, Schedule) and source.layers is not None:
+        raise ValueError(
+            f"{name}: a Schedule with `layers` says itself which variables its columns "
+            f"are for, and cannot be the value of one. Received: {source!r}"
+        )
+    if not callable(source) and not is_variable(source) and not is_number(source):
         raise ValueError(
             f"{name} must be a number, a Hyperparameter, a callable of the step, "
             "or one of these per variable (a list of pairs or a mapping of path "

@@ -27,7 +27,7 @@ class BacktrackingGradientDescent(Dynamics):
             what a numeric argument takes.
         tau: τ in (0, 1), the factor of a reduction; the same.
         c: Number in (0, 1): the part of the decrease that the gradient promises
-            that is enough.
+            that is enough. No hyperparameter: it has no derivative.
         max_reductions: Integer; the step is taken after so many in any case, and
             `compute` warns of it (`RealTimeModel` does not).
 
@@ -65,27 +65,27 @@ class BacktrackingGradientDescent(Dynamics):
         self.max_reductions = check_count("max_reductions", max_reductions)
 
     def choose(self, loss, value, variables, gradients, numbers, constrain):
-        def is_too_long(reductions):
+        def is_long(reductions):
             steps = [
                 _length(number["learning_rate"], number["tau"], reductions) * gradient
                 for number, gradient in zip(numbers, gradients, strict=True)
             ]
-            tried = [w - step for w, step in zip(variables, steps, strict=True)]
-            moved = constrain(tried)
+            moved = constrain(
+                [w - step for w, step in zip(variables, steps, strict=True)]
+            )
             promised = [
-                tf.reduce_sum(g * (step if m is t else w - m))  # w − m is rounded.
-                for w, g, step, t, m in zip(
-                    variables, gradients, steps, tried, moved, strict=True
-                )
+                tf.reduce_sum(g * (w - m))
+                for w, g, m in zip(variables, gradients, moved, strict=True)
             ]
             # NaN, too, is no decrease.
             return tf.logical_not(loss(moved) <= value - self.c * tf.add_n(promised))
 
-        (reductions,) = tf.while_loop(
-            is_too_long,
-            lambda reductions: (reductions + 1,),
-            (tf.constant(0),),
-            maximum_iterations=self.max_reductions,
+        # Not by a loop's condition: XLA takes none that assigns tf.Variables.
+        reductions, _ = tf.while_loop(
+            lambda _, long: long,
+            lambda reductions, _: (reductions + 1, is_long(reductions + 1)),
+            (tf.constant(-1), tf.constant(True)),
+            maximum_iterations=self.max_reductions + 1,
         )
         return {"reductions": reductions}
 

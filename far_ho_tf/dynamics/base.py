@@ -50,9 +50,14 @@ class Dynamics:
     bounds = {"learning_rate": arguments.Bounds(0.0)}
 
     def __init__(self, **numbers):
-        self.numbers = numbers
+        self.numbers = {}
         for name, value in numbers.items():
-            self.check(name, value)
+            self.add_number(name, value)
+
+    def add_number(self, name, value):
+        """Takes one more numeric argument, such as that of a subclass."""
+        self.check(name, value)
+        self.numbers[name] = value
 
     def update(self, variable, gradient, slots, step, **numbers):
         """Moves one variable.
@@ -157,7 +162,7 @@ class BoundDynamics:
         self._idle = set()
         for name, value in dynamics.numbers.items():
             if not isinstance(value, Schedule):  # That has been checked as a whole.
-                for source in self._sources[name]:
+                for source in {id(s): s for s in self._sources[name]}.values():
                     dynamics.check(name, source)
 
     def leave(self, indices):

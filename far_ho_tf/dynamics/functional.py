@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from far_ho_tf.autodiff import safe_roots, safe_sqrt
+from far_ho_tf.checks import require
 from far_ho_tf.variables import path_of
 
 # keras.optimizers.Optimizer is the agnostic class with TensorFlow's ways added.
@@ -27,7 +28,7 @@ def functional(optimizer, names, by_variable):
 
     Args:
         optimizer: A Keras optimizer; it is put back in the end.
-        names: Names of the numbers that `numbers` gives.
+        names: Names of the numbers that `by_variable` gives.
         by_variable: List, for each variable, of mappings from them to what takes the
             place of the optimizer's own numbers. Made before: within, `tf.sqrt`
             is another.
@@ -53,15 +54,31 @@ def functional(optimizer, names, by_variable):
 class Number:
     """A tensor in the place of a Python number that an optimizer tests by `if`.
 
-    To a comparison with zero (`if self.momentum != 0`) it is a number like any
-    other that is positive, whatever its value: a hyperparameter may come to have
-    any. One with another number is refused, since it would be decided once for all
-    values; one with a tensor is a tensor.
+    In a comparison with zero (`if self.momentum != 0`) it is a positive number,
+    whatever its value: a hyperparameter may come to have any. One with another
+    number is refused, since it would be decided once for all values; one with a
+    tensor is a tensor.
+
+    Args:
+        name: Of the number.
+        tensor: Its value; `None` while an optimizer is built, when nothing that is
+            made from it would be differentiated.
+        compared: Set that gets the name if it is asked for its sign.
     """
 
-    def __init__(self, name, tensor):
+    def __init__(self, name, tensor, compared=None):
         self.name = name
-        self.tensor = tensor
+        self._tensor = tensor
+        self._compared = set() if compared is None else compared
+
+    @property
+    def tensor(self):
+        if self._tensor is None:
+            raise TypeError(
+                f"{self!r} is read while the optimizer is built, and what is made from "
+                "it then would not be differentiated. Remedy: read it in `update_step`"
+            )
+        return self._tensor
 
     def __getattr__(self, name):
         return getattr(self.tensor, name)
@@ -87,6 +104,8 @@ def _compare(name, with_zero):
                 f"Python compares {self!r} with {other}, once for all of its values. "
                 "Remedy: keras.ops.where and keras.ops.greater in the optimizer"
             )
+        if name not in ("__eq__", "__ne__"):
+            self._compared.add(self.name)
         return with_zero
 
     return method
@@ -107,7 +126,14 @@ def _forward(name):
     return method
 
 
-for _name in ("add", "sub", "mul", "truediv", "pow"):
+def _refuse(self):
+    raise TypeError(f"{self!r} is a tensor, of which Python knows no value")
+
+
+for _name in ("__int__", "__index__", "__float__", "__round__"):
+    setattr(Number, _name, _refuse)
+Number.__pos__ = lambda self: self.tensor
+for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow"):
     setattr(Number, f"__{_name}__", _forward(f"__{_name}__"))
     setattr(Number, f"__r{_name}__", _forward(f"__r{_name}__"))
 for _name in ("__neg__", "__abs__"):
@@ -183,7 +209,7 @@ class _Functional(_TensorFlowOptimizer):
     def _clip_gradients(self, gradients):
         """As Keras', by variable, and with a derivative where all are zero."""
         self._use_numbers(0)
-        if self.clipnorm or not self.global_clipnorm:
+        if self.clipnorm or not (self.global_clipnorm and self.global_clipnorm > 0):
             clipped = []
             for index, gradient in enumerate(gradients):
                 self._use_numbers(index)
@@ -192,6 +218,11 @@ class _Functional(_TensorFlowOptimizer):
         given = [gradient for gradient in gradients if gradient is not None]
         squares = [tf.reduce_sum(tf.square(gradient)) for gradient in given]
         limit = tf.convert_to_tensor(self.global_clipnorm, squares[0].dtype)
+        require(
+            limit.shape.rank == 0,
+            "`global_clipnorm` must be a scalar.",
+            shape=tuple(limit.shape),
+        )
         scale = limit / tf.maximum(safe_sqrt(tf.add_n(squares)), limit)
         return [None if g is None else scale * g for g in gradients]
 

@@ -8,6 +8,8 @@ from far_ho_tf.schedules import Schedule
 # Numbers that Keras' optimizers have, `None` where they are not used.
 CLIPPING = ("clipnorm", "clipvalue", "global_clipnorm")
 _OPTIONAL = ("weight_decay", *CLIPPING)
+# Numbers that nothing but the loops over variables reads.
+BY_VARIABLE = ("learning_rate", "weight_decay", "clipnorm", "clipvalue", "ema_momentum")
 # Integers that they have, which count something.
 _COUNTS = ("ema_overwrite_frequency", "gradient_accumulation_steps")
 

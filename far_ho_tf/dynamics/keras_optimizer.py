@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Mapping
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from far_ho_tf.checks import require
@@ -17,13 +18,14 @@ from far_ho_tf.dynamics.functional import (
     underlying,
 )
 from far_ho_tf.dynamics.keras_checks import (
+    BY_VARIABLE,
     CLIPPING,
     check_optimizer,
     check_used,
     numbers_of,
 )
 from far_ho_tf.substitution import SubstitutionScope
-from far_ho_tf.variables import dtype_of, find, is_function, read
+from far_ho_tf.variables import dtype_of, find, is_function, is_variable, read
 
 
 class KerasDynamics(Dynamics):
@@ -135,6 +137,7 @@ class _BoundOptimizer(BoundDynamics):
             for variable in variables
         ]
         self._check_shared()
+        self._compared = set()
         self._built_before = self._optimizer.built
         self._build()
         self._slots = self._find_slots()
@@ -176,19 +179,45 @@ class _BoundOptimizer(BoundDynamics):
 
     def _numbers(self, step, variables):
         """Names and values of the numbers, as `functional` takes them."""
-        names = list(self._sources)
         rates = self._sources.get("learning_rate")
+        own = {} if rates else self._own_rate(step)
         by_variable = []
         for index, variable in enumerate(variables):
             values = self._evaluate(index, step, variable)
-            numbers = {name: Number(name, value) for name, value in values.items()}
+            numbers = {
+                name: Number(name, value, self._compared)
+                for name, value in values.items()
+            }
+            numbers |= own
             if rates:  # Adafactor asks whether it is a schedule.
                 rate = rates[index]
                 numbers["_learning_rate"] = (
                     rate if is_function(rate) else numbers["learning_rate"].tensor
                 )
             by_variable.append(numbers)
-        return [*names, *(["_learning_rate"] if rates else [])], by_variable
+        return list(by_variable[0]), by_variable
+
+    def _own_rate(self, step):
+        """What the optimizer's own schedule gives, if it has one."""
+        optimizer = self._optimizer
+        if not callable(optimizer._learning_rate):
+            return {}
+        iterations = optimizer.iterations
+        with SubstitutionScope([(iterations, tf.cast(step, iterations.dtype))]):
+            rate = optimizer._get_current_learning_rate()
+        return {"learning_rate": Number("learning_rate", tf.convert_to_tensor(rate))}
+
+    def check_last(self, step):
+        """And refuses negative values of what the optimizer takes for positive."""
+        super().check_last(step)
+        for name in self._compared & set(self._sources):
+            for source in self._sources[name]:
+                require(
+                    not is_variable(source) or bool(tf.reduce_all(source >= 0.0)),
+                    f"{self.dynamics.label(name)} must not be negative: the optimizer "
+                    "compares it with zero, and that decides once for all values.",
+                    **{name: source},
+                )
 
     def _schedules(self):
         """Those of the arguments, and the optimizer's own learning rate."""
@@ -211,12 +240,12 @@ class _BoundOptimizer(BoundDynamics):
         """Refuses numbers by variable for what is one for all of them."""
         for name, sources in self._sources.items():
             shared = name == "global_clipnorm" or (
-                shares_state(self._optimizer) and name != "learning_rate"
+                shares_state(self._optimizer) and name not in BY_VARIABLE
             )
             require(
                 not shared or all(s is sources[0] for s in sources),
-                f"{self.dynamics.label(name)} must be one value for all variables, "
-                "which share what it is for.",
+                f"{self.dynamics.label(name)} must be one value for all variables: "
+                "this optimizer does something with them together.",
                 **{name: self.dynamics.numbers[name]},
             )
 
@@ -232,18 +261,53 @@ class _BoundOptimizer(BoundDynamics):
                     "again to see what it starts from. Make a new one, not built, or "
                     f"give it a `get_config`. Received: {error}"
                 ) from error
-        numbers = self._numbers(tf.constant(0), read(self._variables))
-        with tf.GradientTape() as tape, functional(optimizer, *numbers):
-            optimizer._use_numbers(0)
-            optimizer.build(self._variables)
+        name = type(optimizer).__name__
+        numbers = {name: Number(name, None) for name in self._sources}
+        try:
+            with (
+                tf.GradientTape() as tape,
+                functional(optimizer, list(numbers), [numbers]),
+            ):
+                optimizer._use_numbers(0)
+                optimizer.build(self._variables)
+        except TypeError as error:
+            raise ValueError(f"{name} cannot be used as dynamics: {error}.") from error
         read_by_it = {variable.ref() for variable in tape.watched_variables()}
         require(
             not any(v.value.ref() in read_by_it for v in self._variables),
-            f"{type(optimizer).__name__} starts from a function of the weights, which "
-            "would not be differentiated. Alternative: another optimizer, or a "
+            f"{name} starts from a function of the weights, which would not be "
+            "differentiated. Alternative: another optimizer, or a "
             "`far_ho_tf.Dynamics` of your own.",
             optimizer=optimizer,
         )
+        copies = [k for k, v in vars(optimizer).items() if isinstance(v, Number)]
+        require(
+            not copies,
+            f"{name} copies numbers that are hyperparameters while it is built, and "
+            "the copies would not be differentiated. Remedy: read them in "
+            "`update_step`.",
+            copies=copies,
+        )
+        if self._built_before:
+            self._check_clean(optimizer)
+
+    def _check_clean(self, fresh):
+        """Refuses an optimizer whose state is not that of a fresh one."""
+        rate = self._optimizer._learning_rate
+        require(
+            len(self._optimizer.variables) == len(fresh.variables),
+            f"The optimizer {self._optimizer.name} was built before, with numbers of "
+            "its own, and lacks a state that those in their place need. Make a new "
+            "one, not built.",
+            optimizer=self._optimizer,
+        )
+        for own, other in zip(self._optimizer.variables, fresh.variables, strict=True):
+            require(
+                own is rate or np.array_equal(own.numpy(), other.numpy()),
+                f"The state of the optimizer {self._optimizer.name} is not that of a "
+                "first step. Make a new one.",
+                variable=own.path,
+            )
 
     def _check_built(self):
         """Refuses an optimizer that has been used otherwise."""
@@ -272,20 +336,22 @@ class _BoundOptimizer(BoundDynamics):
 
         specs = [tf.TensorSpec(v.shape, v.dtype) for v in self._variables]
         name = type(self._optimizer).__name__
+        before = _plain_attributes(self._optimizer)
         try:
             traced = tf.function(trace, autograph=False)
             graph = traced.get_concrete_function(specs, specs).graph
         except Exception as error:  # Whatever an optimizer of one's own raises.
-            hint = ""
-            if self._built_before and self._sources:
-                hint = (
-                    " It was built before, with its own numbers, and may lack a state "
-                    "that those in their place need: make a new one, not built."
-                )
             raise ValueError(
-                f"{name} cannot be used as dynamics: its update fails with {error}."
-                f"{hint}"
+                f"{name} cannot be used as dynamics: its update fails with {error}"
             ) from error
+        after = _plain_attributes(self._optimizer)
+        require(
+            after == before,
+            f"`update_step` of {name} changes attributes that are Python's, which "
+            "happens when it is traced, not in each step. Remedy: `add_variable`, or "
+            "`self.iterations`.",
+            attributes=sorted(k for k in after if after[k] != before.get(k)),
+        )
         slots = [v for v in assigned if find(v, self._variables) is None]
         for slot in slots:
             require(
@@ -302,3 +368,9 @@ class _BoundOptimizer(BoundDynamics):
                 stacklevel=6,
             )
         return slots
+
+
+def _plain_attributes(optimizer):
+    return {
+        k: v for k, v in vars(optimizer).items() if isinstance(v, (int, float, str))
+    }

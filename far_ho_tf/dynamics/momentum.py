@@ -1,5 +1,6 @@
 """Gradient descent with momentum."""
 
+from far_ho_tf.checks import require
 from far_ho_tf.dynamics.arguments import Bounds
 from far_ho_tf.dynamics.base import Dynamics
 
@@ -31,6 +32,11 @@ class Momentum(Dynamics):
 
     def __init__(self, learning_rate=0.01, momentum=0.9, nesterov=False):
         super().__init__(learning_rate=learning_rate, momentum=momentum)
+        require(
+            isinstance(nesterov, bool),
+            "`nesterov` must be a boolean.",
+            nesterov=nesterov,
+        )
         self.nesterov = nesterov
 
     def update(self, variable, gradient, slots, step, learning_rate, momentum):
