@@ -187,7 +187,7 @@ def test_a_folder_that_cannot_be_written():
 
 
 def test_too_many_images_are_asked_for():
-    with pytest.raises(ValueError, match=r"10000 training images.*num_train=9000"):
+    with pytest.raises(ValueError, match=r"10000 training images; --num_train .*11000"):
         mnist.load("embedded", None, 9000, 2000)
 
 
