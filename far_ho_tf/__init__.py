@@ -24,7 +24,9 @@ from far_ho_tf.hypergradients import ForwardHG as ForwardHG
 from far_ho_tf.hypergradients import HyperGradient as HyperGradient
 from far_ho_tf.hypergradients import HyperGradientResult as HyperGradientResult
 from far_ho_tf.hypergradients import NonFiniteError as NonFiniteError
+from far_ho_tf.hypergradients import ReversalError as ReversalError
 from far_ho_tf.hypergradients import ReverseHG as ReverseHG
+from far_ho_tf.hypergradients import ReversibleHG as ReversibleHG
 from far_ho_tf.hypergradients import Status as Status
 from far_ho_tf.hyperparameters import Hyperparameter as Hyperparameter
 from far_ho_tf.hyperparameters import get_hyperparameter as get_hyperparameter

@@ -144,7 +144,7 @@ class BilevelProblem:
         with substituted(names, start.variables + hyperparameters):
             for index, source in self._initial_map:
                 variables[index] = self._initial_value(index, source, outer_step)
-        slots = self.dynamics.initial_slots(variables)
+            slots = self.dynamics.initial_slots(variables)
         return State(variables, slots, start.extra)
 
     def oracle(self, state, hyperparameters, batch):
@@ -176,6 +176,15 @@ class BilevelProblem:
 
         with substituted(self.hyperparameters, hyperparameters):
             return self.dynamics.choose(loss, value, state.variables, gradients, step)
+
+    def numbers(self, hyperparameters, step):
+        """The numeric arguments of the dynamics at a step.
+
+        Returns:
+            List of mappings from their names to tensors, one for each variable.
+        """
+        with substituted(self.hyperparameters, hyperparameters):
+            return self.dynamics.evaluate(step, self.start.variables)
 
     def update(self, state, gradients, hyperparameters, step, choice):
         """The update rule U: new variables and new slots."""

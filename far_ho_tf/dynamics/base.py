@@ -43,10 +43,13 @@ class Dynamics:
         bounds: Mapping from the name of an argument to the `arguments.Bounds`
             that plain numbers for it must keep.
         choices: Mapping from names to `tf.TensorSpec`s: what `choose` decides.
+        initial_slots: Mapping from names of slots to what they start from, where
+            that is not zero; given as numeric arguments are.
     """
 
     slot_names = ()
     choices = {}
+    initial_slots = {}
     bounds = {"learning_rate": arguments.Bounds(0.0)}
 
     def __init__(self, **numbers):
@@ -159,7 +162,13 @@ class BoundDynamics:
             name: arguments.per_variable(dynamics.label(name), value, variables)
             for name, value in dynamics.numbers.items()
         }
-        self._idle = set()
+        self._initial = {
+            name: arguments.per_variable(
+                dynamics.label(f"initial_{name}"), value, variables
+            )
+            for name, value in dynamics.initial_slots.items()
+        }
+        self.idle = set()
         for name, value in dynamics.numbers.items():
             if not isinstance(value, Schedule):  # That has been checked as a whole.
                 for source in {id(s): s for s in self._sources[name]}.values():
@@ -172,7 +181,7 @@ class BoundDynamics:
             indices: List of the places of those that the inner objective does not
                 read.
         """
-        self._idle = set(indices)
+        self.idle = set(indices)
 
     def check_last(self, step):
         """Says so if a schedule ends before a step: compiled code would not.
@@ -229,9 +238,21 @@ class BoundDynamics:
     def initial_slots(self, variables):
         """Slots before the first step: a list with a tuple per variable."""
         return [
-            tuple(tf.zeros_like(variable) for _ in self.dynamics.slot_names)
-            for variable in variables
+            tuple(
+                self._initial_slot(name, index, variable)
+                for name in self.dynamics.slot_names
+            )
+            for index, variable in enumerate(variables)
         ]
+
+    def _initial_slot(self, name, index, variable):
+        if name not in self._initial:
+            return tf.zeros_like(variable)
+        label = self.dynamics.label(f"initial_{name}")
+        value = arguments.evaluate(
+            label, self._initial[name][index], tf.constant(0), variable
+        )
+        return tf.broadcast_to(value, variable.shape)
 
     @property
     def choices(self):
@@ -248,16 +269,12 @@ class BoundDynamics:
 
     def choose(self, loss, value, variables, gradients, step):
         """See `Dynamics.choose`."""
-        numbers = [
-            self._evaluate(index, step, variable)
-            for index, variable in enumerate(variables)
-        ]
         return self.dynamics.choose(
             loss,
             value,
             variables,
             gradients,
-            numbers,
+            self.evaluate(step, variables),
             self._constrained,
         )
 
@@ -281,7 +298,7 @@ class BoundDynamics:
         """
         moved = [
             (variable, slot)
-            if index in self._idle
+            if index in self.idle
             else self._update_one(index, variable, gradient, slot, step, choice)
             for index, (variable, gradient, slot) in enumerate(
                 zip(variables, gradients, slots, strict=True)
@@ -289,6 +306,13 @@ class BoundDynamics:
         ]
         new_variables = self._constrained([variable for variable, _ in moved])
         return new_variables, [slot for _, slot in moved]
+
+    def evaluate(self, step, variables):
+        """For each variable the values of the numeric arguments at a step."""
+        return [
+            self._evaluate(index, step, variable)
+            for index, variable in enumerate(variables)
+        ]
 
     def _evaluate(self, index, step, variable):
         """The values of the numeric arguments for a variable at a step."""
@@ -302,7 +326,7 @@ class BoundDynamics:
     def _constrained(self, variables):
         return [
             variable
-            if constraint is None or index in self._idle
+            if constraint is None or index in self.idle
             else constraint(variable)
             for index, (constraint, variable) in enumerate(
                 zip(self._constraints, variables, strict=True)

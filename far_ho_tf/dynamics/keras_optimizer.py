@@ -154,7 +154,7 @@ class _BoundOptimizer(BoundDynamics):
         del choice
         mapping = list(zip(self._slots, slots, strict=True))
         gradients = [
-            None if index in self._idle else gradient
+            None if index in self.idle else gradient
             for index, gradient in enumerate(gradients)
         ]
         scope = self._run(variables, gradients, mapping, step)

@@ -17,6 +17,8 @@ class Momentum(Dynamics):
         learning_rate: η; see `Dynamics` for what a numeric argument takes.
         momentum: μ in [0, 1].
         nesterov: Boolean.
+        initial_velocity: m before the first step: a number, a hyperparameter of the
+            variable's shape, or one of these per variable.
 
     Example:
 
@@ -30,7 +32,9 @@ class Momentum(Dynamics):
     slot_names = ("velocity",)
     bounds = {**Dynamics.bounds, "momentum": Bounds(0.0, 1.0, "[]")}
 
-    def __init__(self, learning_rate=0.01, momentum=0.9, nesterov=False):
+    def __init__(
+        self, learning_rate=0.01, momentum=0.9, nesterov=False, initial_velocity=0.0
+    ):
         super().__init__(learning_rate=learning_rate, momentum=momentum)
         require(
             isinstance(nesterov, bool),
@@ -38,6 +42,7 @@ class Momentum(Dynamics):
             nesterov=nesterov,
         )
         self.nesterov = nesterov
+        self.initial_slots = {"velocity": initial_velocity}
 
     def update(self, variable, gradient, slots, step, learning_rate, momentum):
         del step

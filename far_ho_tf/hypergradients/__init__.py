@@ -6,3 +6,5 @@ from far_ho_tf.hypergradients.base import Status as Status
 from far_ho_tf.hypergradients.forward import ForwardHG as ForwardHG
 from far_ho_tf.hypergradients.nonfinite import NonFiniteError as NonFiniteError
 from far_ho_tf.hypergradients.reverse import ReverseHG as ReverseHG
+from far_ho_tf.hypergradients.reversible import ReversalError as ReversalError
+from far_ho_tf.hypergradients.reversible import ReversibleHG as ReversibleHG

@@ -25,13 +25,18 @@ class Status:
         reason: Why not XLA, or an empty string.
         finite: Always true: a result that is not finite is raised instead.
         truncated: Number of last steps that were differentiated, where the run
-            went on from a state without its tangents; `None` for all steps.
+            went on from a state without its tangents, or `truncation` was asked for;
+            `None` for all steps.
+        kept_states: Number of states that reverse mode kept at any time.
+        buffer_bits: Of `ReversibleHG`, bits for each weight and step.
     """
 
     compiler: str
     reason: str = ""
     finite: bool = True
     truncated: int | None = None
+    kept_states: int | None = None
+    buffer_bits: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,12 +102,14 @@ class Settings(NamedTuple):
         keep_tangents: Whether the final tangents are asked for.
         search: Whether to stop each loop at the first state, tangent or
             cotangent that is not finite.
+        compiled: Whether XLA is to compile what the mode compiles by itself.
     """
 
     num_steps: int
     restart: bool
     keep_tangents: bool
     search: bool = False
+    compiled: bool = False
 
 
 class Inputs(NamedTuple):
@@ -137,6 +144,7 @@ class Outputs(NamedTuple):
         derivative_step: int32 scalar: the step in which such a search found
             the derivative of the state not to be finite; −1 for the initial
             values, num_steps for the outer objective.
+        checks: Mapping from names to scalars: what the mode verifies.
     """
 
     outer_value: tf.Tensor
@@ -148,6 +156,7 @@ class Outputs(NamedTuple):
     finite: tf.Tensor
     steps: tf.Tensor
     derivative_step: tf.Tensor
+    checks: dict = {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,6 +173,8 @@ class HyperGradient(abc.ABC):
 
     # Whether the mode carries tangents from run to run.
     has_tangents = False
+    # Whether its loops are compiled as a whole.
+    compiles_loops = True
 
     def __post_init__(self):
         if not isinstance(self.jit_compile, bool) and self.jit_compile != "auto":
@@ -184,6 +195,19 @@ class HyperGradient(abc.ABC):
         Returns:
             `Outputs`.
         """
+
+    def check(self, problem):
+        """Refuses a problem that the mode cannot differentiate."""
+        del problem
+
+    def verify(self, checks):
+        """Raises if what a run checked does not hold; see `Outputs.checks`."""
+        del checks
+
+    def describe(self, problem, num_steps, checks):
+        """What the mode adds to the `Status`, as a mapping."""
+        del problem, num_steps, checks
+        return {}
 
     def keeps_tangents(self, problem, asked):
         """Whether a run returns its final tangents.
@@ -247,6 +271,7 @@ class HyperGradient(abc.ABC):
             "`state` must be None or the `state` of a result.",
             state=state,
         )
+        self.check(problem)
         if state is not None:
             problem.check_state(state)
         require(
@@ -286,9 +311,12 @@ class HyperGradient(abc.ABC):
                 self.jit_compile,
                 problem.report,
                 fixed_shapes,
-                lambda inputs, search: self.differentiate(
-                    problem, settings._replace(search=search), inputs
+                lambda inputs, search, compiled: self.differentiate(
+                    problem,
+                    settings._replace(search=search, compiled=compiled),
+                    inputs,
                 ),
+                self.compiles_loops,
             ),
         )
         with _preserved(problem):
@@ -296,8 +324,12 @@ class HyperGradient(abc.ABC):
             if not bool(outputs.finite):
                 found = program.search(inputs)
                 raise_non_finite(problem, num_steps, found, self.has_tangents)
+            self.verify(outputs.checks)
         problem.write_back(outputs.state)
         problem.dynamics.review(outputs.choices)
+        goes_on = state is not None and tangents is None
+        facts = {"truncated": num_steps if goes_on else None}
+        facts |= self.describe(problem, num_steps, outputs.checks)
         return HyperGradientResult(
             outer_value=outputs.outer_value,
             hypergradients=outputs.hypergradients,
@@ -307,7 +339,12 @@ class HyperGradient(abc.ABC):
             status=Status(
                 program.compiler,
                 program.reason,
-                truncated=num_steps if state is not None and tangents is None else None,
+                **{
+                    "truncated": num_steps
+                    if state is not None and tangents is None
+                    else None
+                }
+                | self.describe(problem, num_steps, outputs.checks),
             ),
             tangents=outputs.tangents,
         )

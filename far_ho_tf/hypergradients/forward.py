@@ -154,9 +154,9 @@ class _Run(Run):
         """An outcome with the right shapes, for a loop to begin with."""
         state, tangents = self._start(self._propagation(0), 0)
         return _Outcome(
-            tf.zeros([], self._problem.dtype),
-            tf.zeros([self._size], self._problem.dtype),
-            stack(self._logs()),
+            tf.zeros([], self.problem.dtype),
+            tf.zeros([self._size], self.problem.dtype),
+            stack(self.logs()),
             state,
             tangents if self._keep_tangents else (),
             tf.constant(True),
@@ -182,13 +182,13 @@ class _Run(Run):
             tangents if self._keep_tangents else (),
             all_finite([state, logs, outer_value, gradients]),
             steps,
-            tf.where(all_finite(tangents), self._num_steps, steps - 1),
+            tf.where(all_finite(tangents), self.num_steps, steps - 1),
         )
 
     def _propagation(self, first):
         return Propagation(
-            self._problem,
-            self._hyperparameters,
+            self.problem,
+            self.hyperparameters,
             self._directions.units(first, self._size),
             self._dependence,
         )
@@ -218,18 +218,18 @@ class _Run(Run):
     def _train(self, propagation, state, tangents):
         def body(step, state, tangents, logs):
             state, tangents, log = propagation.step(
-                state, tangents, self._number(step), self._batch(step)
+                state, tangents, self.number(step), self.batch(step)
             )
             return step + 1, state, tangents, write(logs, step, log)
 
         steps, state, tangents, logs = tf.while_loop(
-            lambda step, state, tangents, _: self._goes_on(
-                step < self._num_steps, [state, tangents]
+            lambda step, state, tangents, _: self.goes_on(
+                step < self.num_steps, [state, tangents]
             ),
             body,
-            (tf.constant(0), state, tangents, self._logs()),
+            (tf.constant(0), state, tangents, self.logs()),
             parallel_iterations=1,
-            maximum_iterations=self._num_steps,
+            maximum_iterations=self.num_steps,
         )
         return steps, state, tangents, stack(logs)
 

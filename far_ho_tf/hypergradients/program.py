@@ -18,7 +18,9 @@ class Program:
         jit_compile: `True`, `False` or `"auto"`.
         report: The `preflight.Report` on the problem.
         fixed_shapes: Whether all batches have one, known shape.
-        build: Callable(inputs, search) -> outputs that builds the graph.
+        build: Callable(inputs, search, compiled) -> outputs that builds the graph;
+            `compiled`: whether XLA is to compile it.
+        whole: Whether XLA compiles all of it, or `build` its parts.
 
     Attributes:
         compiler: "xla" or "graph".
@@ -29,9 +31,10 @@ class Program:
         ValueError: If `jit_compile=True` and XLA would make the result wrong.
     """
 
-    def __init__(self, jit_compile, report, fixed_shapes, build):
+    def __init__(self, jit_compile, report, fixed_shapes, build, whole=True):
         self._may_fall_back = jit_compile == "auto"
         self._build = build
+        self._whole = whole
         self.reason = _obstacle(jit_compile, report, fixed_shapes)
         self._use("graph" if self.reason else "xla")
 
@@ -63,8 +66,8 @@ class Program:
 
     def _compiled(self, search):
         function = tf.function(
-            lambda inputs: self._build(inputs, search),
-            jit_compile=self.compiler == "xla",
+            lambda inputs: self._build(inputs, search, self.compiler == "xla"),
+            jit_compile=self._whole and self.compiler == "xla",
             autograph=False,
         )
         # Each program traces once; together they would set off TensorFlow's alarm.

@@ -1,27 +1,37 @@
-"""Reverse mode: backwards over the stored trajectory."""
+"""Reverse mode: backwards over the trajectory."""
 
 import dataclasses
 
-import tensorflow as tf
-
-from far_ho_tf.autodiff import add, all_finite, floating, vjp, zeros_for_none
-from far_ho_tf.hypergradients.base import HyperGradient, Outputs
-from far_ho_tf.hypergradients.run import Run, stack, write
-from far_ho_tf.state import State
+from far_ho_tf.checks import check_count, is_integer, require
+from far_ho_tf.hypergradients import memory
+from far_ho_tf.hypergradients.base import HyperGradient
+from far_ho_tf.hypergradients.checkpoints import fewest_without_a_third_run
+from far_ho_tf.hypergradients.reverse_run import ReverseRun
+from far_ho_tf.hypergradients.trajectory import Checkpointed, Stored
 
 
 @dataclasses.dataclass(frozen=True)
 class ReverseHG(HyperGradient):
     """Reverse mode (backpropagation through the training run).
 
-    The forward loop stores every state s_t. The backward loop goes from α_T =
-    ∇E(s_T) to α_0 by α_t = α_{t+1} A_t and adds up α_{t+1} B_t, where A_t and
-    B_t are the Jacobians of step t in the state and in λ. Time: about four
-    training runs, for any number of hyperparameters. Memory: num_steps
-    copies of the state.
+    The forward loop keeps states s_t. The backward loop goes from α_T = ∇E(s_T) to
+    α_0 by α_t = α_{t+1} A_t and adds up α_{t+1} B_t, where A_t and B_t are the
+    Jacobians of step t in the state and in λ. Time: about four training runs, for
+    any number of hyperparameters. Memory: num_steps copies of the state, unless
+    there are checkpoints.
 
     Args:
         jit_compile: See `HyperGradient`.
+        checkpointing: How many states are kept at any time; the others are computed
+            again, by the schedule that computes the fewest steps. `None`: all.
+            "sqrt": the fewest for which each step is computed at most once more,
+            about √(2 num_steps). An integer: so many.
+        truncation: Integer K: only the last K steps are differentiated, in the
+            memory that K steps take. The hypergradient is then that of a run that
+            starts from s_{T−K}, a constant. `None`: all steps.
+        memory_budget: Integer, bytes that a hypergradient may take beyond data and
+            model: as many states are kept as fit, by the estimate of `far.plan`.
+            `None`: no limit. In the place of `checkpointing`.
 
     Example, with w_2 = 2 (1 − 2η)² and so d½w_2²/dη = w_2 · (−8) (1 − 2η):
 
@@ -35,164 +45,59 @@ class ReverseHG(HyperGradient):
     ...     dynamics=far.GradientDescent(rate),
     ...     hyperparameters=[rate],
     ... )
-    >>> result = far.ReverseHG().compute(problem, num_steps=2)
+    >>> result = far.ReverseHG(checkpointing="sqrt").compute(problem, num_steps=2)
     >>> float(w), float(result.hypergradients[0])
     (0.5, -2.0)
 
-    Source: Franceschi et al. 2017, algorithm 1 (Reverse-HG).
+    Source: Franceschi et al. 2017, algorithm 1 (Reverse-HG); Griewank and Walther
+    2000 (checkpoints); Shaban et al. 2019 (truncation).
     """
 
+    checkpointing: int | str | None = None
+    truncation: int | None = None
+    memory_budget: int | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(
+            self.checkpointing in (None, "sqrt")
+            or (is_integer(self.checkpointing) and self.checkpointing > 0),
+            "`checkpointing` must be None, 'sqrt' or a positive integer.",
+            checkpointing=self.checkpointing,
+        )
+        for name in ("truncation", "memory_budget"):
+            if getattr(self, name) is not None:
+                check_count(name, getattr(self, name))
+        require(
+            self.checkpointing is None or self.memory_budget is None,
+            "`memory_budget` chooses the checkpoints: give one of the two.",
+            checkpointing=self.checkpointing,
+            memory_budget=self.memory_budget,
+        )
+
     def differentiate(self, problem, settings, inputs):
-        run = _Run(problem, settings, inputs)
-        start, initial_vjp = run.initial()
-        steps, state, trajectory, logs = run.forward(start)
-        outer_value, cotangent, direct = run.outer(state)
-        derivative_step, cotangent, gradients = run.backward(
-            steps, (trajectory, logs[1]), cotangent, direct
+        run = ReverseRun(problem, settings, inputs)
+        count = self.differentiated_steps(settings.num_steps)
+        first = settings.num_steps - count
+        kept = self.kept_states(problem, settings.num_steps)
+        trajectory = (
+            Stored(run, first) if kept == count else Checkpointed(run, first, kept)
         )
-        gradients = run.total(gradients, initial_vjp(cotangent))
-        inner_values, choices = stack(logs)
-        return Outputs(
-            outer_value,
-            gradients,
-            inner_values,
-            choices,
-            state,
-            tangents=None,
-            finite=all_finite([state, inner_values, outer_value, gradients]),
-            steps=steps,
-            derivative_step=derivative_step,
-        )
+        return run.differentiate(trajectory, first)
 
+    def describe(self, problem, num_steps, checks):
+        count = self.differentiated_steps(num_steps)
+        truncated = {"truncated": count} if count < num_steps else {}
+        return truncated | {"kept_states": self.kept_states(problem, num_steps)}
 
-class _Run(Run):
-    """The loops over stored states."""
+    def differentiated_steps(self, num_steps):
+        return min(num_steps, self.truncation or num_steps)
 
-    def initial(self):
-        """The state to start from, and the vector–Jacobian product of Φ_0."""
-        if not self._restart:
-            return self._inputs.start, lambda _: [None] * len(self._hyperparameters)
-        own = self._problem.hyperparameter_sources(self._hyperparameters)
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(own)
-            start = self._problem.initial_state(
-                self._inputs.start, self._hyperparameters, self._inputs.outer_step
-            )
-
-        def initial_vjp(cotangent):
-            return vjp(tape, [start.variables], own, [cotangent.variables])
-
-        return start, initial_vjp
-
-    def forward(self, start):
-        """Trains, and stores the state before each step.
-
-        Returns:
-            Number of steps made, final `State`, trajectory (a `State` of
-            `TensorArray`s), `_logs`.
-        """
-
-        def body(step, state, trajectory, logs):
-            new_state, value, choice = self._problem.step(
-                state, self._hyperparameters, self._number(step), self._batch(step)
-            )
-            trajectory = write(trajectory, step, state)
-            return step + 1, new_state, trajectory, write(logs, step, (value, choice))
-
-        trajectory = tf.nest.map_structure(
-            lambda tensor: tf.TensorArray(
-                tensor.dtype, self._num_steps, element_shape=tensor.shape
-            ),
-            start,
-        )
-        return tf.while_loop(
-            lambda step, state, *_: self._goes_on(step < self._num_steps, state),
-            body,
-            (tf.constant(0), start, trajectory, self._logs()),
-            parallel_iterations=1,
-            maximum_iterations=self._num_steps,
-        )
-
-    def backward(self, steps, trajectory, cotangent, direct):
-        """Pulls the cotangent of the final state back to the initial state.
-
-        Args:
-            steps: Number of steps to undo.
-            trajectory: Pair of the states and the choices of `forward`.
-            cotangent: A `State` whose extra part holds floating tensors only.
-            direct: The gradient in λ to start from, ∂E/∂λ.
-
-        Returns:
-            The step at which a search stopped (−1: it ran through), the
-            cotangent of the initial state, the gradient in λ.
-        """
-
-        def body(step, cotangent, gradients):
-            state, choice = tf.nest.map_structure(
-                lambda array: array.read(step), trajectory
-            )
-            cotangent, terms = self._reverse_step(step, state, choice, cotangent)
-            return step - 1, cotangent, add(gradients, terms)
-
-        step, cotangent, gradients = tf.while_loop(
-            lambda step, *rest: self._goes_on(step >= 0, rest),
-            body,
-            (steps - 1, cotangent, direct),
-            parallel_iterations=1,
-            maximum_iterations=self._num_steps,
-        )
-        if self._search:
-            step = tf.where(all_finite([cotangent, gradients]), -1, step + 1)
-        return step, cotangent, gradients
-
-    def total(self, gradients, initial_terms):
-        """Adds α_0 ∂Φ_0/∂λ, and refuses a λ that nothing depends on.
-
-        Past the start, nothing need depend on what only Φ_0 reads.
-        """
-        if not self._restart:
-            return gradients
-        self._dependence.note(initial_terms)
-        self._dependence.check()
-        return add(gradients, initial_terms)
-
-    def _reverse_step(self, step, state, choice, cotangent):
-        """α_{t+1} → α_t = α_{t+1} A_t, and the terms α_{t+1} B_t.
-
-        The step is composed of the gradient oracle and the update rule U, and
-        so is its vector–Jacobian product: U's first, at the cotangent, which
-        gives that of the oracle's gradient; then the oracle's.
-        """
-        problem, hyperparameters = self._problem, self._hyperparameters
-        sources = problem.sources(state, hyperparameters)
-        own = sources[-1]
-        with tf.GradientTape(watch_accessed_variables=False) as oracle_tape:
-            oracle_tape.watch(sources)
-            gradients, extra, _ = problem.oracle(
-                state, hyperparameters, self._batch(step)
-            )
-        with tf.GradientTape(watch_accessed_variables=False) as update_tape:
-            update_tape.watch([state.variables, state.slots, gradients, own])
-            variables, slots = problem.update(
-                state, gradients, hyperparameters, self._number(step), choice
-            )
-        by_variables, by_slots, by_gradients, by_own = vjp(
-            update_tape,
-            [variables, slots],
-            [state.variables, state.slots, gradients, own],
-            [cotangent.variables, cotangent.slots],
-        )
-        through_variables, by_extra, through_own = vjp(
-            oracle_tape,
-            [gradients, floating(extra)],
-            sources,
-            [by_gradients, cotangent.extra],
-        )
-        self._dependence.note(by_own)
-        self._dependence.note(through_own)
-        cotangent = State(
-            zeros_for_none(add(by_variables, through_variables), state.variables),
-            zeros_for_none(by_slots, state.slots),
-            zeros_for_none(by_extra, floating(state.extra)),
-        )
-        return cotangent, add(by_own, through_own)
+    def kept_states(self, problem, num_steps):
+        """How many states are kept at any time."""
+        count = self.differentiated_steps(num_steps)
+        if self.memory_budget is not None:
+            return memory.states_within(problem, count, self.memory_budget)
+        if self.checkpointing == "sqrt":
+            return fewest_without_a_third_run(count)
+        return min(count, self.checkpointing or count)

@@ -14,52 +14,109 @@ class Run:
         problem: A `BilevelProblem`.
         settings: `Settings`.
         inputs: `Inputs` of symbolic tensors.
+
+    Attributes:
+        problem: As given.
+        hyperparameters: List of tensors λ.
+        num_steps: Python integer T.
     """
 
     def __init__(self, problem, settings, inputs):
-        self._problem = problem
-        self._num_steps = settings.num_steps
+        self.problem = problem
+        self.num_steps = settings.num_steps
         self._restart = settings.restart
         self._search = settings.search
         self._inputs = inputs
-        self._hyperparameters = list(inputs.hyperparameters)
+        self.hyperparameters = list(inputs.hyperparameters)
         self._dependence = Dependence(problem)
+
+    def step(self, step, state):
+        """Φ: the new state, and what `logs` take of the step."""
+        new_state, value, choice = self.problem.step(
+            state, self.hyperparameters, self.number(step), self.batch(step)
+        )
+        return new_state, (value, choice)
+
+    def redo(self, step, state, choice):
+        """Φ once more, with what the dynamics chose before."""
+        gradients, extra, _ = self.problem.oracle(
+            state, self.hyperparameters, self.batch(step)
+        )
+        variables, slots = self.problem.update(
+            state, gradients, self.hyperparameters, self.number(step), choice
+        )
+        return state._replace(variables=variables, slots=slots, extra=extra)
+
+    def loop(self, move, step, last, state, logs):
+        """Moves on by `move` up to a step, or to where a search ends.
+
+        Args:
+            move: Callable(step, state, logs) -> (state, logs).
+            step, last: Scalar int32 tensors.
+            state, logs: What is moved.
+
+        Returns:
+            The step reached, state and logs.
+        """
+        return tf.while_loop(
+            lambda step, state, _: self.goes_on(step < last, state),
+            lambda step, *moved: (step + 1, *move(step, *moved)),
+            (step, state, logs),
+            parallel_iterations=1,
+        )
+
+    def train(self, last, state):
+        """The first steps, of which nothing is kept but `logs`."""
+
+        def move(step, state, logs):
+            state, log = self.step(step, state)
+            return state, write(logs, step, log)
+
+        return self.loop(move, tf.constant(0), last, state, self.logs())
 
     def outer(self, state):
         """See `differentiate_outer`, of the final state."""
-        batch = self._problem.outer_data.batch(
+        batch = self.problem.outer_data.batch(
             self._inputs.outer, self._inputs.outer_step
         )
         return differentiate_outer(
-            self._problem, state, self._hyperparameters, batch, self._dependence
+            self.problem, state, self.hyperparameters, batch, self._dependence
         )
 
-    def _logs(self):
+    def logs(self):
         """`TensorArray`s for what each step tells: (inner value, choice)."""
-        specs = (tf.TensorSpec([], self._problem.dtype), self._problem.dynamics.choices)
+        specs = (tf.TensorSpec([], self.problem.dtype), self.problem.dynamics.choices)
+        return self.arrays(specs, self.num_steps)
+
+    def arrays(self, like, size):
+        """A structure of `TensorArray`s for tensors like these."""
         return tf.nest.map_structure(
-            lambda spec: tf.TensorArray(
-                spec.dtype, self._num_steps, element_shape=spec.shape
-            ),
-            specs,
+            lambda t: tf.TensorArray(t.dtype, size, element_shape=t.shape), like
         )
 
-    def _number(self, step):
+    def number(self, step):
         """The number of a step, as data and schedules count it."""
         return self._inputs.first_step + step
 
-    def _batch(self, step):
-        return self._problem.inner_data.batch(self._inputs.inner, self._number(step))
+    def batch(self, step):
+        """The batch of a step."""
+        return self.problem.inner_data.batch(self._inputs.inner, self.number(step))
 
-    def _goes_on(self, condition, structure):
+    def goes_on(self, condition, structure):
+        """A loop's condition; a search ends at the first value that is not finite."""
         if not self._search:
             return condition
         return tf.logical_and(condition, all_finite(structure))
 
 
-def write(arrays, step, tensors):
+def write(arrays, index, tensors):
     """Writes a structure of tensors to one of `TensorArray`s."""
-    return tf.nest.map_structure(lambda a, t: a.write(step, t), arrays, tensors)
+    return tf.nest.map_structure(lambda a, t: a.write(index, t), arrays, tensors)
+
+
+def read(arrays, index):
+    """Reads a structure of tensors from one of `TensorArray`s."""
+    return tf.nest.map_structure(lambda array: array.read(index), arrays)
 
 
 def stack(arrays):

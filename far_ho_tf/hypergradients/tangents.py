@@ -95,20 +95,22 @@ class Propagation:
         """s_0 = Φ_0(λ) and Z_0 = ∂Φ_0/∂λ along the directions."""
         kept = {}
 
-        def variables():
+        def moving():
             kept["state"] = self._problem.initial_state(
                 start, self._hyperparameters, outer_step
             )
-            return kept["state"].variables
+            return kept["state"].variables, kept["state"].slots
 
         own = self._problem.hyperparameter_sources(self._hyperparameters)
-        linear = linearize(variables, own)
+        linear = linearize(moving, own)
         self._dependence.note(linear.depends)
         state = kept["state"]
         tangents = self.zeros(state)
         if any(linear.depends):
-            moved = map_tangents(linear.jvp, self._directions, state.variables)
-            tangents = tangents._replace(variables=moved)
+            variables, slots = map_tangents(
+                linear.jvp, self._directions, linear.targets
+            )
+            tangents = tangents._replace(variables=variables, slots=slots)
         return state, tangents
 
     def zeros(self, state):

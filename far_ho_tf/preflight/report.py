@@ -20,7 +20,7 @@ from far_ho_tf.preflight.faults import (
     WARNED,
 )
 from far_ho_tf.state import State
-from far_ho_tf.variables import dtype_of, find, path_of
+from far_ho_tf.variables import dtype_of, find, path_of, read
 
 
 class Report(NamedTuple):
@@ -131,9 +131,10 @@ def _trace(problem):
     def outer(values, hyperparameters, batch):
         return problem.traced_outer_value(values, hyperparameters, batch)
 
+    slots = problem.dynamics.initial_slots(read(problem.variables))
+
     def update(values, hyperparameters, step):
-        slots = problem.dynamics.initial_slots(values)
-        state = State(values, slots, [])
+        state = State(values, tf.nest.map_structure(tf.zeros_like, slots), [])
         choice = tf.nest.map_structure(
             lambda spec: tf.zeros(spec.shape, spec.dtype), problem.dynamics.choices
         )

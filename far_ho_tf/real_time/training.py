@@ -231,7 +231,7 @@ class RealTimeTraining:
             jit_compile,
             self._problem.report,
             self.batches.has_fixed_shapes(self.batches.specs),
-            lambda inputs, _: self._move(inputs),
+            lambda inputs, *_: self._move(inputs),
         )
         if program.compiler == "xla":  # Tries it, on nothing that counts.
             program(self._inputs(self.batches.zeros()))

@@ -1,0 +1,272 @@
+"""A training run in integers, and back again."""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from far_ho_tf.autodiff import all_finite
+from far_ho_tf.checks import require
+from far_ho_tf.hypergradients import exact
+from far_ho_tf.hypergradients.integers import (
+    advance,
+    encoded,
+    in_range,
+    undo_drift,
+    undo_kick,
+)
+from far_ho_tf.hypergradients.run import read, write
+from far_ho_tf.hypergradients.trajectory import Trajectory
+from far_ho_tf.state import State
+
+
+class _Plan(NamedTuple):
+    """What is known of a run's momenta before its first step.
+
+    Attributes:
+        numerators, denominators: int64 tensors of shape (steps, variables).
+        spills: Booleans of that shape: whether a buffer is spilled before a step.
+        bounds: int64 vector: bounds on the buffers at the end.
+        reversible: Scalar boolean: are all momenta positive and at most 1?
+    """
+
+    numerators: tf.Tensor
+    denominators: tf.Tensor
+    spills: tf.Tensor
+    bounds: tf.Tensor
+    reversible: tf.Tensor
+
+    def ratios(self, step):
+        """The momenta of a step, as `advance` takes them."""
+        return self.numerators[step], self.denominators[step]
+
+
+class Reversal(Trajectory):
+    """The states of a run of `Momentum`, recovered by undoing its steps.
+
+    A step is v ← γ v + g, w ← w − η v. The integers that stand for g, γ and η must
+    be the same in both directions, to the last bit: each comes from one function,
+    compiled once, that both loops call.
+
+    Args:
+        run: A `Run`.
+        xla: Whether XLA compiles the steps.
+
+    Attributes:
+        checks: Mapping to scalar tensors, once the graph is built: the booleans
+            "finite", "in_range", "momentum" (it can be reversed) and "recovered";
+            "bits" of buffer for each weight and step.
+
+    Source: Maclaurin et al. 2015, algorithms 2 and 3.
+    """
+
+    def __init__(self, run, xla):
+        super().__init__(run, first=0)
+        self._xla = xla
+        self._numbers = self._shared(self._make_numbers)
+        self._forces = self._shared(self._make_forces)
+        self._advance = self._shared(advance)
+        self._undo_drift = self._shared(undo_drift)
+        self._undo_kick = self._shared(undo_kick)
+        self.checks = {}
+
+    def record(self, step, state, logs):
+        start = encoded(state)
+        plan = self._plan()
+        counts = tf.reduce_sum(tf.cast(plan.spills, tf.int32), axis=0)
+        spilled = [
+            tf.TensorArray(tf.int32, counts[index], element_shape=variable.shape)
+            for index, variable in enumerate(state.variables)
+        ]
+
+        def body(step, integers, extra, logs, kept, top, good):
+            spilled, extras = kept
+            extras = write(extras, step, extra)
+            spilled, buffers, top = _spill(
+                plan.spills[step], spilled, integers.buffers, top
+            )
+            integers = integers._replace(buffers=buffers)
+            _, rates = self._numbers(step)
+            kicks, extra, value, finite = self._forces(
+                self._floats(integers.variables), extra, step
+            )
+            integers, inside = self._advance(integers, kicks, plan.ratios(step), rates)
+            good &= tf.stack([finite, inside])
+            logs = write(logs, step, (value, {}))
+            return step + 1, integers, extra, logs, (spilled, extras), top, good
+
+        extras = self._run.arrays(state.extra, self._count)
+        top = tf.zeros_like(counts)
+        good = tf.stack([all_finite(state), in_range(start)])
+        step, integers, extra, logs, kept, top, good = tf.while_loop(
+            lambda step, *_: step < self._run.num_steps,
+            body,
+            (step, start, state.extra, logs, (spilled, extras), top, good),
+            parallel_iterations=1,
+        )
+        finite, inside = tf.unstack(good)
+        self.checks = {
+            "finite": finite,
+            "in_range": inside,
+            "momentum": plan.reversible,
+            "bits": self._bits(state, counts, plan.bounds),
+        }
+        kept = state, integers, kept, top, plan
+        return step, self._state(integers, extra), logs, kept
+
+    def replay(self, kept, choices, visit, carry):
+        start, end, (spilled, extras), top, plan = kept
+        if self._xla:
+            visit = self._shared(visit)
+
+        def body(step, carry, integers, top):
+            _, rates = self._numbers(step)
+            integers = self._undo_drift(integers, rates)
+            extra = read(extras, step)
+            kicks, *_ = self._forces(self._floats(integers.variables), extra, step)
+            integers = self._undo_kick(integers, kicks, plan.ratios(step))
+            buffers, top = _refill(plan.spills[step], spilled, integers.buffers, top)
+            integers = integers._replace(buffers=buffers)
+            carry = visit(step, self._state(integers, extra), {}, carry)
+            return step - 1, carry, integers, top
+
+        step, carry, found, _ = self._backwards(body, carry, end, top)
+        # Encoded once more: floats are half as large to keep.
+        pairs = zip(
+            tf.nest.flatten(found), tf.nest.flatten(encoded(start)), strict=True
+        )
+        self.checks["recovered"] = tf.reduce_all(
+            [tf.reduce_all(one == other) for one, other in pairs]
+        )
+        return step, carry
+
+    def _shared(self, function):
+        return tf.function(
+            function,
+            autograph=False,
+            jit_compile=self._xla,
+            experimental_attributes=None if self._xla else {"_noinline": True},
+        )
+
+    def _floats(self, integers):
+        return [exact.decode(tensor, self._run.problem.dtype) for tensor in integers]
+
+    def _state(self, integers, extra):
+        return State(
+            self._floats(integers.variables),
+            [(velocity,) for velocity in self._floats(integers.velocities)],
+            extra,
+        )
+
+    def _make_numbers(self, step):
+        """Momenta, a float64 vector, and learning rates, a list."""
+        momenta, rates = [], []
+        for number in self._run.problem.numbers(
+            self._run.hyperparameters, self._run.number(step)
+        ):
+            require(
+                number["momentum"].shape.rank == 0,
+                "ReversibleHG takes one momentum for each variable.",
+                shape=tuple(number["momentum"].shape),
+            )
+            momenta.append(tf.cast(number["momentum"], tf.float64))
+            rates.append(tf.cast(number["learning_rate"], tf.float64))
+        for index in self._run.problem.dynamics.idle:
+            momenta[index] = tf.constant(1.0, tf.float64)
+            rates[index] = tf.constant(0.0, tf.float64)
+        return tf.stack(momenta), rates
+
+    def _make_forces(self, variables, extra, step):
+        """The gradients as integers, new extra state, and the inner value."""
+        gradients, extra, value = self._run.problem.oracle(
+            State(variables, [], extra),
+            self._run.hyperparameters,
+            self._run.batch(step),
+        )
+        kicks = [exact.encode(gradient) for gradient in gradients]
+        return kicks, extra, value, all_finite(gradients)
+
+    def _plan(self):
+        """Momenta as ratios, and which buffers are spilled before which steps.
+
+        By bounds on all elements of a buffer.
+
+        Returns:
+            A `_Plan`.
+        """
+        count = len(self._run.problem.variables)
+
+        def collect(step, momenta):
+            return step + 1, momenta.write(step, self._numbers(step)[0])
+
+        _, momenta = self._over_steps(
+            collect, tf.TensorArray(tf.float64, self._count, element_shape=[count])
+        )
+        momenta = momenta.stack()
+        numerators, denominators = exact.ratio(momenta)
+
+        def spill(step, bounds, spills):
+            full = bounds >= exact.FULL
+            bounds = tf.where(full, bounds // (1 << exact.SPILLED) + 1, bounds)
+            bounds = exact.next_bound(
+                bounds, tf.maximum(numerators[step], 1), denominators[step]
+            )
+            return step + 1, bounds, spills.write(step, full)
+
+        _, bounds, spills = self._over_steps(
+            spill,
+            tf.ones([count], tf.int64),
+            tf.TensorArray(tf.bool, self._count, element_shape=[count]),
+        )
+        reversible = tf.reduce_all((numerators > 0) & (momenta <= 1.0))
+        # Where it is not, an error follows; no zero must be divided by until then.
+        return _Plan(
+            tf.maximum(numerators, 1), denominators, spills.stack(), bounds, reversible
+        )
+
+    def _over_steps(self, body, *carry):
+        return tf.while_loop(
+            lambda step, *_: step < self._run.num_steps,
+            body,
+            (tf.constant(0), *carry),
+            parallel_iterations=1,
+        )
+
+    def _bits(self, state, counts, bounds):
+        """Bits of buffer for each weight and step."""
+        sizes = tf.constant(
+            [v.shape.num_elements() for v in state.variables], tf.float64
+        )
+        last = tf.math.log(tf.cast(bounds, tf.float64)) / tf.math.log(
+            tf.constant(2.0, tf.float64)
+        )
+        bits = exact.SPILLED * tf.cast(counts, tf.float64) + last
+        return tf.tensordot(sizes, bits, 1) / (tf.reduce_sum(sizes) * self._count)
+
+
+def _spill(flags, arrays, buffers, top):
+    """Spills the buffers whose flags are set; `top` counts what each has spilled."""
+    arrays, buffers = list(arrays), list(buffers)
+    for index, buffer in enumerate(buffers):
+
+        def push(index=index, buffer=buffer):
+            spilled, rest = exact.spill(buffer)
+            return arrays[index].write(top[index], spilled), rest
+
+        arrays[index], buffers[index] = tf.cond(
+            flags[index], push, lambda i=index, b=buffer: (arrays[i], b)
+        )
+    return arrays, buffers, top + tf.cast(flags, tf.int32)
+
+
+def _refill(flags, arrays, buffers, top):
+    """Undoes `_spill`; `top` is the number spilled."""
+    top -= tf.cast(flags, tf.int32)
+    buffers = [
+        tf.cond(
+            flags[index],
+            lambda i=index, b=buffer: exact.refill(b, arrays[i].read(top[i])),
+            lambda b=buffer: b,
+        )
+        for index, buffer in enumerate(buffers)
+    ]
+    return buffers, top

@@ -1,0 +1,78 @@
+"""The schedule of checkpoints: it ends where it should, at the least cost."""
+
+import functools
+
+import numpy as np
+import pytest
+
+from far_ho_tf.hypergradients.checkpoints import binomial, fewest_without_a_third_run
+
+
+@functools.cache
+def fewest_steps(length, states):
+    """Steps to advance so that all can be reversed, by trying every schedule."""
+    if length == 1:
+        return 0
+    if states == 1:
+        return length * (length - 1) // 2
+    return min(
+        first + fewest_steps(length - first, states - 1) + fewest_steps(first, states)
+        for first in range(1, length)
+    )
+
+
+def simulate(plan, num_steps):
+    """Follows a plan; returns the number of steps made forwards."""
+    kept = {0: 0}
+
+    def follow(begin, end, step):
+        advanced = []
+        for target, slot in zip(
+            plan.targets[begin:end], plan.slots[begin:end], strict=True
+        ):
+            assert target > step
+            advanced.append(int(target - step))
+            kept[slot], step = int(target), int(target)
+        return step, advanced
+
+    step, forward = follow(0, plan.num_forward, 0)
+    assert step == num_steps
+    total = sum(forward)
+    for step in reversed(range(num_steps)):
+        assert kept[plan.restore[step]] == plan.position[step]
+        reached, advanced = follow(
+            plan.begin[step], plan.end[step], plan.position[step]
+        )
+        assert reached == step
+        total += sum(advanced)
+    assert max(kept) <= plan.num_slots
+    return total
+
+
+@pytest.mark.parametrize("num_steps", [1, 2, 3, 7, 20, 41])
+def test_no_schedule_takes_fewer_steps(num_steps):
+    for num_states in range(1, 10):
+        plan = binomial(num_steps, num_states)
+        assert plan.num_slots == num_states
+        # The final state is visited first, at no cost.
+        assert simulate(plan, num_steps) == fewest_steps(num_steps + 1, num_states)
+
+
+@pytest.mark.parametrize("num_steps", [1, 2, 5, 6, 7, 100, 2000])
+def test_no_step_runs_a_third_time(num_steps):
+    """And one state less would make some."""
+    states = fewest_without_a_third_run(num_steps)
+    assert states <= np.sqrt(2 * num_steps) + 0.5
+    assert binomial(num_steps, states).num_recomputed < num_steps
+    assert runs_of_each(num_steps, states).max() <= 2
+    if states > 1:
+        assert runs_of_each(num_steps, states - 1).max() > 2
+
+
+def runs_of_each(num_steps, num_states):
+    """How often each step is made: in the forward run, and to come back to others."""
+    plan = binomial(num_steps, num_states)
+    runs = np.ones(num_steps, int)
+    for step in range(num_steps):
+        runs[plan.position[step] : step] += 1
+    return runs

@@ -1,0 +1,182 @@
+"""Checkpointing and truncation: the same numbers from fewer states."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import far_ho_tf as far
+from tests import reference
+from tests.helpers import Classification, assert_close, hyper
+from tests.reference import constant
+
+NUM_STEPS = 13
+COMPILERS = pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
+
+
+def momentum(problem, **options):
+    """Minibatches, momentum, two hyperparameters of the dynamics."""
+    rate, mass = problem.hyper(0.2, "rate"), problem.hyper(0.8, "mass")
+    batches = far.Batches(problem.train, batch_size=5, seed=3)
+    bilevel = problem.bilevel(
+        far.Momentum(rate, mass), [rate, mass], inner_data=batches, **options
+    )
+    rule = reference.momentum(constant(rate), constant(mass))
+    return bilevel, problem.naive([rate, mass], batches), rule
+
+
+@COMPILERS
+@pytest.mark.parametrize("checkpointing", ["sqrt", 1, 3, 13])
+def test_checkpoints_equal_the_unrolled_reference(checkpointing, jit_compile):
+    problem = Classification()
+    bilevel, naive, rule = momentum(problem)
+    value, expected, final = reference.unrolled(naive, rule, NUM_STEPS)
+    mode = far.ReverseHG(jit_compile, checkpointing=checkpointing)
+    result = mode.compute(bilevel, NUM_STEPS)
+    assert_close(result.hypergradients, expected, 1e-9)
+    assert_close([result.outer_value], [value], 1e-12)
+    assert_close(problem.model.trainable_variables, final, 1e-12)
+    full = far.ReverseHG(jit_compile).compute(bilevel, NUM_STEPS)
+    assert_close([result.inner_values], [full.inner_values], 1e-13)
+    kept = {"sqrt": 4}.get(checkpointing, checkpointing)
+    assert result.status.kept_states == kept
+    assert full.status.kept_states == NUM_STEPS
+
+
+@COMPILERS
+@pytest.mark.parametrize("checkpointing", [None, 2])
+@pytest.mark.parametrize("last", [1, 5])
+def test_truncation_is_a_run_from_a_constant_state(last, checkpointing, jit_compile):
+    """The hypergradient of the last steps alone, from where the others end."""
+    bilevel, _, _ = momentum(Classification())
+    before = far.ReverseHG(jit_compile).compute(bilevel, NUM_STEPS - last)
+    expected = far.ReverseHG(jit_compile).compute(
+        bilevel, last, state=before.state, first_step=NUM_STEPS - last
+    )
+    mode = far.ReverseHG(jit_compile, checkpointing=checkpointing, truncation=last)
+    result = mode.compute(bilevel, NUM_STEPS)
+    assert_close(result.hypergradients, expected.hypergradients, 1e-12)
+    assert result.status.truncated == last
+    assert result.inner_values.shape == (NUM_STEPS,)
+    whole = far.ReverseHG(jit_compile, truncation=NUM_STEPS).compute(bilevel, NUM_STEPS)
+    assert whole.status.truncated is None
+
+
+def test_truncation_leaves_out_the_initial_values():
+    """dw_T/dw_0 counts in the whole run only."""
+    w, start = keras.Variable(0.0, dtype="float64", name="w"), hyper(1.0, "start")
+    problem = far.BilevelProblem(
+        lambda: 0.5 * w * w,
+        lambda: 1.0 * w,
+        [w],
+        far.GradientDescent(0.5),
+        [start],
+        initial_values=[(w, start)],
+    )
+    assert float(far.ReverseHG().compute(problem, 3).hypergradients[0]) == 0.125
+    result = far.ReverseHG(truncation=2).compute(problem, 3)
+    assert float(result.hypergradients[0]) == 0.0
+    assert result.status.truncated == 2
+
+
+def test_batchnorm_dropout_and_line_searches_are_replayed():
+    """What is computed again is what was computed before."""
+    x = np.random.RandomState(0).randn(40, 4)
+    for dynamics in (far.Adam(0.05), far.BacktrackingGradientDescent(4.0)):
+        layers = [
+            keras.layers.Dense(5, "tanh", dtype="float64"),
+            keras.layers.BatchNormalization(dtype="float64"),
+            keras.layers.Dropout(0.3, seed=4, dtype="float64"),
+            keras.layers.Dense(1, dtype="float64"),
+        ]
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential([keras.Input((4,), dtype="float64"), *layers])
+        scale = hyper(1.0, "scale")
+
+        def loss(batch, training, model=model):
+            return tf.reduce_mean(tf.square(model(batch, training=training) - 1.0))
+
+        problem = far.BilevelProblem(
+            lambda batch, scale=scale: scale * loss(batch, True),
+            lambda: loss(x, False),
+            model,
+            dynamics,
+            [scale],
+            inner_data=far.Batches(x, batch_size=16, seed=1),
+        )
+        full = far.ReverseHG(jit_compile=False).compute(problem, 9)
+        found = far.ReverseHG(jit_compile=False, checkpointing=2).compute(problem, 9)
+        assert_close(found.hypergradients, full.hypergradients, 1e-9)
+        assert_close(found.state.extra, full.state.extra, 1e-12)
+
+
+def test_a_step_that_is_not_finite_is_found_without_storing_all():
+    w, rate = keras.Variable(1.0, name="w"), far.Hyperparameter(3.0, name="rate")
+    problem = far.BilevelProblem(
+        lambda: tf.exp(w * w), lambda: 1.0 * w, [w], far.GradientDescent(rate), [rate]
+    )
+    steps = []
+    for mode in (far.ReverseHG(), far.ReverseHG(checkpointing=2)):
+        with pytest.raises(far.NonFiniteError) as caught:
+            mode.compute(problem, 9)
+        steps.append(caught.value.step)
+    assert steps[0] == steps[1] < 8
+
+
+def test_a_budget_keeps_as_many_states_as_fit():
+    bilevel, _, _ = momentum(Classification())
+    least = int(_least(bilevel))
+    size = 2 * 8 * (5 * 4 + 4 + 4 * 3 + 3)
+    for extra, kept in ((0, 1), (3 * size, 4), (3 * size - 1, 3), (99 * size, 13)):
+        mode = far.ReverseHG(memory_budget=least + extra)
+        assert mode.compute(bilevel, NUM_STEPS).status.kept_states == kept
+    with pytest.raises(ValueError, match="must leave room for one state"):
+        far.ReverseHG(memory_budget=least - 1).compute(bilevel, NUM_STEPS)
+
+
+def _least(bilevel):
+    """The smallest budget, as the error tells."""
+    with pytest.raises(ValueError) as caught:
+        far.ReverseHG(memory_budget=1).compute(bilevel, NUM_STEPS)
+    return str(caught.value).split(" bytes")[0].split()[-1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"checkpointing": 0}, "`checkpointing` must be None, 'sqrt' or a positive"),
+        ({"checkpointing": "log"}, "`checkpointing` must be"),
+        ({"checkpointing": True}, "`checkpointing` must be"),
+        ({"truncation": 0}, "`truncation` must be an integer"),
+        ({"memory_budget": 1.5}, "`memory_budget` must be an integer"),
+        ({"memory_budget": 10, "checkpointing": 2}, "give one of the two"),
+    ],
+)
+def test_errors(options, message):
+    with pytest.raises(ValueError, match=message):
+        far.ReverseHG(**options)
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [far.ReverseHG(), far.ReverseHG(checkpointing=2), far.ForwardHG()],
+    ids=["reverse", "checkpoints", "forward"],
+)
+def test_initial_velocities(mode):
+    """w_2 = w_0 − η (μ + μ²) m_0 − ..., here without a gradient."""
+    w = keras.Variable([1.0, 2.0], dtype="float64", name="w")
+    velocity, mass = hyper([0.5, -1.0], "velocity"), hyper(0.5, "mass")
+    problem = far.BilevelProblem(
+        lambda: 0.0 * tf.reduce_sum(w),
+        lambda: tf.reduce_sum(w * np.array([1.0, 3.0])),
+        [w],
+        far.Momentum(0.25, mass, initial_velocity=[(w, velocity)]),
+        [velocity, mass],
+    )
+    result = mode.compute(problem, 2)
+    np.testing.assert_allclose(w, [1.0 - 0.25 * 0.75 * 0.5, 2.0 + 0.25 * 0.75])
+    np.testing.assert_allclose(
+        result.hypergradients[0], -0.25 * 0.75 * np.array([1, 3])
+    )
+    # −η (1 + 2μ) Σ c m_0.
+    np.testing.assert_allclose(result.hypergradients[1], -0.25 * 2.0 * (0.5 - 3.0))
