@@ -31,6 +31,8 @@ from far_ho_tf.hypergradients import Status as Status
 from far_ho_tf.hyperparameters import Hyperparameter as Hyperparameter
 from far_ho_tf.hyperparameters import get_hyperparameter as get_hyperparameter
 from far_ho_tf.initial_values import scaled_noise as scaled_noise
+from far_ho_tf.planner import Plan as Plan
+from far_ho_tf.planner import plan as plan
 from far_ho_tf.problem import BilevelProblem as BilevelProblem
 from far_ho_tf.real_time import RealTimeModel as RealTimeModel
 from far_ho_tf.schedules import Schedule as Schedule

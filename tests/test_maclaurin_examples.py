@@ -10,6 +10,7 @@ import tensorflow as tf
 import far_ho_tf as far
 import mnist
 import penalties_experiment
+import pixels_experiment
 import schedules_experiment
 from tests.helpers import run_example
 
@@ -193,7 +194,86 @@ class TestPenalties:
         assert test["per_weight"] < 0.88 * test["global"]
 
 
-@pytest.mark.parametrize("script", ["training_schedules.py", "per_weight_l2.py"])
+@pytest.fixture(scope="module")
+def small_pixels(tmp_path_factory):
+    flags = {"num_train": 200, "num_steps": 8, "hyper_iterations": 6, "num_draws": 2}
+    folder = tmp_path_factory.mktemp("pixels") / "made"
+    return finished(folder, "learned_data.py", flags)
+
+
+class TestLearnedData:
+    def test_results(self, small_pixels):
+        _, output, results = small_pixels
+        assert len(results["real"]) == 2 and len(results["outer_value"]) == 6
+        assert results["real"][0] != results["real"][1]
+        losses = [one["test_loss"] for one in results["real"]]
+        assert results["real_mean"]["test_loss"] == pytest.approx(np.mean(losses))
+        # Ten blank images teach nothing but the classes' frequencies.
+        assert results["outer_value"][0] == pytest.approx(np.log(10), rel=1e-3)
+        assert results["learned"]["train_loss"] < results["outer_value"][0]
+        assert f"{results['learned']['test_accuracy']:.2f}" in output
+        assert results["buffer_bits"] > 0.15
+
+    def test_pictures(self, small_pixels):
+        assert_pictures(small_pixels[0], "images.png", "curve.png")
+
+    def test_draws_have_one_image_of_each_class(self):
+        images = np.arange(40.0)[:, None]
+        labels = np.arange(40) % 10
+        drawn = pixels_experiment.draw((images, labels), np.random.RandomState(0))
+        assert (drawn[:, 0] % 10).tolist() == list(range(10))
+
+    def test_the_training_by_hand(self):
+        """Two steps of momentum descent from zero, on ten given images."""
+        random = np.random.RandomState(0)
+        train = (random.rand(30, 6).astype("float32"), np.arange(30) % 10)
+        settings = pixels_experiment.Settings(
+            seed=0,
+            num_steps=2,
+            learning_rate=0.5,
+            momentum=0.75,
+            hyper_iterations=1,
+            hyper_learning_rate=0.1,
+            num_draws=1,
+        )
+        training = pixels_experiment.Training(train, train, settings)
+        x = random.rand(10, 6).astype("float32")
+        outcome = training.on(x)
+        w, b, penalty = np.zeros((6, 10)), np.zeros(10), np.exp(-5.0)
+        mw, mb = np.zeros_like(w), np.zeros_like(b)
+        for _ in range(2):
+            p = np.exp(x @ w + b)
+            error = (p / p.sum(axis=1, keepdims=True) - np.eye(10)) / 10
+            mw = 0.75 * mw + x.T @ error + 2 * penalty * w
+            mb = 0.75 * mb + error.sum(axis=0)
+            w, b = w - 0.5 * mw, b - 0.5 * mb
+        logits = train[0] @ w + b
+        logp = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        expected = -np.mean(logp[np.arange(30), train[1]])
+        assert outcome.train_loss == pytest.approx(expected, rel=1e-5)
+        assert outcome.test_loss == pytest.approx(expected, rel=1e-5)
+
+    def test_twice_the_accuracy_of_real_images(self):
+        """With fewer hyper-iterations, on the embedded images."""
+        data = mnist.load("embedded", None, 10_000, 0)
+        settings = pixels_experiment.Settings(
+            seed=0,
+            num_steps=20,
+            learning_rate=0.1,
+            momentum=0.9,
+            hyper_iterations=30,
+            hyper_learning_rate=0.03,
+            num_draws=5,
+        )
+        outcome = pixels_experiment.compare(data.train, data.test, settings, 0)
+        real = np.mean([one.test_accuracy for one in outcome["real"]])
+        assert 30 < real < 60
+        assert outcome["learned"].test_accuracy > 88
+
+
+@pytest.mark.parametrize(
+    "script", ["training_schedules.py", "per_weight_l2.py", "learned_data.py"]
+)
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

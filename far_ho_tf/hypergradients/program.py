@@ -35,7 +35,7 @@ class Program:
         self._may_fall_back = jit_compile == "auto"
         self._build = build
         self._whole = whole
-        self.reason = _obstacle(jit_compile, report, fixed_shapes)
+        self.reason = obstacle(jit_compile, report, fixed_shapes)
         self._use("graph" if self.reason else "xla")
 
     def __call__(self, inputs):
@@ -75,7 +75,7 @@ class Program:
         return function
 
 
-def _obstacle(jit_compile, report, fixed_shapes):
+def obstacle(jit_compile, report, fixed_shapes):
     """Why XLA is not to be used; an empty string where it is."""
     if jit_compile is False:
         return "jit_compile=False"

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from far_ho_tf.autodiff import all_finite
@@ -17,6 +18,7 @@ from far_ho_tf.hypergradients.integers import (
 from far_ho_tf.hypergradients.run import read, write
 from far_ho_tf.hypergradients.trajectory import Trajectory
 from far_ho_tf.state import State
+from far_ho_tf.variables import read as read_variables
 
 
 class _Plan(NamedTuple):
@@ -62,11 +64,12 @@ class Reversal(Trajectory):
     def __init__(self, run, xla):
         super().__init__(run, first=0)
         self._xla = xla
-        self._numbers = self._shared(self._make_numbers)
-        self._forces = self._shared(self._make_forces)
-        self._advance = self._shared(advance)
-        self._undo_drift = self._shared(undo_drift)
-        self._undo_kick = self._shared(undo_kick)
+        self._numbers = _shared(self._make_numbers, xla)
+        self._forces = _shared(self._make_forces, xla)
+        # Of integers XLA gets nothing wrong, and holds a third less.
+        self._advance = _shared(advance, xla=True)
+        self._undo_drift = _shared(undo_drift, xla=True)
+        self._undo_kick = _shared(undo_kick, xla=True)
         self.checks = {}
 
     def record(self, step, state, logs):
@@ -116,7 +119,7 @@ class Reversal(Trajectory):
     def replay(self, kept, choices, visit, carry):
         start, end, (spilled, extras), top, plan = kept
         if self._xla:
-            visit = self._shared(visit)
+            visit = _shared(visit, xla=True)
 
         def body(step, carry, integers, top):
             _, rates = self._numbers(step)
@@ -138,14 +141,6 @@ class Reversal(Trajectory):
             [tf.reduce_all(one == other) for one, other in pairs]
         )
         return step, carry
-
-    def _shared(self, function):
-        return tf.function(
-            function,
-            autograph=False,
-            jit_compile=self._xla,
-            experimental_attributes=None if self._xla else {"_noinline": True},
-        )
 
     def _floats(self, integers):
         return [exact.decode(tensor, self._run.problem.dtype) for tensor in integers]
@@ -241,6 +236,32 @@ class Reversal(Trajectory):
         )
         bits = exact.SPILLED * tf.cast(counts, tf.float64) + last
         return tf.tensordot(sizes, bits, 1) / (tf.reduce_sum(sizes) * self._count)
+
+
+def bits(problem, num_steps):
+    """Bits of buffer for each weight and step, from the momenta as they are now."""
+
+    def of_step(step):
+        numbers = problem.numbers(read_variables(problem.hyperparameters), step)
+        return tf.stack([tf.cast(n["momentum"], tf.float64) for n in numbers])
+
+    momenta = tf.function(
+        lambda: tf.map_fn(of_step, tf.range(num_steps), fn_output_signature=tf.float64),
+        autograph=False,
+    )()
+    sizes = [variable.shape.num_elements() for variable in problem.start.variables]
+    each = tf.reduce_mean(-tf.math.log(momenta), axis=0) / np.log(2.0)
+    return float(tf.tensordot(each, tf.constant(sizes, tf.float64), 1)) / sum(sizes)
+
+
+def _shared(function, xla):
+    """One compiled function, that gives the same bits wherever it is called."""
+    return tf.function(
+        function,
+        autograph=False,
+        jit_compile=xla,
+        experimental_attributes=None if xla else {"_noinline": True},
+    )
 
 
 def _spill(flags, arrays, buffers, top):

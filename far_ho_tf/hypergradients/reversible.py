@@ -33,8 +33,8 @@ class ReversibleHG(HyperGradient):
     to 2¹⁶, such as 9/10.
 
     Args:
-        jit_compile: Whether XLA compiles the steps; the loops are a graph in any
-            case. See `HyperGradient`.
+        jit_compile: Whether XLA compiles the gradients; it does compile the integers'
+            arithmetic, and the loops are a graph in any case. See `HyperGradient`.
 
     Example, with w_2 = 2 − 8η − 4ημ + 8η²:
 

@@ -1,0 +1,143 @@
+"""The table of modes: what it predicts, and what it recommends."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import far_ho_tf as far
+from far_ho_tf.hypergradients import memory
+from tests.helpers import Classification, hyper
+
+ELEMENTS = 5 * 4 + 4 + 4 * 3 + 3  # Of the network of `Classification`.
+
+
+def momentum(**options):
+    problem = Classification()
+    rate = problem.hyper(0.1, "rate")
+    return problem.bilevel(far.Momentum(rate, 0.9), [rate], **options)
+
+
+def options_of(plan):
+    return {option.name: option for option in plan.options}
+
+
+def test_it_prints_and_returns_a_table(capsys):
+    plan = far.plan(momentum(), num_steps=1000, memory_budget=100_000)
+    printed = capsys.readouterr().out
+    assert printed == f"{plan}\n"
+    options = options_of(plan)
+    for name in ("ReverseHG()", "ReverseHG(checkpointing='sqrt')", "ReversibleHG()"):
+        assert name in printed and name in options
+    lines = {line.split("  ")[0]: line for line in printed.splitlines()}
+    assert lines["ReverseHG()"].endswith("over budget")
+    assert "truncated" in lines["ReverseHG(truncation=100)"]
+    assert sum(line.endswith("recommended") for line in lines.values()) == 1
+    assert printed.endswith("Budget: 100 kB.\n")
+
+
+def test_memory_of_stored_states():
+    """T states of weights and velocities, and what a step back holds."""
+    state = 2 * 8 * ELEMENTS
+    short, long = (
+        options_of(far.plan(momentum(), steps, 10**9)) for steps in (100, 1100)
+    )
+    name = "ReverseHG()"
+    assert long[name].memory - short[name].memory == 1000 * state
+    few, many = (options_of(far.plan(momentum(), 1000, 10**9)) for _ in range(2))
+    kept = {n: few[f"ReverseHG(checkpointing={n})"].memory for n in (3, 10, 30)}
+    assert kept[10] - kept[3] == 7 * state and kept[30] - kept[10] == 20 * state
+    assert few.keys() == many.keys()
+    # The digits that γ = 0.9 destroys, and nothing else, grow with the steps.
+    long, longer = (
+        options_of(far.plan(momentum(), steps, 10**9)) for steps in (1000, 9000)
+    )
+    grown = longer["ReversibleHG()"].memory - long["ReversibleHG()"].memory
+    assert grown == pytest.approx(8000 * ELEMENTS * -np.log2(0.9) / 8, rel=1e-3)
+    assert long["ForwardHG(), 14 tangents"].memory == (
+        longer["ForwardHG(), 14 tangents"].memory
+    )
+
+
+def test_time_in_training_runs():
+    """By counting products: 3 a layer, 2 in the first; 8 and 6 in a step back."""
+    options = options_of(far.plan(momentum(), 1000, 10**9))
+    first, second = 12 * 5 * 4, 12 * 4 * 3
+    step, back = 2 * first + 3 * second, 4 * first + 8 * second
+    assert options["ReverseHG()"].cost == pytest.approx(1 + back / step, rel=0.15)
+    again = options["ReverseHG(checkpointing='sqrt')"].cost
+    assert 0.9 < again - options["ReverseHG()"].cost < 1.0
+    once_more = options["ReversibleHG()"].cost - options["ReverseHG()"].cost
+    assert once_more == pytest.approx(1 + 500 * ELEMENTS / step, rel=1e-6)
+    truncated = options["ReverseHG(truncation=100)"].cost
+    assert truncated - 1 == pytest.approx((options["ReverseHG()"].cost - 1) / 10)
+    assert options["ForwardHG(), 14 tangents"].cost > 14
+
+
+def test_the_cheapest_that_fits_is_recommended():
+    problem = momentum()
+    assert far.plan(problem, 100, 10**9).recommended == far.ReverseHG()
+    budget = 20_000
+    mode = far.plan(problem, 1000, budget).recommended
+    result = mode.compute(problem, 1000)
+    assert result.status.kept_states > 10
+    full = far.ReverseHG().compute(problem, 1000)
+    np.testing.assert_allclose(
+        result.hypergradients[0], full.hypergradients[0], rtol=1e-9
+    )
+    assert far.plan(problem, 1000, 10).recommended is None
+
+
+def test_a_budget_of_its_own():
+    plan = far.plan(momentum(), 100)
+    assert plan.memory_budget > 2**20 and plan.recommended == far.ReverseHG()
+
+
+def test_dynamics_that_cannot_be_reversed():
+    problem = Classification()
+    options = options_of(far.plan(problem.bilevel(far.Adam(0.1)), 100, 10**9))
+    assert "ReversibleHG()" not in options and "ReverseHG()" in options
+
+
+def test_the_peak_of_a_graph_by_hand():
+    """x (4 kB) → y = x² in its place under XLA → z = A y → Σ z."""
+    matrix = tf.ones([1000, 1000])
+
+    def function(x, matrix):
+        return tf.reduce_sum(tf.linalg.matvec(matrix, tf.square(x)))
+
+    graph = (
+        tf.function(function, autograph=False)
+        .get_concrete_function(tf.TensorSpec([1000]), matrix)
+        .graph
+    )
+    given = graph.inputs[:1]
+    # In a graph x is held: x, y and z. Under XLA y takes its place.
+    assert memory.peak(graph, given, fused=False) == 12_000
+    assert memory.peak(graph, given, fused=True) == 8_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("problem", 10), "`problem` must be a BilevelProblem"),
+        ((None, 0), "`num_steps` must be an integer"),
+        ((None, 10, 1.5), "`memory_budget` must be an integer"),
+    ],
+)
+def test_errors(arguments, message):
+    first, *others = arguments
+    with pytest.raises(ValueError, match=message):
+        far.plan(momentum() if first is None else first, *others)
+
+
+def test_without_products():
+    w, rate = keras.Variable([1.0, 2.0], dtype="float64"), hyper(0.1, "rate")
+    problem = far.BilevelProblem(
+        lambda: tf.reduce_sum(w**3),
+        lambda: tf.reduce_sum(w),
+        [w],
+        far.Momentum(rate),
+        [rate],
+    )
+    assert options_of(far.plan(problem, 9, 10**6))["ReverseHG()"].cost == 11 / 3
