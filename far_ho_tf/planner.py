@@ -167,23 +167,25 @@ def _reversible(problem, num_steps):
     mode = ReversibleHG()
     try:
         mode.check(problem)
+        bits = reversal.bits(problem, num_steps)
     except ValueError:  # Not with these dynamics.
+        return
+    if not 0.0 <= bits < float("inf"):  # Nor with such momenta.
         return
     products = memory.of_step(problem).multiplications
     integers = _INTEGERS * memory.elements(problem) / products if products else 0.0
     yield Option(
         _name(mode),
         mode,
-        _reversible_bytes(problem, num_steps),
+        _reversible_bytes(problem, num_steps, bits),
         _cost(problem, num_steps, 2 * num_steps, num_steps) + integers,
     )
 
 
-def _reversible_bytes(problem, num_steps):
+def _reversible_bytes(problem, num_steps, bits):
     """Integers, the digits that were spilled, and two states of floats."""
     size = memory.state_bytes(problem)
     elements = memory.elements(problem)
-    bits = reversal.bits(problem, num_steps)
     spilled = elements * max(0.0, bits * num_steps - exact.FULL.bit_length()) / 8
     extra = num_steps * memory.bytes_of(problem.start.extra)
     return int(2 * size + memory.of_reversal(problem) + spilled + extra)

@@ -97,6 +97,17 @@ def test_dynamics_that_cannot_be_reversed():
     problem = Classification()
     options = options_of(far.plan(problem.bilevel(far.Adam(0.1)), 100, 10**9))
     assert "ReversibleHG()" not in options and "ReverseHG()" in options
+    w = keras.Variable([1.0, 2.0], dtype="float64")
+    for value in (0.0, -0.5, 1.5, [0.5, 0.6]):
+        mass = hyper(value, "mass")
+        problem = far.BilevelProblem(
+            lambda: tf.reduce_sum(w * w),
+            lambda: tf.reduce_sum(w),
+            [w],
+            far.Momentum(0.1, mass),
+            [mass],
+        )
+        assert "ReversibleHG()" not in options_of(far.plan(problem, 9, 10**6))
 
 
 def test_the_peak_of_a_graph_by_hand():

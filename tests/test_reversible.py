@@ -213,6 +213,26 @@ def test_batchnorm_dropout_and_idle_weights():
     assert idle.numpy().tolist() == [1.0, 2.0]
 
 
+@COMPILERS
+def test_bare_variables(jit_compile):
+    """Which are assigned in the loops, as they cannot be replaced."""
+    found = []
+    for kind in (keras.Variable, tf.Variable):
+        w, rate = kind([1.0, -2.0], dtype="float64", name="w"), hyper(0.1, "rate")
+        problem = far.BilevelProblem(
+            lambda w=w: tf.reduce_sum(tf.square(w)),
+            lambda w=w: tf.reduce_sum(tf.convert_to_tensor(w) ** 3),
+            [w],
+            far.Momentum(rate),
+            [rate],
+        )
+        result = far.ReversibleHG(jit_compile).compute(problem, 9)
+        found.append([*result.hypergradients, w])
+    assert_close(found[1], found[0], 1e-12)
+    full = far.ReverseHG().compute(problem, 9)
+    assert_close(found[0][:1], full.hypergradients, 1e-9)
+
+
 def test_it_goes_on_and_tunes():
     """As a mode of the outer loop, online too."""
     histories = []

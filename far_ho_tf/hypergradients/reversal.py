@@ -158,12 +158,7 @@ class Reversal(Trajectory):
         for number in self._run.problem.numbers(
             self._run.hyperparameters, self._run.number(step)
         ):
-            require(
-                number["momentum"].shape.rank == 0,
-                "ReversibleHG takes one momentum for each variable.",
-                shape=tuple(number["momentum"].shape),
-            )
-            momenta.append(tf.cast(number["momentum"], tf.float64))
+            momenta.append(_momentum(number))
             rates.append(tf.cast(number["learning_rate"], tf.float64))
         for index in self._run.problem.dynamics.idle:
             momenta[index] = tf.constant(1.0, tf.float64)
@@ -243,7 +238,7 @@ def bits(problem, num_steps):
 
     def of_step(step):
         numbers = problem.numbers(read_variables(problem.hyperparameters), step)
-        return tf.stack([tf.cast(n["momentum"], tf.float64) for n in numbers])
+        return tf.stack([_momentum(number) for number in numbers])
 
     momenta = tf.function(
         lambda: tf.map_fn(of_step, tf.range(num_steps), fn_output_signature=tf.float64),
@@ -252,6 +247,15 @@ def bits(problem, num_steps):
     sizes = [variable.shape.num_elements() for variable in problem.start.variables]
     each = tf.reduce_mean(-tf.math.log(momenta), axis=0) / np.log(2.0)
     return float(tf.tensordot(each, tf.constant(sizes, tf.float64), 1)) / sum(sizes)
+
+
+def _momentum(number):
+    require(
+        number["momentum"].shape.rank == 0,
+        "ReversibleHG takes one momentum for each variable.",
+        shape=tuple(number["momentum"].shape),
+    )
+    return tf.cast(number["momentum"], tf.float64)
 
 
 def _shared(function, xla):
