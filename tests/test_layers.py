@@ -59,6 +59,7 @@ LAYERS = (
     "hypergradients.reversal",
     "hypergradients.reversible",
     "hypergradients",
+    "prediction",
     "planner",
     "callbacks",
     "outer_update",

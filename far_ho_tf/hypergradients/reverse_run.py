@@ -25,8 +25,10 @@ class ReverseRun(Run):
         Source: Franceschi et al. 2017, algorithm 1 (Reverse-HG).
         """
         start, initial_vjp = self._initial()
-        steps, state, logs = self.train(tf.constant(first), start)
-        steps, state, logs, kept = trajectory.record(steps, state, logs)
+        before = tf.constant(0), start, self.logs()
+        if first:
+            before = self.train(tf.constant(first), *before)
+        steps, state, logs, kept = trajectory.record(*before)
         outer_value, cotangent, direct = self.outer(state)
         step, (cotangent, gradients) = trajectory.replay(
             kept, logs[1], self._visit, (cotangent, direct)

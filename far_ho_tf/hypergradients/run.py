@@ -65,14 +65,14 @@ class Run:
             parallel_iterations=1,
         )
 
-    def train(self, last, state):
+    def train(self, last, step, state, logs):
         """The first steps, of which nothing is kept but `logs`."""
 
         def move(step, state, logs):
             state, log = self.step(step, state)
             return state, write(logs, step, log)
 
-        return self.loop(move, tf.constant(0), last, state, self.logs())
+        return self.loop(move, step, last, state, logs)
 
     def outer(self, state):
         """See `differentiate_outer`, of the final state."""

@@ -1,0 +1,150 @@
+"""What a gradient mode takes, predicted from traced graphs."""
+
+from typing import NamedTuple
+
+from far_ho_tf.checks import require
+from far_ho_tf.hypergradients import (
+    ForwardHG,
+    HyperGradient,
+    ReverseHG,
+    ReversibleHG,
+    exact,
+    memory,
+    reversal,
+)
+from far_ho_tf.hypergradients.checkpoints import binomial
+from far_ho_tf.hypergradients.program import obstacle
+from far_ho_tf.hypergradients.tangents import Directions
+
+# Multiplications of matrix products that take as long as the integers' arithmetic for
+# a weight in a step, there and back (BUILD_NOTES.md, "Long horizons").
+_INTEGERS = 500
+
+
+class Option(NamedTuple):
+    """A gradient mode with what it is predicted to take.
+
+    Attributes:
+        name: String.
+        mode: A `HyperGradient`.
+        memory: Bytes beyond data and model.
+        cost: Time, in training runs.
+        exact: Whether it gives the whole hypergradient.
+    """
+
+    name: str
+    mode: HyperGradient
+    memory: int
+    cost: float
+    exact: bool = True
+
+
+def predict(problem, num_steps, mode):
+    """Memory and time of a mode, as an `Option`.
+
+    Args:
+        problem: A `BilevelProblem`.
+        num_steps: Integer T.
+        mode: A `ReverseHG`, `ReversibleHG` or `ForwardHG`.
+
+    Raises:
+        ValueError: If the mode cannot differentiate the problem.
+    """
+    mode.check(problem)
+    for kind, function in (
+        (ReverseHG, _reverse),
+        (ReversibleHG, _reversible),
+        (ForwardHG, _forward),
+    ):
+        if isinstance(mode, kind):
+            return function(problem, num_steps, mode)
+    raise ValueError(f"Nothing is predicted for such a mode. Received: mode={mode!r}")
+
+
+def _reverse(problem, num_steps, mode):
+    count = mode.differentiated_steps(num_steps)
+    kept = mode.kept_states(problem, num_steps)
+    back = memory.of_reverse_step(problem)
+    slots = kept if kept == count else kept + 1
+    again = 0 if kept == count else binomial(count, kept).num_recomputed
+    size = slots * memory.state_bytes(problem)
+    return Option(
+        _name(mode),
+        mode,
+        size + back.bytes(_compiler(problem, mode)),
+        _cost(problem, num_steps, num_steps + again, count),
+        exact=count == num_steps,
+    )
+
+
+def _reversible(problem, num_steps, mode):
+    bits = reversal.bits(problem, num_steps)
+    require(
+        0.0 <= bits < float("inf"),
+        "ReversibleHG needs momenta above 0 and at most 1.",
+        bits=bits,
+    )
+    products = memory.of_step(problem).multiplications
+    integers = _INTEGERS * memory.elements(problem) / products if products else 0.0
+    return Option(
+        _name(mode),
+        mode,
+        _reversible_bytes(problem, num_steps, bits),
+        _cost(problem, num_steps, 2 * num_steps, num_steps) + integers,
+    )
+
+
+def _reversible_bytes(problem, num_steps, bits):
+    """Integers, the digits that were spilled, and two states of floats."""
+    size = memory.state_bytes(problem)
+    elements = memory.elements(problem)
+    spilled = elements * max(0.0, bits * num_steps - exact.FULL.bit_length()) / 8
+    extra = num_steps * memory.bytes_of(problem.start.extra)
+    return int(2 * size + memory.of_reversal(problem) + spilled + extra)
+
+
+def _forward(problem, num_steps, mode):
+    del num_steps  # It takes the same for each.
+    count = Directions(problem.hyperparameters).size
+    # What grows with the number of tangents is told from one and two.
+    one, two = (memory.of_tangents(problem, number) for number in (1, 2))
+    step = memory.of_step(problem).multiplications
+    tangent = (one.multiplications - step) / step if step else 4 / 3
+    compiler = _compiler(problem, mode)
+    held = one.bytes(compiler) + (count - 1) * (
+        two.bytes(compiler) - one.bytes(compiler)
+    )
+    return Option(
+        f"ForwardHG(), {count} tangents",
+        mode,
+        held,
+        1 + count * tangent,
+    )
+
+
+def _cost(problem, num_steps, steps, steps_back):
+    """In training runs, of the steps made forwards and backwards."""
+    forth, back = memory.of_step(problem), memory.of_reverse_step(problem)
+    ratio = 8 / 3  # Where there is no product; see design notes on the floor.
+    if forth.multiplications:
+        ratio = back.multiplications / forth.multiplications
+    return (steps + steps_back * ratio) / num_steps
+
+
+def _compiler(problem, mode):
+    """The one that the mode would take."""
+    data = problem.inner_data
+    fixed_shapes = data.has_fixed_shapes(data.prepare(0, 1))
+    return (
+        "graph" if obstacle(mode.jit_compile, problem.report, fixed_shapes) else "xla"
+    )
+
+
+def _name(mode):
+    options = {
+        name: getattr(mode, name)
+        for name in ("checkpointing", "truncation", "memory_budget")
+        if getattr(mode, name, None) is not None
+    }
+    inner = ", ".join(f"{name}={value!r}" for name, value in options.items())
+    return f"{type(mode).__name__}({inner})"
