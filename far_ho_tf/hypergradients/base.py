@@ -336,16 +336,7 @@ class HyperGradient(abc.ABC):
             inner_values=outputs.inner_values,
             choices=outputs.choices,
             state=outputs.state,
-            status=Status(
-                program.compiler,
-                program.reason,
-                **{
-                    "truncated": num_steps
-                    if state is not None and tangents is None
-                    else None
-                }
-                | self.describe(problem, num_steps, outputs.checks),
-            ),
+            status=Status(program.compiler, program.reason, **facts),
             tangents=outputs.tangents,
         )
 

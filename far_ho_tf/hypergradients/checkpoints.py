@@ -51,18 +51,18 @@ def binomial(num_steps, num_states):
     stack = [0]
     targets, slots = [], []
 
-    def climb(goal, last):
+    def climb(goal):
         """Legs from the top of the stack, past steps to keep, to a goal."""
         while len(stack) < num_states and goal > stack[-1]:
             free = num_states - len(stack)
             stack.append(stack[-1] + _split(goal + 1 - stack[-1], free + 1))
             targets.append(stack[-1])
             slots.append(len(stack) - 1)
-        if stack[-1] != last:
-            targets.append(last)
+        if stack[-1] != goal:
+            targets.append(goal)
             slots.append(num_states)
 
-    climb(num_steps, num_steps)
+    climb(num_steps)
     num_forward = len(targets)
     rows = np.zeros([4, num_steps], np.int32)
     for step in reversed(range(num_steps)):
@@ -70,7 +70,7 @@ def binomial(num_steps, num_states):
             stack.pop()
         restore, position, begin = len(stack) - 1, stack[-1], len(targets)
         if position < step:
-            climb(step, step)
+            climb(step)
         rows[:, step] = restore, position, begin, len(targets)
     return Plan(
         num_states,

@@ -18,31 +18,10 @@ from far_ho_tf.variables import read
 # What gives its input on, or makes nothing: no memory of its own.
 _VIEWS = ("Identity", "IdentityN", "Reshape", "Squeeze", "ExpandDims", "StopGradient")
 _ELEMENTWISE = (
-    *(
-        "Add",
-        "AddV2",
-        "AddN",
-        "Sub",
-        "Mul",
-        "RealDiv",
-        "Neg",
-        "Square",
-        "Sqrt",
-        "Rsqrt",
-    ),
-    *(
-        "Rsqrt",
-        "Exp",
-        "Log",
-        "Pow",
-        "Tanh",
-        "TanhGrad",
-        "Sigmoid",
-        "SigmoidGrad",
-        "Relu",
-    ),
-    *("ReluGrad", "Select", "SelectV2", "Maximum", "Minimum", "Abs", "Sign", "Cast"),
-    *("BroadcastTo", "Greater", "GreaterEqual", "Less", "LessEqual", "Equal"),
+    *("Add", "AddV2", "AddN", "Sub", "Mul", "RealDiv", "Neg", "Square", "Sqrt"),
+    *("Rsqrt", "Exp", "Log", "Pow", "Tanh", "TanhGrad", "Sigmoid", "SigmoidGrad"),
+    *("Relu", "ReluGrad", "Select", "SelectV2", "Maximum", "Minimum", "Abs", "Sign"),
+    *("Cast", "BroadcastTo", "Greater", "GreaterEqual", "Less", "LessEqual", "Equal"),
 )
 _NOTHING = ("Const", "Placeholder", "NoOp", "ReadVariableOp", "Shape", "ZerosLike")
 
