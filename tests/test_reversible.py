@@ -313,13 +313,13 @@ class TestErrors:
 
     def test_a_mismatch(self, monkeypatch):
         """Were the gradient another one on the way back, it would not go unseen."""
-        from far_ho_tf.hypergradients import reversal
+        from far_ho_tf.hypergradients import integers
 
-        undo = reversal.undo_kick
+        undo = integers.undo_kick
 
-        def wrong(integers, kicks, ratios):
-            return undo(integers, [kick + 1 for kick in kicks], ratios)
+        def wrong(velocities, buffers, kicks, ratios):
+            return undo(velocities, buffers, [kick + 1 for kick in kicks], ratios)
 
-        monkeypatch.setattr(reversal, "undo_kick", wrong)
+        monkeypatch.setattr(integers, "undo_kick", wrong)
         with pytest.raises(far.ReversalError, match="bit for bit"):
             far.ReversibleHG().compute(self.problem(far.Momentum(0.1)), 3)

@@ -12,13 +12,19 @@ better. n/d is the nearest ratio to the momentum with d up to 2^16; that to 0.9 
 Source: Maclaurin et al. 2015, section 2.3 and algorithm 3.
 """
 
+import numpy as np
 import tensorflow as tf
 
 POINT = 46  # Binary digits after the point.
 RANGE = 1 << 60  # Of the integers: values are below 2^14.
 LARGEST = 1 << 16  # Of the denominators.
 SPILLED = 32
-FULL = 1 << 46  # Of the buffers: a product with a denominator stays below 2^62.
+FULL = 1 << 35  # Of the buffers: a product with a denominator stays below 2^51.
+
+_LOW = 26  # Binary digits of the lower part of an integer.
+# 1.5 · 2^52 as a float and its bits: the last digit of a float around it is 1.
+_ONES = 1.5 * 2.0**52
+_BITS = int(np.float64(_ONES).view(np.int64))
 
 
 def encode(values):
@@ -35,14 +41,18 @@ def multiply(integers, buffer, numerator, denominator):
     """Multiplies by n/d; the buffer takes what is lost.
 
     Args:
-        integers: int64 tensor.
-        buffer: Of its shape, not negative.
+        integers: int64 tensor, between −2^60 and 2^60.
+        buffer: Of its shape, from 0, below `FULL`.
         numerator, denominator: int64 scalars, 0 < n ≤ d.
 
     Returns:
         The product and the new buffer. The same with n and d exchanged undoes it.
     """
-    quotient, digit = _divide(integers, denominator)
+    high = tf.bitwise.right_shift(integers, tf.constant(_LOW, tf.int64))
+    low = tf.bitwise.bitwise_and(integers, tf.constant((1 << _LOW) - 1, tf.int64))
+    high, digit = _divide(high, denominator)
+    low, digit = _divide(digit * 2**_LOW + low, denominator)
+    quotient = high * 2**_LOW + low
     buffer, rest = _divide(buffer * denominator + digit, numerator)
     return quotient * numerator + rest, buffer
 
@@ -102,17 +112,16 @@ def _distance(pair, values):
 def _divide(dividend, divisor):
     """Quotient, rounded down, and remainder.
 
-    By floats: the processor's own division of integers is many times slower. The
-    first quotient is off by rounding, what is left is divided once more.
+    By floats, as the processor divides integers many times more slowly, and turns
+    them into floats and back one by one: beside 1.5 · 2^52 the bits of a float count.
 
     Args:
-        dividend: int64 tensor, from −2^60 to 2^62.
-        divisor: int64 scalar, positive.
+        dividend: int64 tensor, between −2^51 and 2^51.
+        divisor: int64 scalar, from 1 to `LARGEST`.
     """
-    inverse = 1.0 / tf.cast(divisor, tf.float64)
-    quotient = tf.cast(tf.cast(dividend, tf.float64) * inverse, tf.int64)
+    floats = tf.bitcast(dividend + _BITS, tf.float64) - _ONES
+    nearest = floats * (1.0 / tf.cast(divisor, tf.float64)) + _ONES
+    quotient = tf.bitcast(nearest, tf.int64) - _BITS
     rest = dividend - quotient * divisor
-    more = tf.cast(tf.cast(rest, tf.float64) * inverse, tf.int64)
-    rest -= more * divisor
-    off = tf.cast(rest >= divisor, tf.int64) - tf.cast(rest < 0, tf.int64)
-    return quotient + more + off, rest - off * divisor
+    above = tf.bitwise.right_shift(rest, tf.constant(63, tf.int64))  # −1 or 0.
+    return quotient + above, rest + tf.bitwise.bitwise_and(above, divisor)

@@ -30,23 +30,37 @@ def encoded(state):
     )
 
 
-def advance(integers, kicks, ratios, rates):
-    """A step; and whether its result is within the range of the integers.
+def kick(velocities, buffers, kicks, ratios):
+    """The first half of a step: v ← γ v + g.
 
     Args:
-        integers: `Integers`.
+        velocities, buffers: As in `Integers`.
         kicks: List of int64 tensors, the gradients.
         ratios: Pair of int64 vectors, the momenta's numerators and denominators.
-        rates: List of float64 tensors, the learning rates.
+
+    Returns:
+        New velocities and buffers.
     """
-    velocities, buffers = _multiply(integers, *ratios)
-    velocities = [v + kick for v, kick in zip(velocities, kicks, strict=True)]
-    variables = [
-        w - drift
-        for w, drift in zip(integers.variables, _drifts(velocities, rates), strict=True)
-    ]
-    integers = Integers(variables, velocities, buffers)
-    return integers, in_range(integers)
+    velocities, buffers = _multiply(velocities, buffers, *ratios)
+    return [v + g for v, g in zip(velocities, kicks, strict=True)], buffers
+
+
+def undo_kick(velocities, buffers, kicks, ratios):
+    """Undoes `kick`."""
+    velocities = [v - g for v, g in zip(velocities, kicks, strict=True)]
+    return _multiply(velocities, buffers, *reversed(ratios))
+
+
+def drift(variables, velocities, rates):
+    """The second half: w ← w − η v, of lists; the rates η are float64 tensors."""
+    drifts = _drifts(velocities, rates)
+    return [w - way for w, way in zip(variables, drifts, strict=True)]
+
+
+def undo_drift(variables, velocities, rates):
+    """Undoes `drift`."""
+    drifts = _drifts(velocities, rates)
+    return [w + way for w, way in zip(variables, drifts, strict=True)]
 
 
 def in_range(integers):
@@ -59,25 +73,6 @@ def in_range(integers):
     )
 
 
-def undo_drift(integers, rates):
-    """The first half of a step back: the old weights, from the new velocity."""
-    drifts = _drifts(integers.velocities, rates)
-    return integers._replace(
-        variables=[
-            w + drift for w, drift in zip(integers.variables, drifts, strict=True)
-        ]
-    )
-
-
-def undo_kick(integers, kicks, ratios):
-    """Then the velocity is put back; the kick is that of the old weights."""
-    velocities = [v - kick for v, kick in zip(integers.velocities, kicks, strict=True)]
-    velocities, buffers = _multiply(
-        integers._replace(velocities=velocities), *reversed(ratios)
-    )
-    return Integers(integers.variables, velocities, buffers)
-
-
 def _drifts(velocities, rates):
     return [
         exact.encode(rate * exact.decode(velocity))
@@ -85,11 +80,11 @@ def _drifts(velocities, rates):
     ]
 
 
-def _multiply(integers, numerators, denominators):
+def _multiply(velocities, buffers, numerators, denominators):
     pairs = [
         exact.multiply(velocity, buffer, numerators[index], denominators[index])
         for index, (velocity, buffer) in enumerate(
-            zip(integers.velocities, integers.buffers, strict=True)
+            zip(velocities, buffers, strict=True)
         )
     ]
     return [velocity for velocity, _ in pairs], [buffer for _, buffer in pairs]

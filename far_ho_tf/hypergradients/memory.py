@@ -9,7 +9,7 @@ from far_ho_tf.autodiff import floating
 from far_ho_tf.checks import require
 from far_ho_tf.hypergradients.base import Inputs, Settings
 from far_ho_tf.hypergradients.dependence import Dependence
-from far_ho_tf.hypergradients.integers import Integers, undo_kick
+from far_ho_tf.hypergradients.integers import undo_kick
 from far_ho_tf.hypergradients.reverse_run import ReverseRun
 from far_ho_tf.hypergradients.tangents import Directions, Propagation
 from far_ho_tf.preflight import graph_search
@@ -112,8 +112,8 @@ def of_reversal(problem):
     each = [tf.TensorSpec(shape, tf.int64) for shape in shapes]
     ratios = [tf.TensorSpec([len(shapes)], tf.int64)] * 2
     traced = tf.function(undo_kick, autograph=False)
-    graph = traced.get_concrete_function(Integers(each, each, each), each, ratios).graph
-    return peak(graph, graph.inputs[: 4 * len(shapes)], fused=True)
+    graph = traced.get_concrete_function(each, each, each, ratios).graph
+    return peak(graph, graph.inputs[: 3 * len(shapes)], fused=True)
 
 
 def states_within(problem, count, budget):

@@ -7,14 +7,7 @@ import tensorflow as tf
 
 from far_ho_tf.autodiff import all_finite
 from far_ho_tf.checks import require
-from far_ho_tf.hypergradients import exact
-from far_ho_tf.hypergradients.integers import (
-    advance,
-    encoded,
-    in_range,
-    undo_drift,
-    undo_kick,
-)
+from far_ho_tf.hypergradients import exact, integers
 from far_ho_tf.hypergradients.run import read, write
 from far_ho_tf.hypergradients.trajectory import Trajectory
 from far_ho_tf.state import State
@@ -67,13 +60,15 @@ class Reversal(Trajectory):
         self._numbers = _shared(self._make_numbers, xla)
         self._forces = _shared(self._make_forces, xla)
         # Of integers XLA gets nothing wrong, and holds a third less.
-        self._advance = _shared(advance, xla=True)
-        self._undo_drift = _shared(undo_drift, xla=True)
-        self._undo_kick = _shared(undo_kick, xla=True)
+        self._kick = _shared(integers.kick, xla=True)
+        self._drift = _shared(integers.drift, xla=True)
+        self._undo_kick = _shared(integers.undo_kick, xla=True)
+        self._undo_drift = _shared(integers.undo_drift, xla=True)
+        self._in_range = _shared(integers.in_range, xla=True)
         self.checks = {}
 
     def record(self, step, state, logs):
-        start = encoded(state)
+        start = integers.encoded(state)
         plan = self._plan()
         counts = tf.reduce_sum(tf.cast(plan.spills, tf.int32), axis=0)
         spilled = [
@@ -81,26 +76,23 @@ class Reversal(Trajectory):
             for index, variable in enumerate(state.variables)
         ]
 
-        def body(step, integers, extra, logs, kept, top, good):
+        def body(step, exactly, extra, logs, kept, top, good):
+            w, v, b = exactly
             spilled, extras = kept
             extras = write(extras, step, extra)
-            spilled, buffers, top = _spill(
-                plan.spills[step], spilled, integers.buffers, top
-            )
-            integers = integers._replace(buffers=buffers)
+            spilled, b, top = _spill(plan.spills[step], spilled, b, top)
             _, rates = self._numbers(step)
-            kicks, extra, value, finite = self._forces(
-                self._floats(integers.variables), extra, step
-            )
-            integers, inside = self._advance(integers, kicks, plan.ratios(step), rates)
-            good &= tf.stack([finite, inside])
+            g, extra, value, finite = self._forces(self._floats(w), extra, step)
+            v, b = self._kick(v, b, g, plan.ratios(step))
+            exactly = integers.Integers(self._drift(w, v, rates), v, b)
+            good &= tf.stack([finite, self._in_range(exactly)])
             logs = write(logs, step, (value, {}))
-            return step + 1, integers, extra, logs, (spilled, extras), top, good
+            return step + 1, exactly, extra, logs, (spilled, extras), top, good
 
         extras = self._run.arrays(state.extra, self._count)
         top = tf.zeros_like(counts)
-        good = tf.stack([all_finite(state), in_range(start)])
-        step, integers, extra, logs, kept, top, good = tf.while_loop(
+        good = tf.stack([all_finite(state), integers.in_range(start)])
+        step, end, extra, logs, kept, top, good = tf.while_loop(
             lambda step, *_: step < self._run.num_steps,
             body,
             (step, start, state.extra, logs, (spilled, extras), top, good),
@@ -113,42 +105,45 @@ class Reversal(Trajectory):
             "momentum": plan.reversible,
             "bits": self._bits(state, counts, plan.bounds),
         }
-        kept = state, integers, kept, top, plan
-        return step, self._state(integers, extra), logs, kept
+        kept = state, end, kept, top, plan
+        return step, self._state(end, extra), logs, kept
 
     def replay(self, kept, choices, visit, carry):
         start, end, (spilled, extras), top, plan = kept
         if self._xla:
             visit = _shared(visit, xla=True)
 
-        def body(step, carry, integers, top):
+        def body(step, carry, exactly, top):
+            w, v, b = exactly
             _, rates = self._numbers(step)
-            integers = self._undo_drift(integers, rates)
+            w = self._undo_drift(w, v, rates)
             extra = read(extras, step)
-            kicks, *_ = self._forces(self._floats(integers.variables), extra, step)
-            integers = self._undo_kick(integers, kicks, plan.ratios(step))
-            buffers, top = _refill(plan.spills[step], spilled, integers.buffers, top)
-            integers = integers._replace(buffers=buffers)
-            carry = visit(step, self._state(integers, extra), {}, carry)
-            return step - 1, carry, integers, top
+            g, *_ = self._forces(self._floats(w), extra, step)
+            v, b = self._undo_kick(v, b, g, plan.ratios(step))
+            b, top = _refill(plan.spills[step], spilled, b, top)
+            exactly = integers.Integers(w, v, b)
+            carry = visit(step, self._state(exactly, extra), {}, carry)
+            return step - 1, carry, exactly, top
 
         step, carry, found, _ = self._backwards(body, carry, end, top)
         # Encoded once more: floats are half as large to keep.
         pairs = zip(
-            tf.nest.flatten(found), tf.nest.flatten(encoded(start)), strict=True
+            tf.nest.flatten(found),
+            tf.nest.flatten(integers.encoded(start)),
+            strict=True,
         )
         self.checks["recovered"] = tf.reduce_all(
             [tf.reduce_all(one == other) for one, other in pairs]
         )
         return step, carry
 
-    def _floats(self, integers):
-        return [exact.decode(tensor, self._run.problem.dtype) for tensor in integers]
+    def _floats(self, tensors):
+        return [exact.decode(tensor, self._run.problem.dtype) for tensor in tensors]
 
-    def _state(self, integers, extra):
+    def _state(self, exactly, extra):
         return State(
-            self._floats(integers.variables),
-            [(velocity,) for velocity in self._floats(integers.velocities)],
+            self._floats(exactly.variables),
+            [(velocity,) for velocity in self._floats(exactly.velocities)],
             extra,
         )
 
