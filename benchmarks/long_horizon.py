@@ -2,17 +2,17 @@
 
 Each figure comes from a process of its own, which computes a hypergradient twice: the
 first time compiles, the second is measured. Memory is the growth of the peak of the
-process during it. Predictions are those of `far.plan`. Prints Markdown tables, and
-draws --picture.
+process during it. Predictions are those of `far.plan`. Prints a Markdown table, and
+draws --picture. For Linux with glibc.
 """
 
+import ctypes
 import gc
 import json
 import os
 import pathlib
 import subprocess
 import sys
-import time
 
 import keras
 import matplotlib.pyplot as plt
@@ -22,46 +22,67 @@ from absl import app, flags
 
 import far_ho_tf as far
 from far_ho_tf.prediction import predict
+from problems import plain_training, seconds
 
 FLAGS = flags.FLAGS
-flags.DEFINE_list("num_steps", ["100", "300", "1000", "3000"], "Steps T.")
+flags.DEFINE_list("num_steps", ["100", "500", "2000"], "Steps T.")
 flags.DEFINE_list("num_tangents", ["2", "8", "32", "128"], "Hyperparameters m.")
 flags.DEFINE_string("picture", "docs/choosing_a_mode.png", "Where to draw.")
 flags.DEFINE_string("child", None, "Measure this one, as JSON, and print it.")
 
 MODES = {
-    "full": far.ReverseHG(),
-    "checkpointing='sqrt'": far.ReverseHG(checkpointing="sqrt"),
-    "checkpointing=10": far.ReverseHG(checkpointing=10),
-    "truncation=50": far.ReverseHG(truncation=50),
-    "ReversibleHG": far.ReversibleHG(),
-    "ForwardHG": far.ForwardHG(),
+    "full": far.ReverseHG,
+    "checkpointing='sqrt'": lambda **o: far.ReverseHG(checkpointing="sqrt", **o),
+    "checkpointing=20": lambda **o: far.ReverseHG(checkpointing=20, **o),
+    "memory_budget=100 MB": lambda **o: far.ReverseHG(memory_budget=10**8, **o),
+    "truncation=50": lambda **o: far.ReverseHG(truncation=50, **o),
+    "ReversibleHG": far.ReversibleHG,
+    "ForwardHG": far.ForwardHG,
 }
-BATCH = 50
+FEATURES, BATCH = 500, 50
+COLUMNS = {
+    "model": lambda one: one["model"],
+    "compiler": lambda one: one["compiler"],
+    "mode": lambda one: one["mode"],
+    "T": lambda one: one["T"],
+    "m": lambda one: one["m"],
+    "MB": lambda one: f"{one['memory'] / 1e6:.1f}",
+    "predicted": lambda one: f"{one['predicted'] / 1e6:.1f}",
+    "off": lambda one: f"{one['predicted'] / one['memory'] - 1:+.0%}",
+    "seconds": lambda one: f"{one['seconds']:.2f}",
+    "training runs": lambda one: f"{one['runs']:.1f}",
+    "predicted runs": lambda one: f"{one['predicted runs']:.1f}",
+    "bits": lambda one: "" if one["bits"] is None else f"{one['bits']:.3f}",
+}
 
 
 def mlp():
     """500-400-200-10, 282,610 weights."""
-    layers = [keras.layers.Dense(400, "tanh"), keras.layers.Dense(200, "tanh"), keras.layers.Dense(10)]
-    return keras.Sequential([keras.Input((784,)), *layers])
+    layers = [
+        keras.layers.Dense(400, "tanh"),
+        keras.layers.Dense(200, "tanh"),
+        keras.layers.Dense(10),
+    ]
+    return keras.Sequential([keras.Input((FEATURES,)), *layers])
 
 
 def cnn():
-    """Two strided convolutions and a layer, 19,050 weights."""
+    """Two strided convolutions and two layers, 163,978 weights."""
     layers = [
-        keras.layers.Reshape((28, 28, 1)),
-        keras.layers.Conv2D(16, 5, 2, activation="tanh"),
-        keras.layers.Conv2D(32, 3, 2, activation="tanh"),
+        keras.layers.Reshape((20, 25, 1)),
+        keras.layers.Conv2D(32, 5, 2, padding="same", activation="tanh"),
+        keras.layers.Conv2D(64, 3, 2, padding="same", activation="tanh"),
         keras.layers.Flatten(),
+        keras.layers.Dense(64, "tanh"),
         keras.layers.Dense(10),
     ]
-    return keras.Sequential([keras.Input((784,)), *layers])
+    return keras.Sequential([keras.Input((FEATURES,)), *layers])
 
 
 def bilevel(model, count):
     """A problem with `count` hyperparameters: rate, momentum, weights of groups."""
     random = np.random.RandomState(0)
-    x = random.randn(1000, 784).astype("float32")
+    x = random.randn(1000, FEATURES).astype("float32")
     y = random.randint(0, 10, 1000)
     rate = far.Hyperparameter(0.01, name="rate")
     mass = far.Hyperparameter(0.9, name="mass")
@@ -82,26 +103,39 @@ def bilevel(model, count):
         far.Momentum(rate, mass),
         [rate, mass] if count == 2 else [rate, mass, groups],
         inner_data=far.Batches((x, y, np.arange(1000)), BATCH, seed=0),
-        outer_data=(x[:100], y[:100]),
+        outer_data=(x[:BATCH], y[:BATCH]),
     )
 
 
 def measure(spec):
-    """Peak memory (bytes) and seconds of a second run; what was predicted."""
+    """A second run's peak memory in bytes, or seconds; and what was predicted."""
     problem = bilevel({"mlp": mlp, "cnn": cnn}[spec["model"]](), spec["m"])
-    mode, num_steps = MODES[spec["mode"]], spec["T"]
+    options = {"jit_compile": False} if spec["compiler"] == "graph" else {}
+    mode, num_steps = MODES[spec["mode"]](**options), spec["T"]
     predicted = predict(problem, num_steps, mode)
-    mode.compute(problem, num_steps)
-    gc.collect()
-    pathlib.Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    before, start = status("VmRSS"), time.perf_counter()
-    result = mode.compute(problem, num_steps)
-    return spec | {
-        "seconds": time.perf_counter() - start,
-        "memory": status("VmHWM") - before,
+    result = mode.compute(problem, num_steps)  # Compiles.
+    spec |= {
+        "predicted runs": predicted.cost,
         "predicted": predicted.memory,
+        "bits": result.status.buffer_bits,
         "compiler": result.status.compiler,
     }
+    if spec.pop("watched"):
+        return spec | {"memory": growth(lambda: mode.compute(problem, num_steps))}
+    train = plain_training(problem, num_steps, spec["compiler"] == "xla")
+    train()
+    taken = seconds(lambda: mode.compute(problem, num_steps))
+    return spec | {"seconds": taken, "runs": taken / seconds(train)}
+
+
+def growth(call):
+    """Bytes by which a call lets the peak of the process grow."""
+    gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    pathlib.Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    before = status("VmRSS")
+    call()
+    return status("VmHWM") - before
 
 
 def status(field):
@@ -112,79 +146,57 @@ def status(field):
     raise ValueError(f"No {field} here.")
 
 
-def in_a_process(**spec):
-    """`measure`, in a process whose allocator gives back what is freed."""
+def in_processes(**spec):
+    """`measure`, timed in one process and watched in another; prints a row.
+
+    The other's allocator gives back what is freed, which takes time.
+    """
     freeing = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
-    done = subprocess.run(
-        [sys.executable, __file__, f"--child={json.dumps(spec)}"],
-        capture_output=True,
-        text=True,
-        check=True,
-        env=os.environ | freeing,
-    )
-    return json.loads(done.stdout.splitlines()[-1])
+    one = {}
+    for watched, environment in ((False, {}), (True, freeing)):
+        done = subprocess.run(
+            [
+                *(sys.executable, __file__),
+                f"--child={json.dumps(spec | {'watched': watched})}",
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+            env=os.environ | environment,
+        )
+        one |= json.loads(done.stdout.splitlines()[-1])
+    row(*(cell(one) for cell in COLUMNS.values()))
+    return one
 
 
 def row(*cells):
     print("| " + " | ".join(str(cell) for cell in cells) + " |", flush=True)
 
 
-def against_steps():
-    """Modes × T, on the network with two hyperparameters."""
-    row("mode", "T", "MB", "predicted", "off", "seconds", "compiler")
-    row(*["---"] * 7)
-    found = []
-    for mode in MODES:
-        for num_steps in map(int, FLAGS.num_steps):
-            found.append(report(model="mlp", mode=mode, T=num_steps, m=2))
-    return found
-
-
-def report(**spec):
-    one = in_a_process(**spec)
-    row(
-        spec["mode"],
-        spec["T"] if spec["model"] == "mlp" else f"{spec['T']} ({spec['model']})",
-        f"{one['memory'] / 1e6:.1f}",
-        f"{one['predicted'] / 1e6:.1f}",
-        f"{one['predicted'] / one['memory'] - 1:+.0%}",
-        f"{one['seconds']:.2f}",
-        one["compiler"],
-    )
-    return one
-
-
-def against_tangents():
-    """Forward and reverse × m, at T = 100."""
-    row("mode", "m", "MB", "seconds")
-    row(*["---"] * 4)
-    found = []
-    for mode in ("full", "ForwardHG"):
-        for count in map(int, FLAGS.num_tangents):
-            one = in_a_process(model="mlp", mode=mode, T=100, m=count)
-            found.append(one)
-            row(mode, count, f"{one['memory'] / 1e6:.1f}", f"{one['seconds']:.2f}")
-    return found
-
-
 def draw(by_steps, by_tangents):
-    figure, axes = plt.subplots(2, 2, figsize=(10, 7), layout="constrained")
+    figure, axes = plt.subplots(2, 2, figsize=(10, 8), layout="constrained")
     for column, (found, key, label) in enumerate(
         ((by_steps, "T", "steps T"), (by_tangents, "m", "hyperparameters m"))
     ):
-        for mode in MODES:
+        for index, mode in enumerate(MODES):
             ones = [one for one in found if one["mode"] == mode]
-            if not ones:
-                continue
             x = [one[key] for one in ones]
-            axes[0, column].plot(
-                x, [one["memory"] / 1e6 for one in ones], "o-", label=mode
-            )
-            axes[1, column].plot(x, [one["seconds"] for one in ones], "o-", label=mode)
-        for axis, unit in zip(axes[:, column], ("memory (MB)", "seconds"), strict=True):
+            for axis, y in zip(
+                axes[:, column],
+                ([one["memory"] / 1e6 for one in ones], [one["runs"] for one in ones]),
+                strict=True,
+            ):
+                axis.plot(x, y, "o-", label=mode, color=f"C{index}")
+        for axis, unit in zip(
+            axes[:, column], ("memory (MB)", "time (training runs)"), strict=True
+        ):
             axis.set(xscale="log", yscale="log", xlabel=label, ylabel=unit)
             axis.grid(alpha=0.3)
-        axes[0, column].legend(fontsize="small")
+    axes[0, 0].set_title("Two hyperparameters")
+    axes[0, 1].set_title("100 steps")
+    figure.legend(
+        *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4
+    )
     figure.savefig(FLAGS.picture, dpi=110)
 
 
@@ -192,11 +204,23 @@ def main(_):
     if FLAGS.child is not None:
         print(json.dumps(measure(json.loads(FLAGS.child))))
         return
-    by_steps = against_steps()
-    for mode in MODES:
-        report(model="cnn", mode=mode, T=300, m=2)
-    by_tangents = against_tangents()
+    row(*COLUMNS)
+    row(*["---"] * len(COLUMNS))
+    few = {"model": "mlp", "m": 2, "compiler": "auto"}
+    by_steps = [
+        in_processes(**few | {"mode": mode, "T": int(num_steps)})
+        for mode in MODES
+        for num_steps in FLAGS.num_steps
+    ]
+    by_tangents = [
+        in_processes(**few | {"mode": mode, "T": 100, "m": int(count)})
+        for mode in ("full", "ForwardHG")
+        for count in FLAGS.num_tangents
+    ]
     draw(by_steps, by_tangents)
+    for model in ("mlp", "cnn"):
+        for mode in MODES:
+            in_processes(model=model, m=2, compiler="graph", mode=mode, T=200)
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ def plain_training(problem, num_steps, jit_compile):
             batch = problem.inner_data.batch(prepared, step)
             return step + 1, problem.step(state, hyperparameters, step, batch)[0]
 
-        state = problem.initial_state(start, hyperparameters)
+        state = problem.initial_state(start, hyperparameters, tf.constant(0))
         _, state = tf.while_loop(
             lambda step, _: step < num_steps,
             body,
@@ -110,7 +110,7 @@ def plain_training(problem, num_steps, jit_compile):
 
     def run():
         variables = train(problem.start, hyperparameters, prepared)
-        variables[0].numpy()  # Waits for it.
+        return [variable.numpy() for variable in variables]
 
     return run
 

@@ -1,5 +1,6 @@
 """What a gradient mode takes, predicted from traced graphs."""
 
+import math
 from typing import NamedTuple
 
 from far_ho_tf.checks import require
@@ -18,7 +19,7 @@ from far_ho_tf.hypergradients.tangents import Directions
 
 # Multiplications of matrix products that take as long as the integers' arithmetic for
 # a weight in a step, there and back (BUILD_NOTES.md, "Long horizons").
-_INTEGERS = 500
+_INTEGERS = 1000
 
 
 class Option(NamedTuple):
@@ -89,36 +90,35 @@ def _reversible(problem, num_steps, mode):
     return Option(
         _name(mode),
         mode,
-        _reversible_bytes(problem, num_steps, bits),
+        _reversible_bytes(problem, num_steps, bits, _compiler(problem, mode)),
         _cost(problem, num_steps, 2 * num_steps, num_steps) + integers,
     )
 
 
-def _reversible_bytes(problem, num_steps, bits):
-    """Integers, the digits that were spilled, and two states of floats."""
-    size = memory.state_bytes(problem)
-    elements = memory.elements(problem)
-    spilled = elements * max(0.0, bits * num_steps - exact.FULL.bit_length()) / 8
+def _reversible_bytes(problem, num_steps, bits, compiler):
+    """A step's, the digits that were spilled, extra states, and the initial one."""
+    beyond = bits * num_steps - math.log2(exact.FULL)
+    spills = max(0, math.ceil(beyond / exact.SPILLED))
+    spilled = spills * memory.elements(problem) * exact.SPILLED // 8
     extra = num_steps * memory.bytes_of(problem.start.extra)
-    return int(2 * size + memory.of_reversal(problem) + spilled + extra)
+    step = memory.of_reversal(problem, compiler)
+    return memory.state_bytes(problem) + step + spilled + extra
 
 
 def _forward(problem, num_steps, mode):
     del num_steps  # It takes the same for each.
     count = Directions(problem.hyperparameters).size
-    # What grows with the number of tangents is told from one and two.
-    one, two = (memory.of_tangents(problem, number) for number in (1, 2))
+    size = min(count, mode.chunk_size or count)
     step = memory.of_step(problem).multiplications
-    tangent = (one.multiplications - step) / step if step else 4 / 3
-    compiler = _compiler(problem, mode)
-    held = one.bytes(compiler) + (count - 1) * (
-        two.bytes(compiler) - one.bytes(compiler)
-    )
+    # From one: convolutions of several are in part loops, whose turns are not counted.
+    tangent = 4 / 3
+    if step:
+        tangent = memory.of_tangents(problem, 1).multiplications / step - 1
     return Option(
-        f"ForwardHG(), {count} tangents",
+        f"{_name(mode)}, {count} tangents",
         mode,
-        held,
-        1 + count * tangent,
+        memory.of_tangents(problem, size).bytes(_compiler(problem, mode)),
+        math.ceil(count / size) + count * tangent,
     )
 
 
@@ -143,7 +143,7 @@ def _compiler(problem, mode):
 def _name(mode):
     options = {
         name: getattr(mode, name)
-        for name in ("checkpointing", "truncation", "memory_budget")
+        for name in ("checkpointing", "truncation", "memory_budget", "chunk_size")
         if getattr(mode, name, None) is not None
     }
     inner = ", ".join(f"{name}={value!r}" for name, value in options.items())

@@ -49,6 +49,18 @@ def slope(mode, problem, num_steps, width, *moves):
     return (values[0] - values[1]) / (2 * width)
 
 
+def normalized_network():
+    """4-5-1 in float64, with BatchNorm and Dropout."""
+    layers = [
+        keras.layers.Dense(5, "tanh", dtype="float64"),
+        keras.layers.BatchNormalization(dtype="float64"),
+        keras.layers.Dropout(0.3, seed=4, dtype="float64"),
+        keras.layers.Dense(1, dtype="float64"),
+    ]
+    keras.utils.set_random_seed(0)
+    return keras.Sequential([keras.Input((4,), dtype="float64"), *layers])
+
+
 class Classification:
     """A two-layer network on twelve random examples, each with a weight.
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 import far_ho_tf as far
 from tests import reference
-from tests.helpers import Classification, assert_close, hyper
+from tests.helpers import Classification, assert_close, hyper, normalized_network
 from tests.reference import constant
 
 NUM_STEPS = 13
@@ -83,15 +83,7 @@ def test_batchnorm_dropout_and_line_searches_are_replayed():
     """What is computed again is what was computed before."""
     x = np.random.RandomState(0).randn(40, 4)
     for dynamics in (far.Adam(0.05), far.BacktrackingGradientDescent(4.0)):
-        layers = [
-            keras.layers.Dense(5, "tanh", dtype="float64"),
-            keras.layers.BatchNormalization(dtype="float64"),
-            keras.layers.Dropout(0.3, seed=4, dtype="float64"),
-            keras.layers.Dense(1, dtype="float64"),
-        ]
-        keras.utils.set_random_seed(0)
-        model = keras.Sequential([keras.Input((4,), dtype="float64"), *layers])
-        scale = hyper(1.0, "scale")
+        model, scale = normalized_network(), hyper(1.0, "scale")
 
         def loss(batch, training, model=model):
             return tf.reduce_mean(tf.square(model(batch, training=training) - 1.0))

@@ -6,7 +6,13 @@ import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
-from tests.helpers import Classification, assert_close, hyper, relative_error
+from tests.helpers import (
+    Classification,
+    assert_close,
+    hyper,
+    normalized_network,
+    relative_error,
+)
 
 COMPILERS = pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
 
@@ -183,14 +189,7 @@ def test_batchnorm_dropout_and_idle_weights():
     """What else changes is stored; what is not read stays where it is."""
     random = np.random.RandomState(0)
     x, y = random.randn(40, 4), random.randn(40, 1)
-    layers = [
-        keras.layers.Dense(5, "tanh", dtype="float64"),
-        keras.layers.BatchNormalization(dtype="float64"),
-        keras.layers.Dropout(0.3, seed=4, dtype="float64"),
-        keras.layers.Dense(1, dtype="float64"),
-    ]
-    keras.utils.set_random_seed(0)
-    model = keras.Sequential([keras.Input((4,), dtype="float64"), *layers])
+    model = normalized_network()
     idle = keras.Variable([1.0, 2.0], dtype="float64", name="idle")
     rate, scale = hyper(0.1, "rate"), hyper(1.0, "scale")
 

@@ -1,6 +1,5 @@
 """What the parts of a run take: bytes and multiplications, told from traced graphs."""
 
-import collections
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -9,21 +8,11 @@ from far_ho_tf.autodiff import floating
 from far_ho_tf.checks import require
 from far_ho_tf.hypergradients.base import Inputs, Settings
 from far_ho_tf.hypergradients.dependence import Dependence
-from far_ho_tf.hypergradients.integers import undo_kick
+from far_ho_tf.hypergradients.peaks import bytes_of, needed, peak
 from far_ho_tf.hypergradients.reverse_run import ReverseRun
 from far_ho_tf.hypergradients.tangents import Directions, Propagation
 from far_ho_tf.preflight import graph_search
 from far_ho_tf.variables import read
-
-# What gives its input on, or makes nothing: no memory of its own.
-_VIEWS = ("Identity", "IdentityN", "Reshape", "Squeeze", "ExpandDims", "StopGradient")
-_ELEMENTWISE = (
-    *("Add", "AddV2", "AddN", "Sub", "Mul", "RealDiv", "Neg", "Square", "Sqrt"),
-    *("Rsqrt", "Exp", "Log", "Pow", "Tanh", "TanhGrad", "Sigmoid", "SigmoidGrad"),
-    *("Relu", "ReluGrad", "Select", "SelectV2", "Maximum", "Minimum", "Abs", "Sign"),
-    *("Cast", "BroadcastTo", "Greater", "GreaterEqual", "Less", "LessEqual", "Equal"),
-)
-_NOTHING = ("Const", "Placeholder", "NoOp", "ReadVariableOp", "Shape", "ZerosLike")
 
 
 class Needs(NamedTuple):
@@ -64,17 +53,18 @@ def of_step(problem):
 def of_reverse_step(problem):
     """The `Needs` of a step back, the training step that it repeats included."""
 
-    def pull(run, state_and_cotangent):
-        state, cotangent = state_and_cotangent
+    def visit(run, state_and_carry):
         choice = tf.nest.map_structure(
             lambda spec: tf.zeros(spec.shape, spec.dtype), problem.dynamics.choices
         )
-        return run.pull(tf.constant(0), state, choice, cotangent)
+        state, carry = state_and_carry
+        return run.visit(tf.constant(0), state, choice, carry)
 
     def trace():
         state = _state(problem)
         cotangent = state._replace(extra=floating(state.extra))
-        return _trace(problem, pull, (state, cotangent))
+        carry = cotangent, read(problem.hyperparameters)
+        return _trace(problem, visit, (state, carry))
 
     return problem.cached("needs of a reverse step", trace)
 
@@ -106,14 +96,19 @@ def elements(problem):
     return sum(variable.shape.num_elements() for variable in problem.start.variables)
 
 
-def of_reversal(problem):
-    """Bytes that a step back of integers holds at most; see `integers`."""
-    shapes = [variable.shape for variable in problem.start.variables]
-    each = [tf.TensorSpec(shape, tf.int64) for shape in shapes]
-    ratios = [tf.TensorSpec([len(shapes)], tf.int64)] * 2
-    traced = tf.function(undo_kick, autograph=False)
-    graph = traced.get_concrete_function(each, each, each, ratios).graph
-    return peak(graph, graph.inputs[: 3 * len(shapes)], fused=True)
+def of_reversal(problem, compiler):
+    """Bytes that a step back of integers holds at most, with those that it is given.
+
+    The loop is a graph: it holds the integers and cotangents that a step is given until
+    it ends, beside the new integers, their floats, and what a step back needs.
+    """
+    back = of_reverse_step(problem)
+    size = state_bytes(problem)
+    integers = 3 * elements(problem) * tf.int64.size
+    beyond = back.bytes(compiler) - 2 * size
+    if compiler == "xla":
+        beyond += size  # A function's results are not written over what it is given.
+    return 2 * integers + 2 * size + beyond
 
 
 def states_within(problem, count, budget):
@@ -128,7 +123,8 @@ def states_within(problem, count, budget):
         ValueError: If it is less than one state and what a step needs.
     """
     size = state_bytes(problem)
-    fixed = of_reverse_step(problem).in_graph + size  # One slot more than states.
+    # A quarter more than predicted; and there is one slot more than states.
+    fixed = of_reverse_step(problem).in_graph * 5 // 4 + size
     fits = (budget - fixed) // size
     require(
         fits >= 1,
@@ -137,11 +133,6 @@ def states_within(problem, count, budget):
         memory_budget=budget,
     )
     return min(count, fits)
-
-
-def bytes_of(structure):
-    """The bytes of a structure of tensors."""
-    return sum(_size(tensor) for tensor in tf.nest.flatten(structure))
 
 
 def _state(problem):
@@ -166,7 +157,7 @@ def _trace(problem, function, states):
         )
         .graph
     )
-    pruned = {operation.name for operation in _needed(graph)}
+    pruned = {operation.name for operation in needed(graph)}
     found = [op for op in graph_search.operations(graph, []) if op.name in pruned]
     given = graph.inputs[: len(tf.nest.flatten(states))]
     return Needs(
@@ -178,87 +169,3 @@ def _trace(problem, function, states):
 
 def _specs(structure):
     return tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), structure)
-
-
-def peak(graph, given, fused):
-    """The most bytes that a graph's operations hold at any time, one by one.
-
-    An operation whose result is as large as an input that nothing else needs writes
-    over that input; matrix products and the like do not. XLA makes one operation of
-    several that go element by element, and writes over what a step is given, which
-    a graph holds until the step ends.
-
-    Args:
-        graph: A `FuncGraph` whose shapes are known.
-        given: List of those of its inputs that count.
-        fused: Whether XLA compiles it.
-    """
-    operations = _needed(graph)
-    origins, last = _uses(graph, operations, fused)
-    live = {t.ref(): _size(t) for t in given if fused and t.ref() in last}
-    held = most = sum(_size(tensor) for tensor in given)
-    for index, operation in enumerate(operations):
-        made = {t.ref(): _size(t) for t in operation.outputs if t.ref() not in origins}
-        if operation.type in _NOTHING:
-            continue
-        used = {ref for t in operation.inputs for ref in _origins(origins, t)}
-        ending = [ref for ref in used if last[ref] == index and ref in live]
-        freed = sum(live.pop(ref) for ref in ending)
-        reused = 0 if _needs_its_inputs(operation) else min(sum(made.values()), freed)
-        most = max(most, held + sum(made.values()) - reused)
-        kept = {ref: size for ref, size in made.items() if ref in last}
-        live |= kept
-        held += sum(kept.values()) - freed
-    return most
-
-
-def _uses(graph, operations, fused):
-    """Whose memory a view shows, and the last operation that needs a tensor.
-
-    Under XLA what is made element by element for one other operation is a view, of
-    several tensors.
-    """
-    origins, last = {}, {}
-    consumers = collections.Counter(t.ref() for op in operations for t in op.inputs)
-    consumers.update(tensor.ref() for tensor in graph.outputs)
-    for index, operation in enumerate(operations):
-        for tensor in operation.inputs:
-            last |= dict.fromkeys(_origins(origins, tensor), index)
-        elementwise = fused and operation.type in _ELEMENTWISE
-        for tensor in operation.outputs:
-            if operation.type in _VIEWS or (
-                elementwise and consumers[tensor.ref()] == 1
-            ):
-                origins[tensor.ref()] = {
-                    ref for t in operation.inputs for ref in _origins(origins, t)
-                }
-    for tensor in graph.outputs:
-        if tensor.ref() in origins and tensor.op.type in _ELEMENTWISE:
-            del origins[tensor.ref()]  # It has to be written in the end.
-        last |= dict.fromkeys(_origins(origins, tensor), len(operations))
-    return origins, last
-
-
-def _origins(origins, tensor):
-    return origins.get(tensor.ref(), {tensor.ref()})
-
-
-def _needed(graph):
-    """The operations that the outputs of a graph come from, in order."""
-    needed, found = set(), [tensor.op for tensor in graph.outputs]
-    while found:
-        operation = found.pop()
-        if operation not in needed:
-            needed.add(operation)
-            found.extend(tensor.op for tensor in operation.inputs)
-    return [operation for operation in graph.get_operations() if operation in needed]
-
-
-def _needs_its_inputs(operation):
-    return any(kind in operation.type for kind in ("MatMul", "Conv", "Pool", "Einsum"))
-
-
-def _size(tensor):
-    if tensor.dtype in (tf.resource, tf.variant, tf.string):
-        return 0
-    return (tensor.shape.num_elements() or 0) * tensor.dtype.size

@@ -218,9 +218,7 @@ class Reversal(Trajectory):
 
     def _bits(self, state, counts, bounds):
         """Bits of buffer for each weight and step."""
-        sizes = tf.constant(
-            [v.shape.num_elements() for v in state.variables], tf.float64
-        )
+        sizes = _sizes(state.variables)
         last = tf.math.log(tf.cast(bounds, tf.float64)) / tf.math.log(
             tf.constant(2.0, tf.float64)
         )
@@ -239,9 +237,13 @@ def bits(problem, num_steps):
         lambda: tf.map_fn(of_step, tf.range(num_steps), fn_output_signature=tf.float64),
         autograph=False,
     )()
-    sizes = [variable.shape.num_elements() for variable in problem.start.variables]
+    sizes = _sizes(problem.start.variables)
     each = tf.reduce_mean(-tf.math.log(momenta), axis=0) / np.log(2.0)
-    return float(tf.tensordot(each, tf.constant(sizes, tf.float64), 1)) / sum(sizes)
+    return float(tf.tensordot(each, sizes, 1) / tf.reduce_sum(sizes))
+
+
+def _sizes(variables):
+    return tf.constant([v.shape.num_elements() for v in variables], tf.float64)
 
 
 def _momentum(number):

@@ -31,7 +31,7 @@ class ReverseRun(Run):
         steps, state, logs, kept = trajectory.record(*before)
         outer_value, cotangent, direct = self.outer(state)
         step, (cotangent, gradients) = trajectory.replay(
-            kept, logs[1], self._visit, (cotangent, direct)
+            kept, logs[1], self.visit, (cotangent, direct)
         )
         gradients = self._total(gradients, initial_vjp(cotangent), first == 0)
         inner_values, choices = stack(logs)
@@ -49,7 +49,7 @@ class ReverseRun(Run):
             ),
         )
 
-    def pull(self, step, state, choice, cotangent):
+    def _pull(self, step, state, choice, cotangent):
         """α_{t+1} → α_t = α_{t+1} A_t, and the terms α_{t+1} B_t.
 
         The step is composed of the gradient oracle and the update rule U, and
@@ -90,9 +90,10 @@ class ReverseRun(Run):
         )
         return cotangent, add(by_own, through_own)
 
-    def _visit(self, step, state, choice, carry):
+    def visit(self, step, state, choice, carry):
+        """A step back: the cotangent pulled through it, the hypergradients added to."""
         cotangent, gradients = carry
-        cotangent, terms = self.pull(step, state, choice, cotangent)
+        cotangent, terms = self._pull(step, state, choice, cotangent)
         return cotangent, add(gradients, terms)
 
     def _initial(self):
