@@ -115,7 +115,7 @@ def _forward(problem, num_steps, mode):
     if step:
         tangent = memory.of_tangents(problem, 1).multiplications / step - 1
     return Option(
-        f"{_name(mode)}, {count} tangents",
+        f"{_name(mode)}, {count} tangent{'s' if count > 1 else ''}",
         mode,
         memory.of_tangents(problem, size).bytes(_compiler(problem, mode)),
         math.ceil(count / size) + count * tangent,
