@@ -54,6 +54,7 @@ LAYERS = (
     "hypergradients.reverse_run",
     "hypergradients.exact",
     "hypergradients.integers",
+    "hypergradients.digits",
     "hypergradients.peaks",
     "hypergradients.memory",
     "hypergradients.reverse",

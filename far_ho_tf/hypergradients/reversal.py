@@ -1,38 +1,15 @@
 """A training run in integers, and back again."""
 
-from typing import NamedTuple
-
 import numpy as np
 import tensorflow as tf
 
 from far_ho_tf.autodiff import all_finite
 from far_ho_tf.checks import require
-from far_ho_tf.hypergradients import exact, integers
+from far_ho_tf.hypergradients import digits, exact, integers
 from far_ho_tf.hypergradients.run import read, write
 from far_ho_tf.hypergradients.trajectory import Trajectory
 from far_ho_tf.state import State
 from far_ho_tf.variables import read as read_variables
-
-
-class _Plan(NamedTuple):
-    """What is known of a run's momenta before its first step.
-
-    Attributes:
-        numerators, denominators: int64 tensors of shape (steps, variables).
-        spills: Booleans of that shape: whether a buffer is spilled before a step.
-        bounds: int64 vector: bounds on the buffers at the end.
-        reversible: Scalar boolean: are all momenta positive and at most 1?
-    """
-
-    numerators: tf.Tensor
-    denominators: tf.Tensor
-    spills: tf.Tensor
-    bounds: tf.Tensor
-    reversible: tf.Tensor
-
-    def ratios(self, step):
-        """The momenta of a step, as `advance` takes them."""
-        return self.numerators[step], self.denominators[step]
 
 
 class Reversal(Trajectory):
@@ -70,17 +47,13 @@ class Reversal(Trajectory):
     def record(self, step, state, logs):
         start = integers.encoded(state)
         plan = self._plan()
-        counts = tf.reduce_sum(tf.cast(plan.spills, tf.int32), axis=0)
-        spilled = [
-            tf.TensorArray(tf.int32, counts[index], element_shape=variable.shape)
-            for index, variable in enumerate(state.variables)
-        ]
+        spilled = digits.arrays(plan, state.variables)
 
         def body(step, exactly, extra, logs, kept, top, good):
             w, v, b = exactly
             spilled, extras = kept
             extras = write(extras, step, extra)
-            spilled, b, top = _spill(plan.spills[step], spilled, b, top)
+            spilled, b, top = digits.spill(plan.spills[step], spilled, b, top)
             _, rates = self._numbers(step)
             g, extra, value, finite = self._forces(self._floats(w), extra, step)
             v, b = self._kick(v, b, g, plan.ratios(step))
@@ -90,7 +63,7 @@ class Reversal(Trajectory):
             return step + 1, exactly, extra, logs, (spilled, extras), top, good
 
         extras = self._run.arrays(state.extra, self._count)
-        top = tf.zeros_like(counts)
+        top = tf.zeros([len(state.variables)], tf.int32)
         good = tf.stack([all_finite(state), integers.in_range(start)])
         step, end, extra, logs, kept, top, good = tf.while_loop(
             lambda step, *_: step < self._run.num_steps,
@@ -103,7 +76,7 @@ class Reversal(Trajectory):
             "finite": finite,
             "in_range": inside,
             "momentum": plan.reversible,
-            "bits": self._bits(state, counts, plan.bounds),
+            "bits": digits.bits(plan, state.variables),
         }
         kept = state, end, kept, top, plan
         return step, self._state(end, extra), logs, kept
@@ -120,7 +93,7 @@ class Reversal(Trajectory):
             extra = read(extras, step)
             g, *_ = self._forces(self._floats(w), extra, step)
             v, b = self._undo_kick(v, b, g, plan.ratios(step))
-            b, top = _refill(plan.spills[step], spilled, b, top)
+            b, top = digits.refill(plan.spills[step], spilled, b, top)
             exactly = integers.Integers(w, v, b)
             carry = visit(step, self._state(exactly, extra), {}, carry)
             return step - 1, carry, exactly, top
@@ -171,59 +144,13 @@ class Reversal(Trajectory):
         return kicks, extra, value, all_finite(gradients)
 
     def _plan(self):
-        """Momenta as ratios, and which buffers are spilled before which steps.
-
-        By bounds on all elements of a buffer.
-
-        Returns:
-            A `_Plan`.
-        """
-        count = len(self._run.problem.variables)
-
-        def collect(step, momenta):
-            return step + 1, momenta.write(step, self._numbers(step)[0])
-
-        _, momenta = self._over_steps(
-            collect, tf.TensorArray(tf.float64, self._count, element_shape=[count])
+        """The `digits.Plan` of all steps' momenta."""
+        momenta = tf.map_fn(
+            lambda step: self._numbers(step)[0],
+            tf.range(self._count),
+            fn_output_signature=tf.float64,
         )
-        momenta = momenta.stack()
-        numerators, denominators = exact.ratio(momenta)
-
-        def spill(step, bounds, spills):
-            full = bounds >= exact.FULL
-            bounds = tf.where(full, bounds // (1 << exact.SPILLED) + 1, bounds)
-            bounds = exact.next_bound(
-                bounds, tf.maximum(numerators[step], 1), denominators[step]
-            )
-            return step + 1, bounds, spills.write(step, full)
-
-        _, bounds, spills = self._over_steps(
-            spill,
-            tf.ones([count], tf.int64),
-            tf.TensorArray(tf.bool, self._count, element_shape=[count]),
-        )
-        reversible = tf.reduce_all((numerators > 0) & (momenta <= 1.0))
-        # Where it is not, an error follows; no zero must be divided by until then.
-        return _Plan(
-            tf.maximum(numerators, 1), denominators, spills.stack(), bounds, reversible
-        )
-
-    def _over_steps(self, body, *carry):
-        return tf.while_loop(
-            lambda step, *_: step < self._run.num_steps,
-            body,
-            (tf.constant(0), *carry),
-            parallel_iterations=1,
-        )
-
-    def _bits(self, state, counts, bounds):
-        """Bits of buffer for each weight and step."""
-        sizes = _sizes(state.variables)
-        last = tf.math.log(tf.cast(bounds, tf.float64)) / tf.math.log(
-            tf.constant(2.0, tf.float64)
-        )
-        bits = exact.SPILLED * tf.cast(counts, tf.float64) + last
-        return tf.tensordot(sizes, bits, 1) / (tf.reduce_sum(sizes) * self._count)
+        return digits.plan(momenta)
 
 
 def bits(problem, num_steps):
@@ -237,13 +164,8 @@ def bits(problem, num_steps):
         lambda: tf.map_fn(of_step, tf.range(num_steps), fn_output_signature=tf.float64),
         autograph=False,
     )()
-    sizes = _sizes(problem.start.variables)
     each = tf.reduce_mean(-tf.math.log(momenta), axis=0) / np.log(2.0)
-    return float(tf.tensordot(each, sizes, 1) / tf.reduce_sum(sizes))
-
-
-def _sizes(variables):
-    return tf.constant([v.shape.num_elements() for v in variables], tf.float64)
+    return float(digits.mean_over_elements(each, problem.start.variables))
 
 
 def _momentum(number):
@@ -263,32 +185,3 @@ def _shared(function, xla):
         jit_compile=xla,
         experimental_attributes=None if xla else {"_noinline": True},
     )
-
-
-def _spill(flags, arrays, buffers, top):
-    """Spills the buffers whose flags are set; `top` counts what each has spilled."""
-    arrays, buffers = list(arrays), list(buffers)
-    for index, buffer in enumerate(buffers):
-
-        def push(index=index, buffer=buffer):
-            spilled, rest = exact.spill(buffer)
-            return arrays[index].write(top[index], spilled), rest
-
-        arrays[index], buffers[index] = tf.cond(
-            flags[index], push, lambda i=index, b=buffer: (arrays[i], b)
-        )
-    return arrays, buffers, top + tf.cast(flags, tf.int32)
-
-
-def _refill(flags, arrays, buffers, top):
-    """Undoes `_spill`; `top` is the number spilled."""
-    top -= tf.cast(flags, tf.int32)
-    buffers = [
-        tf.cond(
-            flags[index],
-            lambda i=index, b=buffer: exact.refill(b, arrays[i].read(top[i])),
-            lambda b=buffer: b,
-        )
-        for index, buffer in enumerate(buffers)
-    ]
-    return buffers, top
