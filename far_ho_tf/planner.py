@@ -1,11 +1,17 @@
 """Which gradient mode: predicted memory and time of each, for a problem."""
 
 import contextlib
-import os
+import pathlib
 from typing import NamedTuple
 
 from far_ho_tf.checks import check_count, require
-from far_ho_tf.hypergradients import ForwardHG, HyperGradient, ReverseHG, ReversibleHG
+from far_ho_tf.hypergradients import (
+    ForwardHG,
+    HyperGradient,
+    ReverseHG,
+    ReversibleHG,
+    memory,
+)
 from far_ho_tf.prediction import predict
 from far_ho_tf.problem import BilevelProblem
 
@@ -33,12 +39,14 @@ class Plan(NamedTuple):
                 note = ", ".join([*filter(None, [note]), "over budget"])
             if self.recommended is not None and option.mode is self.recommended:
                 note = "recommended"
-            lines.append(
-                row(
-                    option.name, _text(option.memory), f"{option.cost:.1f}", note
-                ).rstrip()
-            )
+            least = "" if option.complete else "≥ "
+            taken = least + _text(option.memory), f"{least}{option.cost:.1f}"
+            lines.append(row(option.name, *taken, note).rstrip())
         lines.append(f"Budget: {_text(self.memory_budget)}.")
+        if not all(option.complete for option in self.options):
+            lines.append("≥: without loops inside a step, and shapes not known before.")
+        if self.recommended is None:
+            lines.append("No mode fits that gives the whole hypergradient.")
         return "\n".join(lines)
 
 
@@ -47,19 +55,20 @@ def plan(problem, num_steps, memory_budget=None):
 
     Nothing is trained: a training step and its derivatives are traced. Memory is that
     beyond data and model; time counts the multiplications of matrix products and
-    convolutions, and for `ReversibleHG` its arithmetic of integers.
+    convolutions, and for `ReversibleHG` its arithmetic of integers. Where a step holds
+    loops, such as of recurrent layers, both are the least that there can be, marked ≥.
 
     Args:
         problem: A `BilevelProblem`.
         num_steps: Integer T.
         memory_budget: Integer, bytes; `None`: what the machine has free, of main
-            memory.
+            memory (on Linux).
 
     Returns:
         A `Plan`.
 
     Raises:
-        ValueError: If an argument is wrong.
+        ValueError: If an argument is wrong, or the problem cannot be differentiated.
 
     Example:
 
@@ -89,6 +98,8 @@ def plan(problem, num_steps, memory_budget=None):
     if memory_budget is None:
         memory_budget = _free_memory()
     budget = check_count("memory_budget", memory_budget)
+    problem.dynamics.check_last(num_steps - 1)
+    memory.of_reverse_step(problem)  # Raises what the user's own functions do.
     options = []
     for mode in _modes(num_steps, budget):
         with contextlib.suppress(ValueError):  # Not with these dynamics or this budget.
@@ -122,4 +133,11 @@ def _text(size):
 
 
 def _free_memory():
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    """Linux' own estimate of what can be had without swapping."""
+    try:
+        lines = pathlib.Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError as error:
+        message = "`memory_budget` must be given: this machine does not tell its own."
+        raise ValueError(message) from error
+    (line,) = (line for line in lines if line.startswith("MemAvailable:"))
+    return 1024 * int(line.split()[1])

@@ -3,7 +3,8 @@
 import math
 from typing import NamedTuple
 
-from far_ho_tf.checks import require
+import numpy as np
+
 from far_ho_tf.hypergradients import (
     ForwardHG,
     HyperGradient,
@@ -13,7 +14,7 @@ from far_ho_tf.hypergradients import (
     memory,
     reversal,
 )
-from far_ho_tf.hypergradients.checkpoints import binomial
+from far_ho_tf.hypergradients.checkpoints import num_recomputed
 from far_ho_tf.hypergradients.program import obstacle
 from far_ho_tf.hypergradients.tangents import Directions
 
@@ -31,6 +32,8 @@ class Option(NamedTuple):
         memory: Bytes beyond data and model.
         cost: Time, in training runs.
         exact: Whether it gives the whole hypergradient.
+        complete: Whether all was told; else memory and cost are the least that there
+            can be, as where a step holds loops.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Option(NamedTuple):
     memory: int
     cost: float
     exact: bool = True
+    complete: bool = True
 
 
 def predict(problem, num_steps, mode):
@@ -58,7 +62,8 @@ def predict(problem, num_steps, mode):
         (ForwardHG, _forward),
     ):
         if isinstance(mode, kind):
-            return function(problem, num_steps, mode)
+            complete = memory.of_reverse_step(problem).complete
+            return function(problem, num_steps, mode)._replace(complete=complete)
     raise ValueError(f"Nothing is predicted for such a mode. Received: mode={mode!r}")
 
 
@@ -67,7 +72,7 @@ def _reverse(problem, num_steps, mode):
     kept = mode.kept_states(problem, num_steps)
     back = memory.of_reverse_step(problem)
     slots = kept if kept == count else kept + 1
-    again = 0 if kept == count else binomial(count, kept).num_recomputed
+    again = 0 if kept == count else num_recomputed(count, kept)
     size = slots * memory.state_bytes(problem)
     return Option(
         _name(mode),
@@ -80,11 +85,6 @@ def _reverse(problem, num_steps, mode):
 
 def _reversible(problem, num_steps, mode):
     bits = reversal.bits(problem, num_steps)
-    require(
-        0.0 <= bits < float("inf"),
-        "ReversibleHG needs momenta above 0 and at most 1.",
-        bits=bits,
-    )
     products = memory.of_step(problem).multiplications
     integers = _INTEGERS * memory.elements(problem) / products if products else 0.0
     return Option(
@@ -98,8 +98,9 @@ def _reversible(problem, num_steps, mode):
 def _reversible_bytes(problem, num_steps, bits, compiler):
     """A step's, the digits that were spilled, extra states, and the initial one."""
     beyond = bits * num_steps - math.log2(exact.FULL)
-    spills = max(0, math.ceil(beyond / exact.SPILLED))
-    spilled = spills * memory.elements(problem) * exact.SPILLED // 8
+    spills = np.maximum(0, np.ceil(beyond / exact.SPILLED)).astype(int)
+    sizes = [variable.shape.num_elements() for variable in problem.start.variables]
+    spilled = exact.SPILLED // 8 * int(np.dot(spills, sizes))
     extra = num_steps * memory.bytes_of(problem.start.extra)
     step = memory.of_reversal(problem, compiler)
     return memory.state_bytes(problem) + step + spilled + extra
@@ -125,7 +126,7 @@ def _forward(problem, num_steps, mode):
 def _cost(problem, num_steps, steps, steps_back):
     """In training runs, of the steps made forwards and backwards."""
     forth, back = memory.of_step(problem), memory.of_reverse_step(problem)
-    ratio = 8 / 3  # Where there is no product; see design notes on the floor.
+    ratio = 8 / 3  # Where there is no product: 8 for 3, as for a layer.
     if forth.multiplications:
         ratio = back.multiplications / forth.multiplications
     return (steps + steps_back * ratio) / num_steps
@@ -134,7 +135,7 @@ def _cost(problem, num_steps, steps, steps_back):
 def _compiler(problem, mode):
     """The one that the mode would take."""
     data = problem.inner_data
-    fixed_shapes = data.has_fixed_shapes(data.prepare(0, 1))
+    fixed_shapes = data.has_fixed_shapes(data.sample())
     return (
         "graph" if obstacle(mode.jit_compile, problem.report, fixed_shapes) else "xla"
     )

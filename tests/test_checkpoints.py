@@ -5,7 +5,11 @@ import functools
 import numpy as np
 import pytest
 
-from far_ho_tf.hypergradients.checkpoints import binomial, fewest_without_a_third_run
+from far_ho_tf.hypergradients.checkpoints import (
+    binomial,
+    fewest_without_a_third_run,
+    num_recomputed,
+)
 
 
 @functools.cache
@@ -58,12 +62,19 @@ def test_no_schedule_takes_fewer_steps(num_steps):
         assert simulate(plan, num_steps) == fewest_steps(num_steps + 1, num_states)
 
 
+def test_steps_computed_again_are_counted():
+    for num_steps in (1, 2, 3, 10, 37, 100):
+        for states in range(1, num_steps + 1):
+            again = np.arange(num_steps) - binomial(num_steps, states).position
+            assert num_recomputed(num_steps, states) == np.sum(again)
+
+
 @pytest.mark.parametrize("num_steps", [1, 2, 5, 6, 7, 100, 2000])
 def test_no_step_runs_a_third_time(num_steps):
     """And one state less would make some."""
     states = fewest_without_a_third_run(num_steps)
     assert states <= np.sqrt(2 * num_steps) + 0.5
-    assert binomial(num_steps, states).num_recomputed < num_steps
+    assert num_recomputed(num_steps, states) < num_steps
     assert runs_of_each(num_steps, states).max() <= 2
     if states > 1:
         assert runs_of_each(num_steps, states - 1).max() > 2

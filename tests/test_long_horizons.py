@@ -115,6 +115,26 @@ def test_a_step_that_is_not_finite_is_found_without_storing_all():
     assert steps[0] == steps[1] < 8
 
 
+def test_a_budget_with_a_dataset():
+    """Whose elements a program must not ask for while it is traced, nor skip."""
+    w, rate = keras.Variable(1.0, name="w"), far.Hyperparameter(0.1, name="rate")
+    numbers = tf.data.Dataset.range(100).map(lambda i: tf.cast(i, tf.float32))
+    found = []
+    for mode in (far.ReverseHG(), far.ReverseHG(memory_budget=200)):
+        w.assign(1.0)
+        problem = far.BilevelProblem(
+            lambda x: tf.square(w - x),
+            lambda: 1.0 * w,
+            [w],
+            far.Momentum(rate, 0.9),
+            [rate],
+            inner_data=numbers,
+        )
+        found.append(mode.compute(problem, 30))
+    assert found[1].status.kept_states < 30
+    assert_close(found[1].hypergradients, found[0].hypergradients, 1e-6)
+
+
 def test_a_budget_keeps_as_many_states_as_fit():
     bilevel, _, _ = momentum(Classification())
     least = int(_least(bilevel))

@@ -253,7 +253,7 @@ class TestLearnedData:
         assert outcome.train_loss == pytest.approx(expected, rel=1e-5)
         assert outcome.test_loss == pytest.approx(expected, rel=1e-5)
 
-    def test_twice_the_accuracy_of_real_images(self):
+    def test_learned_images_teach_more_than_real_ones(self):
         """With fewer hyper-iterations, on the embedded images."""
         data = mnist.load("embedded", None, 10_000, 0)
         settings = pixels_experiment.Settings(

@@ -52,7 +52,7 @@ def test_memory_of_stored_states():
     name = "ReversibleHG()"
     spills = [np.ceil((steps * -np.log2(0.9) - 35) / 32) for steps in (1000, 9000)]
     grown = long[name].memory - short[name].memory
-    assert grown == 4 * ELEMENTS * (spills[1] - spills[0])
+    assert abs(grown - 4 * ELEMENTS * (spills[1] - spills[0])) <= 4 * ELEMENTS
     name = "ForwardHG(), 14 tangents"
     assert long[name].memory == short[name].memory
 
@@ -106,7 +106,7 @@ def test_dynamics_that_cannot_be_reversed():
     options = options_of(far.plan(problem.bilevel(far.Adam(0.1)), 100, 10**9))
     assert "ReversibleHG()" not in options and "ReverseHG()" in options
     w = keras.Variable([1.0, 2.0], dtype="float64")
-    for value in (0.0, -0.5, 1.5, [0.5, 0.6]):
+    for value in (0.0, 1e-6, -0.5, 1.5, [0.5, 0.6]):
         mass = hyper(value, "mass")
         problem = far.BilevelProblem(
             lambda: tf.reduce_sum(w * w),
@@ -148,6 +148,39 @@ def test_errors(arguments, message):
     first, *others = arguments
     with pytest.raises(ValueError, match=message):
         far.plan(momentum() if first is None else first, *others)
+
+
+def test_the_users_own_errors_are_raised():
+    w, table = keras.Variable([1.0, 2.0]), hyper(np.full(10, 0.1), "table")
+    rate = far.Hyperparameter(0.1, name="rate")
+    problem = far.BilevelProblem(
+        lambda: 1.0 * w, lambda: w[0], [w], far.Momentum(rate, 0.9), [rate]
+    )
+    with pytest.raises(ValueError, match="must return a scalar"):
+        far.plan(problem, 10, 10**6)
+    problem = Classification()
+    problem = problem.bilevel(far.Momentum(far.Schedule(table), 0.9), [table])
+    with pytest.raises(ValueError, match="ends before step 19"):
+        far.plan(problem, 20, 10**6)
+
+
+def test_loops_inside_a_step_are_said_not_to_count():
+    w, rate = keras.Variable([1.0, 2.0]), far.Hyperparameter(0.1, name="rate")
+
+    def loss():
+        turns = tf.while_loop(lambda i, x: i < 5, lambda i, x: (i + 1, x * w), (0, w))
+        return tf.reduce_sum(turns[1])
+
+    problem = far.BilevelProblem(loss, loss, [w], far.Momentum(rate, 0.9), [rate])
+    plan = far.plan(problem, 10, 10**6)
+    assert not any(option.complete for option in plan.options)
+    assert "≥ " in str(plan) and "≥: without loops" in str(plan)
+    with pytest.raises(ValueError, match="cannot be kept where a step holds loops"):
+        far.ReverseHG(memory_budget=10**6).compute(problem, 10)
+
+
+def test_nothing_fits():
+    assert str(far.plan(momentum(), 10, 1)).endswith("the whole hypergradient.")
 
 
 def test_without_products():

@@ -76,6 +76,10 @@ class Network:
         return far.Hyperparameter(value, dtype=self.dtype, name=name)
 
 
+def hyper32(value):
+    return far.Hyperparameter(value, name="rate")
+
+
 def together(gradients):
     return np.concatenate([np.ravel(gradient) for gradient in gradients])
 
@@ -137,22 +141,48 @@ class TestManySteps:
             [scale],
         )
         assert model.count_params() > 6000
-        return far.ReversibleHG().compute(problem, 10_000)
+        return far.ReversibleHG().compute(problem, 10_000), model, loss
 
     def test_a_constant_momentum(self):
-        result = self.run(lambda _: 0.01, lambda _: 0.9)
+        result, model, loss = self.run(lambda _: 0.01, lambda _: 0.9)
         assert 0.152 <= result.status.buffer_bits <= 0.16
         assert np.isfinite(float(result.hypergradients[0]))
+        # Floats do not return from a tenth of the way.
+        start = model.get_weights()
+        moving = [w.value for w in model.trainable_variables]
+        _there_and_back(moving, [tf.Variable(0.0 * w) for w in moving], loss, 1000)
+        pairs = zip(model.get_weights(), start, strict=True)
+        off = np.max([np.abs(one - other).max() for one, other in pairs])
+        assert not off < 1.0  # Or it has become NaN.
 
     def test_momenta_by_step_and_layer(self):
         steps = np.arange(10_000)[:, None]
         masses = 0.9 + 0.05 * np.sin(0.01 * steps + np.arange(3))
-        result = self.run(
+        result, *_ = self.run(
             lambda model: far.Schedule(0.01 + 0.1 * (masses - 0.9), model.layers),
             lambda model: far.Schedule(masses, model.layers),
         )
         mean = -np.log2(masses.mean(axis=0)) @ [20 * 80 + 80, 80 * 50 + 50, 510] / 6240
         assert result.status.buffer_bits == pytest.approx(mean, rel=0.05)
+
+
+@tf.function
+def _there_and_back(variables, velocities, loss, num_steps):
+    """The naive reversal in floats, after as many steps of momentum 0.9."""
+    moving = list(zip(variables, velocities, strict=True))
+    for _ in tf.range(num_steps):
+        with tf.GradientTape() as tape:
+            value = loss()
+        for (w, v), g in zip(moving, tape.gradient(value, variables), strict=True):
+            v.assign(0.9 * v + g)
+            w.assign_sub(0.01 * v)
+    for _ in tf.range(num_steps):
+        for w, v in moving:
+            w.assign_add(0.01 * v)
+        with tf.GradientTape() as tape:
+            value = loss()
+        for (_, v), g in zip(moving, tape.gradient(value, variables), strict=True):
+            v.assign((v - g) / 0.9)
 
 
 @pytest.mark.parametrize(("dtype", "num_steps"), [("float32", 600), ("float64", 1500)])
@@ -247,6 +277,77 @@ def test_it_goes_on_and_tunes():
     assert_close(histories[1], histories[0], 1e-9)
 
 
+def quadratic(scale, momentum, dtype, rate=0.05):
+    """A loss times `scale`, its rate divided by it: the same run."""
+    w = keras.Variable(np.linspace(-1.0, 1.0, 7), dtype=dtype, name="w")
+    rate = far.Hyperparameter(rate / scale, dtype=dtype, name="rate")
+    mass = far.Hyperparameter(momentum, dtype=dtype, name="mass")
+    curvature = tf.cast(tf.linspace(0.5, 2.0, 7), dtype)
+    return far.BilevelProblem(
+        lambda: scale * tf.reduce_sum(curvature * tf.square(w - 0.3)),
+        lambda: tf.reduce_sum(tf.convert_to_tensor(w) ** 3),
+        [w],
+        far.Momentum(rate, mass),
+        [rate, mass],
+    )
+
+
+def worst(problem, num_steps):
+    """The largest relative error of a hypergradient beside full reverse."""
+    expected = far.ReverseHG().compute(problem, num_steps)
+    found = far.ReversibleHG().compute(problem, num_steps)
+    pairs = zip(found.hypergradients, expected.hypergradients, strict=True)
+    return max(relative_error(one, other) for one, other in pairs)
+
+
+@pytest.mark.parametrize("momentum", [0.9, 0.7351])
+@pytest.mark.parametrize("scale", [1e3, 1e-4, 1e-15])
+def test_small_and_large_gradients(scale, momentum):
+    """A velocity has as many digits for small gradients as for large ones."""
+    assert worst(quadratic(scale, momentum, "float32"), 30) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("momentum", "num_steps"), [(0.3, 300), (0.7351, 100), (0.9999, 300)]
+)
+def test_after_digits_were_spilled(momentum, num_steps):
+    problem = quadratic(1.0, momentum, "float64", rate=0.001)
+    assert worst(problem, num_steps) < 1e-8
+
+
+def test_momenta_that_small_ratios_do_not_tell():
+    with pytest.warns(UserWarning, match="Momenta are rounded to ratios"):
+        assert worst(quadratic(1.0, 0.99999, "float64"), 300) > 1e-5
+
+
+def test_gradients_that_grow_small():
+    """Where the first one says nothing of those that follow."""
+    w, rate = keras.Variable(1.0, name="w"), far.Hyperparameter(0.1, name="rate")
+    problem = far.BilevelProblem(
+        lambda step: 1e-10 * w * tf.cast(step > 0, tf.float32),
+        lambda: 1.0 * w,
+        [w],
+        far.Momentum(rate, 0.7351),
+        [rate],
+        inner_data=lambda step: step,
+    )
+    with pytest.warns(UserWarning, match="Gradients are small"):
+        far.ReversibleHG().compute(problem, 5)
+
+
+def test_a_run_that_diverges_ends_the_outer_loop():
+    """With the last good hyperparameters, as in other modes."""
+    w, rate = keras.Variable(1.0, name="w"), far.Hyperparameter(0.5, name="rate")
+    problem = far.BilevelProblem(
+        lambda: w * w, lambda: 0.0 - rate, [w], far.Momentum(rate, 0.5), [rate]
+    )
+    tuner = far.HyperOptimizer(problem, far.ReversibleHG(), keras.optimizers.SGD(10.0))
+    with pytest.warns(UserWarning, match="hyper-iteration 1 diverged"):
+        tuner.fit(3, num_steps=9, verbose=0)
+    assert float(rate) == 0.5
+    assert "below 2¹⁴" in str(tuner.divergence)
+
+
 class TestErrors:
     def problem(self, dynamics, w=None, hypers=()):
         w = keras.Variable(1.0, dtype="float64", name="w") if w is None else w
@@ -302,6 +403,39 @@ class TestErrors:
         with pytest.raises(ValueError, match="below 2¹⁴"):
             far.ReversibleHG().compute(self.problem(far.Momentum(0.1), w), 3)
 
+    @COMPILERS
+    @pytest.mark.parametrize(
+        ("slope", "rate"), [(1e6, 0.1), (-1e6, 0.1), (1.0, 2e5), (1.0, -2e5)]
+    )
+    def test_what_no_integer_stands_for(self, slope, rate, jit_compile):
+        """In a first gradient, or on the way: floats become the least integer."""
+        w, rate = keras.Variable([0.0, 1.0], name="w"), hyper32(rate)
+        problem = far.BilevelProblem(
+            lambda: slope * tf.reduce_sum(w),
+            lambda: tf.reduce_sum(tf.sin(w)),
+            [w],
+            far.Momentum(rate, 0.9),
+            [rate],
+        )
+        with pytest.raises(far.NonFiniteError, match="below 2¹⁴"):
+            far.ReversibleHG(jit_compile).compute(problem, 1)
+
+    def test_an_idle_weight_beyond_the_range(self):
+        w, idle = keras.Variable([1.0], name="w"), keras.Variable([1e6], name="idle")
+        rate = hyper32(0.1)
+        problem = far.BilevelProblem(
+            lambda: tf.reduce_sum(w * w),
+            lambda: tf.reduce_sum(w + idle),
+            [w, idle],
+            far.Momentum(rate, 0.9),
+            [rate],
+        )
+        with (
+            pytest.warns(UserWarning, match="stay where they are"),
+            pytest.raises(far.NonFiniteError, match="below 2¹⁴"),
+        ):
+            far.ReversibleHG().compute(problem, 5)
+
     def test_divergence(self):
         w, rate = keras.Variable(1.0, name="w"), far.Hyperparameter(3.0, name="rate")
         problem = far.BilevelProblem(
@@ -316,8 +450,8 @@ class TestErrors:
 
         undo = integers.undo_kick
 
-        def wrong(velocities, buffers, kicks, ratios):
-            return undo(velocities, buffers, [kick + 1 for kick in kicks], ratios)
+        def wrong(velocities, buffers, gradients, *others):
+            return undo(velocities, buffers, [g + 1e-9 for g in gradients], *others)
 
         monkeypatch.setattr(integers, "undo_kick", wrong)
         with pytest.raises(far.ReversalError, match="bit for bit"):

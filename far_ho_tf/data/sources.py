@@ -62,6 +62,10 @@ class Source(abc.ABC):
             ValueError: If the data end before the last of these steps.
         """
 
+    def sample(self):
+        """What `prepare` returns for one step, where only its shapes matter."""
+        return self.prepare(0, 1)
+
     @abc.abstractmethod
     def batch(self, prepared, step):
         """Makes the batch of a step inside the graph, from an int32 scalar."""
@@ -72,7 +76,7 @@ class Source(abc.ABC):
 
     def reader(self):
         """A callable(step) that makes one batch after another inside a graph."""
-        prepared = self.prepare(0, 1)
+        prepared = self.sample()
         return lambda step: self.batch(prepared, step)
 
     def has_fixed_shapes(self, prepared):
@@ -276,6 +280,10 @@ class _DatasetSource(Source):
         tensors, lengths = stacked
         lengths = tf.nest.map_structure(_none_if_equal, lengths)
         return tensors, lengths, tf.constant(first_step, tf.int32)
+
+    def sample(self):
+        """Without a word to the reader of the steps to come."""
+        return _DatasetSource(self._dataset, self._name).prepare(0, 1)
 
     def captured(self, prepared):
         del prepared

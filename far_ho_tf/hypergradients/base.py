@@ -323,6 +323,8 @@ class HyperGradient(abc.ABC):
             outputs = program(inputs)
             if not bool(outputs.finite):
                 found = program.search(inputs)
+                if bool(found.finite):  # Then it is the mode's own.
+                    self.verify(outputs.checks)
                 raise_non_finite(problem, num_steps, found, self.has_tangents)
             self.verify(outputs.checks)
         problem.write_back(outputs.state)

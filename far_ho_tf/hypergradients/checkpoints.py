@@ -30,11 +30,6 @@ class Plan(NamedTuple):
     begin: np.ndarray
     end: np.ndarray
 
-    @property
-    def num_recomputed(self):
-        """Steps that the backward pass computes again before it reverses them."""
-        return int(np.sum(np.arange(len(self.position)) - self.position))
-
 
 def binomial(num_steps, num_states):
     """The schedule that recomputes the fewest steps with so many states kept.
@@ -79,6 +74,18 @@ def binomial(num_steps, num_states):
         num_forward,
         *rows,
     )
+
+
+def num_recomputed(num_steps, num_states):
+    """How many steps the schedule computes again, before it reverses them.
+
+    Source: Griewank and Walther 2000, theorem 1.
+    """
+    runs = 0
+    while math.comb(num_states + runs, num_states) <= num_steps:
+        runs += 1
+    computed = runs * (num_steps + 1) - math.comb(num_states + runs, runs - 1)
+    return computed - num_steps
 
 
 def fewest_without_a_third_run(num_steps):

@@ -8,28 +8,39 @@ import tensorflow as tf
 from far_ho_tf.hypergradients import exact
 
 
-class Plan(NamedTuple):
+class Digits(NamedTuple):
     """What is known of a run's momenta before its first step.
 
     Attributes:
         numerators, denominators: int64 tensors of shape (steps, variables).
         spills: Booleans of that shape: whether a buffer is spilled before a step.
         bounds: int64 vector: bounds on the buffers at the end.
-        reversible: Scalar boolean: are all momenta positive and at most 1?
+        lowest, highest: float64 scalars, among all momenta.
+        reversible: Scalar boolean: can all of them be undone?
+        deviation: float64 scalar, by how much of itself a velocity may differ, at most,
+            because momenta are rounded to ratios.
     """
 
     numerators: tf.Tensor
     denominators: tf.Tensor
     spills: tf.Tensor
     bounds: tf.Tensor
+    lowest: tf.Tensor
+    highest: tf.Tensor
     reversible: tf.Tensor
+    deviation: tf.Tensor
+
+    @property
+    def largest_denominator(self):
+        """float64 scalar."""
+        return tf.cast(tf.reduce_max(self.denominators), tf.float64)
 
     def ratios(self, step):
         """The momenta of a step, as `integers.kick` takes them."""
         return self.numerators[step], self.denominators[step]
 
 
-def plan(momenta):
+def follow(momenta):
     """Momenta as ratios, and which buffers are spilled before which steps.
 
     By bounds on all elements of a buffer.
@@ -38,30 +49,43 @@ def plan(momenta):
         momenta: float64 tensor of shape (steps, variables).
 
     Returns:
-        A `Plan`.
+        `Digits`.
     """
     numerators, denominators = exact.ratio(momenta)
     reversible = tf.reduce_all((numerators > 0) & (momenta <= 1.0))
+    steps = tf.cast(tf.shape(momenta)[0], tf.float64)
+    off = tf.abs(tf.cast(numerators / denominators, tf.float64) - momenta)
+    # A velocity remembers 1 / (1 − γ) steps.
+    deviation = tf.reduce_max(off / tf.maximum(1.0 - momenta, 1.0 / steps))
     # Where it is not, an error follows; no zero must be divided by until then.
     numerators = tf.maximum(numerators, 1)
 
-    def follow(carry, ratio):
+    def step(carry, ratio):
         bounds, _ = carry
         full = bounds >= exact.FULL
         bounds = tf.where(full, bounds // (1 << exact.SPILLED) + 1, bounds)
         return exact.next_bound(bounds, *ratio), full
 
     bounds, spills = tf.scan(
-        follow,
+        step,
         (numerators, denominators),
         (tf.ones_like(numerators[0]), tf.zeros_like(numerators[0], tf.bool)),
     )
-    return Plan(numerators, denominators, spills, bounds[-1], reversible)
+    return Digits(
+        numerators,
+        denominators,
+        spills,
+        bounds[-1],
+        tf.reduce_min(momenta),
+        tf.reduce_max(momenta),
+        reversible,
+        deviation,
+    )
 
 
-def arrays(plan, variables):
+def arrays(run, variables):
     """A `tf.TensorArray` for what the buffer of each variable spills."""
-    counts = _counts(plan)
+    counts = _counts(run)
     return [
         tf.TensorArray(tf.int32, counts[index], element_shape=variable.shape)
         for index, variable in enumerate(variables)
@@ -97,19 +121,14 @@ def refill(flags, arrays, buffers, top):
     return buffers, top
 
 
-def bits(plan, variables):
+def bits(run, variables):
     """Bits of buffer for each weight and step."""
-    last = tf.math.log(tf.cast(plan.bounds, tf.float64)) / np.log(2.0)
-    each = exact.SPILLED * tf.cast(_counts(plan), tf.float64) + last
-    num_steps = plan.spills.shape[0]
-    return mean_over_elements(each, variables) / num_steps
-
-
-def mean_over_elements(values, variables):
-    """The mean over all weights of what is one number for each variable."""
+    last = tf.math.log(tf.cast(run.bounds, tf.float64)) / np.log(2.0)
+    each = exact.SPILLED * tf.cast(_counts(run), tf.float64) + last
     sizes = tf.constant([v.shape.num_elements() for v in variables], tf.float64)
-    return tf.tensordot(values, sizes, 1) / tf.reduce_sum(sizes)
+    mean = tf.tensordot(each, sizes, 1) / tf.reduce_sum(sizes)
+    return mean / run.spills.shape[0]
 
 
-def _counts(plan):
-    return tf.reduce_sum(tf.cast(plan.spills, tf.int32), axis=0)
+def _counts(run):
+    return tf.reduce_sum(tf.cast(run.spills, tf.int32), axis=0)

@@ -1,10 +1,11 @@
 """Momentum in integers: a training step that can be undone bit for bit.
 
-Weights and velocities are int64 c, which stand for c · 2^−46. What is added can be
-taken away again; only the multiplication of a velocity by the momentum, a ratio n/d,
-loses digits. They are pushed to a buffer, an int64 for each weight, from which the
-multiplication refills the digit that it frees, so that the buffer grows by log2(d/n)
-bits only. When it is nearly full, 32 bits of each are spilled.
+Weights are int64 c, which stand for c · 2^−46, velocities c · 2^−46 or, where gradients
+are small, a smaller unit. What is added can be taken away again; only the
+multiplication of a velocity by the momentum, a ratio n/d, loses digits. They are pushed
+to a buffer, an int64 for each weight, from which the multiplication refills the digit
+that it frees, so that the buffer grows by log2(d/n) bits only. When it is nearly full,
+32 bits of each are spilled.
 
 The digit that is refilled, of radix d, is noise in the velocity: the smaller d, the
 better. n/d is the nearest ratio to the momentum with d up to 2^16; that to 0.9 is 9/10.
@@ -16,7 +17,9 @@ import numpy as np
 import tensorflow as tf
 
 POINT = 46  # Binary digits after the point.
-RANGE = 1 << 60  # Of the integers: values are below 2^14.
+UNIT = 2.0**-POINT
+RANGE = 1 << 60  # Of the integers: weights are below 2^14.
+LEAST = 43  # Binary digits of the largest element of the first gradient, or more.
 LARGEST = 1 << 16  # Of the denominators.
 SPILLED = 32
 FULL = 1 << 35  # Of the buffers: a product with a denominator stays below 2^51.
@@ -27,14 +30,31 @@ _ONES = 1.5 * 2.0**52
 _BITS = int(np.float64(_ONES).view(np.int64))
 
 
-def encode(values):
-    """Floats as integers, rounded towards zero."""
-    return tf.cast(tf.cast(values, tf.float64) * 2.0**POINT, tf.int64)
+def encode(values, unit=UNIT):
+    """Floats as multiples of a unit, a power of two, rounded towards zero."""
+    return tf.cast(tf.cast(values, tf.float64) / unit, tf.int64)
 
 
-def decode(integers, dtype=tf.float64):
+def decode(integers, dtype=tf.float64, unit=UNIT):
     """The floats that integers stand for."""
-    return tf.cast(tf.cast(integers, tf.float64) * 2.0**-POINT, dtype)
+    return tf.cast(tf.cast(integers, tf.float64) * unit, dtype)
+
+
+def unit_of(largest):
+    """The unit of velocities: 2^−46, or less where the first gradient is small.
+
+    Velocities stay in their range until they are 2^17 times as large.
+
+    Args:
+        largest: float64 scalar, the largest element of the first velocity.
+
+    Returns:
+        float64 scalar, a power of two from 2^−1000 on.
+    """
+    digits = tf.math.floor(tf.math.log(largest) / np.log(2.0)) - LEAST
+    digits = tf.where(largest > 0.0, digits, 0.0)
+    exponent = tf.cast(tf.clip_by_value(digits, -1000.0, -POINT), tf.int64)
+    return tf.bitcast((exponent + 1023) * 2**52, tf.float64)
 
 
 def multiply(integers, buffer, numerator, denominator):

@@ -20,62 +20,68 @@ class Integers(NamedTuple):
     buffers: list
 
 
-def encoded(state):
-    """A `State` of `Momentum`, with empty buffers."""
+def encoded(state, unit):
+    """A `State` of `Momentum`, with empty buffers; `unit` is that of velocities."""
     velocities = [velocity for (velocity,) in state.slots]
     return Integers(
         [exact.encode(variable) for variable in state.variables],
-        [exact.encode(velocity) for velocity in velocities],
+        [exact.encode(velocity, unit) for velocity in velocities],
         [tf.zeros(variable.shape, tf.int64) for variable in state.variables],
     )
 
 
-def kick(velocities, buffers, kicks, ratios):
+def kick(velocities, buffers, gradients, ratios, unit):
     """The first half of a step: v ← γ v + g.
 
     Args:
         velocities, buffers: As in `Integers`.
-        kicks: List of int64 tensors, the gradients.
+        gradients: List of floating tensors.
         ratios: Pair of int64 vectors, the momenta's numerators and denominators.
+        unit: float64 scalar, that of velocities.
 
     Returns:
         New velocities and buffers.
     """
     velocities, buffers = _multiply(velocities, buffers, *ratios)
+    kicks = [exact.encode(gradient, unit) for gradient in gradients]
     return [v + g for v, g in zip(velocities, kicks, strict=True)], buffers
 
 
-def undo_kick(velocities, buffers, kicks, ratios):
+def undo_kick(velocities, buffers, gradients, ratios, unit):
     """Undoes `kick`."""
+    kicks = [exact.encode(gradient, unit) for gradient in gradients]
     velocities = [v - g for v, g in zip(velocities, kicks, strict=True)]
     return _multiply(velocities, buffers, *reversed(ratios))
 
 
-def drift(variables, velocities, rates):
+def drift(variables, velocities, rates, unit):
     """The second half: w ← w − η v, of lists; the rates η are float64 tensors."""
-    drifts = _drifts(velocities, rates)
+    drifts = _drifts(velocities, rates, unit)
     return [w - way for w, way in zip(variables, drifts, strict=True)]
 
 
-def undo_drift(variables, velocities, rates):
+def undo_drift(variables, velocities, rates, unit):
     """Undoes `drift`."""
-    drifts = _drifts(velocities, rates)
+    drifts = _drifts(velocities, rates, unit)
     return [w + way for w, way in zip(variables, drifts, strict=True)]
 
 
 def in_range(integers):
-    """Scalar boolean: can a step from them be told exactly?"""
+    """Scalar boolean: can a step from them be told exactly?
+
+    Floats beyond all integers become the least or the largest of those.
+    """
     return tf.reduce_all(
         [
-            tf.reduce_all(tf.abs(tensor) < exact.RANGE)
+            tf.reduce_all((tensor > -exact.RANGE) & (tensor < exact.RANGE))
             for tensor in integers.variables + integers.velocities
         ]
     )
 
 
-def _drifts(velocities, rates):
+def _drifts(velocities, rates, unit):
     return [
-        exact.encode(rate * exact.decode(velocity))
+        exact.encode(rate * exact.decode(velocity, unit=unit))
         for rate, velocity in zip(rates, velocities, strict=True)
     ]
 

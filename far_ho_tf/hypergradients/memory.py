@@ -8,7 +8,7 @@ from far_ho_tf.autodiff import floating
 from far_ho_tf.checks import require
 from far_ho_tf.hypergradients.base import Inputs, Settings
 from far_ho_tf.hypergradients.dependence import Dependence
-from far_ho_tf.hypergradients.peaks import bytes_of, needed, peak
+from far_ho_tf.hypergradients.peaks import bytes_of, is_told, needed, peak
 from far_ho_tf.hypergradients.reverse_run import ReverseRun
 from far_ho_tf.hypergradients.tangents import Directions, Propagation
 from far_ho_tf.preflight import graph_search
@@ -22,11 +22,14 @@ class Needs(NamedTuple):
         in_graph, in_xla: Bytes that it holds at most, with the states that it is
             given, but without data; see `peak`.
         multiplications: Those of its matrix products and convolutions.
+        complete: Whether there was nothing that cannot be told, such as how often a
+            loop turns.
     """
 
     in_graph: int
     in_xla: int
     multiplications: int
+    complete: bool
 
     def bytes(self, compiler):
         """Those for "graph" or "xla"."""
@@ -79,8 +82,10 @@ def of_tangents(problem, count):
 
     def trace():
         state = _state(problem)
-        own = read(problem.hyperparameters)
-        tangents = _propagation(problem, own, count).zeros(state)
+        tangents = tf.nest.map_structure(
+            lambda t: tf.TensorSpec((count, *t.shape), t.dtype),
+            state._replace(extra=floating(state.extra)),
+        )
         return _trace(problem, propagate, (state, tangents))
 
     return problem.cached(f"needs of {count} tangents", trace)
@@ -122,9 +127,17 @@ def states_within(problem, count, budget):
     Raises:
         ValueError: If it is less than one state and what a step needs.
     """
+    back = of_reverse_step(problem)
+    require(
+        back.complete,
+        "`memory_budget` cannot be kept where a step holds loops, or shapes that are "
+        "not known: what they take cannot be told. Alternative: a number of states, as "
+        "in checkpointing=10.",
+        memory_budget=budget,
+    )
     size = state_bytes(problem)
     # A quarter more than predicted; and there is one slot more than states.
-    fixed = of_reverse_step(problem).in_graph * 5 // 4 + size
+    fixed = back.in_graph * 5 // 4 + size
     fits = (budget - fixed) // size
     require(
         fits >= 1,
@@ -148,12 +161,12 @@ def _trace(problem, function, states):
         inputs = Inputs(hyperparameters, None, None, inner, (), tf.constant(0), None)
         return function(ReverseRun(problem, settings, inputs), states)
 
+    with tf.init_scope():  # Memory is asked for while a run is traced, too.
+        sample = problem.inner_data.sample()
     graph = (
         tf.function(call, autograph=False)
         .get_concrete_function(
-            _specs(states),
-            _specs(read(problem.hyperparameters)),
-            problem.inner_data.prepare(0, 1),
+            _specs(states), _specs(read(problem.hyperparameters)), sample
         )
         .graph
     )
@@ -164,6 +177,7 @@ def _trace(problem, function, states):
         peak(graph, given, fused=False),
         peak(graph, given, fused=True),
         sum(operation.multiplications for operation in found),
+        complete=all(map(is_told, needed(graph))),
     )
 
 

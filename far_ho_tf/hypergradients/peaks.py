@@ -62,6 +62,15 @@ def needed(graph):
     return [operation for operation in graph.get_operations() if operation in wanted]
 
 
+def is_told(operation):
+    """Whether `peak` knows what an operation makes; not of loops and their stacks."""
+    return all(
+        tensor.dtype != tf.variant and tensor.shape.is_fully_defined()
+        for tensor in operation.outputs
+        if tensor.dtype not in (tf.resource, tf.string)
+    )
+
+
 def bytes_of(structure):
     """The bytes of a structure of tensors."""
     return sum(_size(tensor) for tensor in tf.nest.flatten(structure))

@@ -11,6 +11,8 @@ from far_ho_tf.hypergradients.trajectory import Trajectory
 from far_ho_tf.state import State
 from far_ho_tf.variables import read as read_variables
 
+_SAMPLES = 1000
+
 
 class Reversal(Trajectory):
     """The states of a run of `Momentum`, recovered by undoing its steps.
@@ -25,8 +27,10 @@ class Reversal(Trajectory):
 
     Attributes:
         checks: Mapping to scalar tensors, once the graph is built: the booleans
-            "finite", "in_range", "momentum" (it can be reversed) and "recovered";
-            "bits" of buffer for each weight and step.
+            "finite", "starts_in_range", "in_range", "momentum" (it can be reversed) and
+            "recovered"; "lowest" and "highest" momentum; "bits" of buffer for each
+            weight and step; "deviation", see `digits.Digits`; "resolution", the
+            largest gradient in units of the noise of a velocity.
 
     Source: Maclaurin et al. 2015, algorithms 2 and 3.
     """
@@ -45,64 +49,70 @@ class Reversal(Trajectory):
         self.checks = {}
 
     def record(self, step, state, logs):
-        start = integers.encoded(state)
         plan = self._plan()
+        start, unit, largest = self._encode(state)
         spilled = digits.arrays(plan, state.variables)
 
-        def body(step, exactly, extra, logs, kept, top, good):
+        def body(step, exactly, extra, logs, kept, top, largest, good):
             w, v, b = exactly
             spilled, extras = kept
             extras = write(extras, step, extra)
             spilled, b, top = digits.spill(plan.spills[step], spilled, b, top)
             _, rates = self._numbers(step)
-            g, extra, value, finite = self._forces(self._floats(w), extra, step)
-            v, b = self._kick(v, b, g, plan.ratios(step))
-            exactly = integers.Integers(self._drift(w, v, rates), v, b)
+            g, extra, value, finite, size = self._forces(self._floats(w), extra, step)
+            v, b = self._kick(v, b, g, plan.ratios(step), unit)
+            exactly = integers.Integers(self._drift(w, v, rates, unit), v, b)
             good &= tf.stack([finite, self._in_range(exactly)])
             logs = write(logs, step, (value, {}))
-            return step + 1, exactly, extra, logs, (spilled, extras), top, good
+            kept, largest = (spilled, extras), tf.maximum(largest, size)
+            return step + 1, exactly, extra, logs, kept, top, largest, good
 
         extras = self._run.arrays(state.extra, self._count)
         top = tf.zeros([len(state.variables)], tf.int32)
         good = tf.stack([all_finite(state), integers.in_range(start)])
-        step, end, extra, logs, kept, top, good = tf.while_loop(
+        step, end, extra, logs, kept, top, largest, good = tf.while_loop(
             lambda step, *_: step < self._run.num_steps,
             body,
-            (step, start, state.extra, logs, (spilled, extras), top, good),
+            (step, start, state.extra, logs, (spilled, extras), top, largest, good),
             parallel_iterations=1,
         )
         finite, inside = tf.unstack(good)
         self.checks = {
             "finite": finite,
             "in_range": inside,
+            "starts_in_range": self._in_range(start),
             "momentum": plan.reversible,
+            "lowest": plan.lowest,
+            "highest": plan.highest,
+            "deviation": plan.deviation,
+            "resolution": largest / (unit * plan.largest_denominator),
             "bits": digits.bits(plan, state.variables),
         }
-        kept = state, end, kept, top, plan
-        return step, self._state(end, extra), logs, kept
+        kept = state, end, kept, top, plan, unit
+        return step, self._state(end, extra, unit), logs, kept
 
     def replay(self, kept, choices, visit, carry):
-        start, end, (spilled, extras), top, plan = kept
+        start, end, (spilled, extras), top, plan, unit = kept
         if self._xla:
             visit = _shared(visit, xla=True)
 
         def body(step, carry, exactly, top):
             w, v, b = exactly
             _, rates = self._numbers(step)
-            w = self._undo_drift(w, v, rates)
+            w = self._undo_drift(w, v, rates, unit)
             extra = read(extras, step)
             g, *_ = self._forces(self._floats(w), extra, step)
-            v, b = self._undo_kick(v, b, g, plan.ratios(step))
+            v, b = self._undo_kick(v, b, g, plan.ratios(step), unit)
             b, top = digits.refill(plan.spills[step], spilled, b, top)
             exactly = integers.Integers(w, v, b)
-            carry = visit(step, self._state(exactly, extra), {}, carry)
+            carry = visit(step, self._state(exactly, extra, unit), {}, carry)
             return step - 1, carry, exactly, top
 
         step, carry, found, _ = self._backwards(body, carry, end, top)
         # Encoded once more: floats are half as large to keep.
         pairs = zip(
             tf.nest.flatten(found),
-            tf.nest.flatten(integers.encoded(start)),
+            tf.nest.flatten(integers.encoded(start, unit)),
             strict=True,
         )
         self.checks["recovered"] = tf.reduce_all(
@@ -110,62 +120,92 @@ class Reversal(Trajectory):
         )
         return step, carry
 
-    def _floats(self, tensors):
-        return [exact.decode(tensor, self._run.problem.dtype) for tensor in tensors]
+    def _encode(self, state):
+        """The initial integers, the unit of velocities, and the largest gradient."""
+        *_, largest = self._forces(state.variables, state.extra, tf.constant(0))
+        moving = [tf.reduce_max(tf.abs(velocity)) for (velocity,) in state.slots]
+        moving = tf.cast(tf.reduce_max(moving), tf.float64)
+        unit = exact.unit_of(tf.maximum(largest, moving))
+        return integers.encoded(state, unit), unit, largest
 
-    def _state(self, exactly, extra):
+    def _floats(self, tensors, unit=exact.UNIT):
+        dtype = self._run.problem.dtype
+        return [exact.decode(tensor, dtype, unit) for tensor in tensors]
+
+    def _state(self, exactly, extra, unit):
         return State(
             self._floats(exactly.variables),
-            [(velocity,) for velocity in self._floats(exactly.velocities)],
+            [(velocity,) for velocity in self._floats(exactly.velocities, unit)],
             extra,
         )
 
     def _make_numbers(self, step):
         """Momenta, a float64 vector, and learning rates, a list."""
-        momenta, rates = [], []
-        for number in self._run.problem.numbers(
-            self._run.hyperparameters, self._run.number(step)
-        ):
-            momenta.append(_momentum(number))
-            rates.append(tf.cast(number["learning_rate"], tf.float64))
-        for index in self._run.problem.dynamics.idle:
-            momenta[index] = tf.constant(1.0, tf.float64)
-            rates[index] = tf.constant(0.0, tf.float64)
-        return tf.stack(momenta), rates
+        run = self._run
+        return _numbers(run.problem, run.hyperparameters, run.number(step))
 
     def _make_forces(self, variables, extra, step):
-        """The gradients as integers, new extra state, and the inner value."""
+        """The gradients, new extra state, inner value; finite? the largest element."""
         gradients, extra, value = self._run.problem.oracle(
             State(variables, [], extra),
             self._run.hyperparameters,
             self._run.batch(step),
         )
-        kicks = [exact.encode(gradient) for gradient in gradients]
-        return kicks, extra, value, all_finite(gradients)
+        largest = tf.reduce_max([tf.reduce_max(tf.abs(g)) for g in gradients])
+        largest = tf.cast(largest, tf.float64)
+        return gradients, extra, value, all_finite(gradients), largest
 
     def _plan(self):
-        """The `digits.Plan` of all steps' momenta."""
+        """`Digits` of all steps' momenta."""
         momenta = tf.map_fn(
             lambda step: self._numbers(step)[0],
             tf.range(self._count),
             fn_output_signature=tf.float64,
         )
-        return digits.plan(momenta)
+        return digits.follow(momenta)
 
 
 def bits(problem, num_steps):
-    """Bits of buffer for each weight and step, from the momenta as they are now."""
+    """Bits of buffer for an element of each variable and step: a vector.
 
-    def of_step(step):
-        numbers = problem.numbers(read_variables(problem.hyperparameters), step)
-        return tf.stack([_momentum(number) for number in numbers])
+    From the momenta that the hyperparameters now make, at `_SAMPLES` steps at most.
 
-    momenta = tf.function(
-        lambda: tf.map_fn(of_step, tf.range(num_steps), fn_output_signature=tf.float64),
-        autograph=False,
-    )()
-    each = tf.reduce_mean(-tf.math.log(momenta), axis=0) / np.log(2.0)
-    return float(digits.mean_over_elements(each, problem.start.variables))
+    Raises:
+        ValueError: If one of them cannot be undone.
+    """
+
+    def momenta(hyperparameters, steps):
+        return tf.map_fn(
+            lambda step: _numbers(problem, hyperparameters, step)[0],
+            steps,
+            fn_output_signature=tf.float64,
+        )
+
+    compute = problem.cached(
+        "momenta",
+        lambda: tf.function(momenta, autograph=False, reduce_retracing=True),
+    )
+    steps = tf.range(0, num_steps, max(1, num_steps // _SAMPLES))
+    found = digits.follow(compute(read_variables(problem.hyperparameters), steps))
+    require(
+        bool(found.reversible),
+        "ReversibleHG needs momenta from 2⁻¹⁷ to 1.",
+        lowest=float(found.lowest),
+        highest=float(found.highest),
+    )
+    ratios = found.denominators.numpy() / found.numerators.numpy()
+    return np.mean(np.log2(ratios), axis=0)
+
+
+def _numbers(problem, hyperparameters, step):
+    momenta, rates = [], []
+    for number in problem.numbers(hyperparameters, step):
+        momenta.append(_momentum(number))
+        rates.append(tf.cast(number["learning_rate"], tf.float64))
+    for index in problem.dynamics.idle:
+        momenta[index] = tf.constant(1.0, tf.float64)
+        rates[index] = tf.constant(0.0, tf.float64)
+    return tf.stack(momenta), rates
 
 
 def _momentum(number):

@@ -60,7 +60,8 @@ class ReverseHG(HyperGradient):
     def __post_init__(self):
         super().__post_init__()
         require(
-            self.checkpointing in (None, "sqrt")
+            self.checkpointing is None
+            or (isinstance(self.checkpointing, str) and self.checkpointing == "sqrt")
             or (is_integer(self.checkpointing) and self.checkpointing > 0),
             "`checkpointing` must be None, 'sqrt' or a positive integer.",
             checkpointing=self.checkpointing,

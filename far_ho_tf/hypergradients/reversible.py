@@ -1,16 +1,20 @@
 """Reverse mode without a trajectory: momentum descent run backwards, exactly."""
 
 import dataclasses
+import warnings
 
 import numpy as np
 
 from far_ho_tf.checks import require
 from far_ho_tf.dynamics import Momentum
 from far_ho_tf.hypergradients.base import HyperGradient
+from far_ho_tf.hypergradients.nonfinite import NonFiniteError
 from far_ho_tf.hypergradients.reversal import Reversal
 from far_ho_tf.hypergradients.reverse import ReverseHG
 from far_ho_tf.hypergradients.reverse_run import ReverseRun
 from far_ho_tf.variables import is_number, path_of
+
+_NOTICED = 1e-5  # Relative errors above are warned of.
 
 
 class ReversalError(ArithmeticError):
@@ -24,13 +28,15 @@ class ReversibleHG(HyperGradient):
     Weights and velocities are kept as integers, of which a step of `Momentum` can be
     undone bit for bit, given the bits that its multiplication by μ destroys: about
     log2(1/μ) for each weight and step (0.15 at μ = 0.9), where a stored state takes
-    64. Time: about five training runs. At the end of each run the recovered initial
-    state is compared with the true one; a mismatch is an error.
+    64. Time: about five training runs and the arithmetic of integers, which may be
+    three times as much. At the end of each run the recovered initial state is compared
+    with the true one; a mismatch is an error.
 
     What the inner objective changes besides the weights (BatchNorm statistics,
     Dropout seeds) is stored for each step. Weights and velocities must stay
-    below 2¹⁴; they are rounded to 2⁻⁴⁶, and momenta to the nearest ratio n/d with d up
-    to 2¹⁶, such as 9/10.
+    below 2¹⁴. Weights are rounded to 2⁻⁴⁶, and momenta to the nearest ratio n/d with d
+    up to 2¹⁶, such as 9/10; a velocity gets noise of d units in each step, of 2⁻⁴⁶ or
+    less where the first gradient is small. A warning follows where that may show.
 
     Args:
         jit_compile: Whether XLA compiles the gradients; it does compile the integers'
@@ -56,6 +62,8 @@ class ReversibleHG(HyperGradient):
     Raises:
         ValueError: In `compute`, if the dynamics cannot be reversed, with the
             alternative.
+        NonFiniteError: Also if a weight or velocity, or a momentum that is learned or
+            scheduled, leaves its range.
         ReversalError: If the initial state is not recovered.
 
     Source: Maclaurin et al. 2015, algorithms 2 and 3.
@@ -73,7 +81,8 @@ class ReversibleHG(HyperGradient):
         outputs = run.differentiate(reversal)
         checks = dict(reversal.checks)
         return outputs._replace(
-            finite=outputs.finite & checks.pop("finite"), checks=checks
+            finite=outputs.finite & checks.pop("finite") & checks["in_range"],
+            checks=checks,
         )
 
     def check(self, problem):
@@ -104,19 +113,40 @@ class ReversibleHG(HyperGradient):
     def verify(self, checks):
         name = type(self).__name__
         alternative = 'Alternative: far.ReverseHG(checkpointing="sqrt").'
-        require(
-            bool(checks["momentum"]),
-            f"{name} needs a momentum from 2⁻¹⁷ to 1 in each step. {alternative}",
-            momentum="a value beyond",
-        )
-        require(
-            bool(checks["in_range"]),
-            f"{name} needs weights and velocities below 2¹⁴. {alternative}",
-            state="a value beyond, as of a run that diverges",
-        )
+        if not bool(checks["momentum"]):
+            raise NonFiniteError(
+                f"{name} needs a momentum from 2⁻¹⁷ to 1 in each step and for each "
+                f"variable. Received: {float(checks['lowest']):g} to "
+                f"{float(checks['highest']):g}. {alternative}"
+            )
+        if not bool(checks["starts_in_range"]):
+            raise NonFiniteError(
+                f"{name} needs initial weights and velocities below 2¹⁴. {alternative}"
+            )
+        if not bool(checks["in_range"]):
+            raise NonFiniteError(
+                f"{name} needs weights below 2¹⁴, and velocities below that and below "
+                "2¹⁷ times the first gradient. They grew beyond, as in a run that "
+                f"diverges. {alternative}"
+            )
         if not bool(checks["recovered"]):
             raise ReversalError(
                 f"{name} did not return to the initial state bit for bit: the gradient "
                 "is not the same when it is computed again, as of operations that are "
                 f"not deterministic. {alternative}"
             )
+        self._warn(float(checks["deviation"]), float(checks["resolution"]))
+
+    def _warn(self, deviation, resolution):
+        """Of what rounding may have done to the hypergradient."""
+        for what, error in (
+            ("Momenta are rounded to ratios of small integers", deviation),
+            ("Gradients are small beside the first velocity", 1 / max(resolution, 1.0)),
+        ):
+            if error > _NOTICED:
+                warnings.warn(
+                    f"{what}: velocities of {type(self).__name__} may be off by "
+                    f"{error:.0e} of themselves in a step, and the hypergradient with "
+                    'them. Alternative: far.ReverseHG(checkpointing="sqrt").',
+                    stacklevel=4,
+                )
