@@ -104,8 +104,9 @@ def elements(problem):
 def of_reversal(problem, compiler):
     """Bytes that a step back of integers holds at most, with those that it is given.
 
-    The loop is a graph: it holds the integers and cotangents that a step is given until
-    it ends, beside the new integers, their floats, and what a step back needs.
+    The loop is a graph: it holds the integers that it began with, and the integers and
+    cotangents that a step is given until the step ends, beside the new integers, their
+    floats, and what a step back needs.
     """
     back = of_reverse_step(problem)
     size = state_bytes(problem)
@@ -113,7 +114,7 @@ def of_reversal(problem, compiler):
     beyond = back.bytes(compiler) - 2 * size
     if compiler == "xla":
         beyond += size  # A function's results are not written over what it is given.
-    return 2 * integers + 2 * size + beyond
+    return 3 * integers + 2 * size + beyond
 
 
 def states_within(problem, count, budget):

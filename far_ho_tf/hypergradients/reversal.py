@@ -46,6 +46,7 @@ class Reversal(Trajectory):
         self._undo_kick = _shared(integers.undo_kick, xla=True)
         self._undo_drift = _shared(integers.undo_drift, xla=True)
         self._in_range = _shared(integers.in_range, xla=True)
+        self._floats = _shared(self._make_floats, xla=True)
         self.checks = {}
 
     def record(self, step, state, logs):
@@ -59,7 +60,9 @@ class Reversal(Trajectory):
             extras = write(extras, step, extra)
             spilled, b, top = digits.spill(plan.spills[step], spilled, b, top)
             _, rates = self._numbers(step)
-            g, extra, value, finite, size = self._forces(self._floats(w), extra, step)
+            g, extra, value, finite, size = self._forces(
+                self._floats(w, exact.UNIT), extra, step
+            )
             v, b = self._kick(v, b, g, plan.ratios(step), unit)
             exactly = integers.Integers(self._drift(w, v, rates, unit), v, b)
             good &= tf.stack([finite, self._in_range(exactly)])
@@ -101,7 +104,7 @@ class Reversal(Trajectory):
             _, rates = self._numbers(step)
             w = self._undo_drift(w, v, rates, unit)
             extra = read(extras, step)
-            g, *_ = self._forces(self._floats(w), extra, step)
+            g, *_ = self._forces(self._floats(w, exact.UNIT), extra, step)
             v, b = self._undo_kick(v, b, g, plan.ratios(step), unit)
             b, top = digits.refill(plan.spills[step], spilled, b, top)
             exactly = integers.Integers(w, v, b)
@@ -128,13 +131,13 @@ class Reversal(Trajectory):
         unit = exact.unit_of(tf.maximum(largest, moving))
         return integers.encoded(state, unit), unit, largest
 
-    def _floats(self, tensors, unit=exact.UNIT):
+    def _make_floats(self, tensors, unit):
         dtype = self._run.problem.dtype
         return [exact.decode(tensor, dtype, unit) for tensor in tensors]
 
     def _state(self, exactly, extra, unit):
         return State(
-            self._floats(exactly.variables),
+            self._floats(exactly.variables, exact.UNIT),
             [(velocity,) for velocity in self._floats(exactly.velocities, unit)],
             extra,
         )
