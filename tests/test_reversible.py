@@ -17,6 +17,17 @@ from tests.helpers import (
 COMPILERS = pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
 
 
+def network(dtype="float32"):
+    """20-80-50-10, 6,240 weights."""
+    keras.utils.set_random_seed(0)
+    layers = [
+        keras.layers.Dense(80, "tanh", dtype=dtype),
+        keras.layers.Dense(50, "tanh", dtype=dtype),
+        keras.layers.Dense(10, dtype=dtype),
+    ]
+    return keras.Sequential([keras.Input((20,), dtype=dtype), *layers])
+
+
 class Network:
     """20-80-50-10 of 6,240 weights, on minibatches of random examples.
 
@@ -29,13 +40,8 @@ class Network:
         self.dtype = dtype
         x = random.randn(200, 20).astype(dtype)
         y = random.randint(0, 10, 200)
-        keras.utils.set_random_seed(0)
-        layers = [
-            keras.layers.Dense(80, "tanh", dtype=dtype),
-            keras.layers.Dense(50, "tanh", dtype=dtype),
-            keras.layers.Dense(10, dtype=dtype),
-        ]
-        self.model = keras.Sequential([keras.Input((20,), dtype=dtype), *layers])
+        self.model = network(dtype)
+        layers = self.model.layers
         steps = np.arange(num_steps)[:, None]
         waves = 0.03 * np.sin(0.1 * steps + np.arange(3))
         rates = self.hyper(0.05 + waves, "rates")
@@ -116,15 +122,7 @@ class TestManySteps:
         random = np.random.RandomState(0)
         x = random.randn(50, 20).astype("float32")
         y = random.randint(0, 10, 50)
-        keras.utils.set_random_seed(0)
-        model = keras.Sequential(
-            [
-                keras.Input((20,)),
-                keras.layers.Dense(80, "tanh"),
-                keras.layers.Dense(50, "tanh"),
-                keras.layers.Dense(10),
-            ]
-        )
+        model = network()
         scale = far.Hyperparameter(1.0, name="scale")
 
         def loss():

@@ -171,14 +171,15 @@ def _trace(problem, function, states):
         )
         .graph
     )
-    pruned = {operation.name for operation in needed(graph)}
+    parts = needed(graph)
+    pruned = {operation.name for operation in parts}
     found = [op for op in graph_search.operations(graph, []) if op.name in pruned]
     given = graph.inputs[: len(tf.nest.flatten(states))]
     return Needs(
         peak(graph, given, fused=False),
         peak(graph, given, fused=True),
         sum(operation.multiplications for operation in found),
-        complete=all(map(is_told, needed(graph))),
+        complete=all(map(is_told, parts)),
     )
 
 

@@ -1,5 +1,7 @@
 """A training run in integers, and back again."""
 
+import math
+
 import numpy as np
 import tensorflow as tf
 
@@ -23,7 +25,7 @@ class Reversal(Trajectory):
 
     Args:
         run: A `Run`.
-        xla: Whether XLA compiles the steps.
+        xla: Whether XLA compiles gradients and numbers; it does the integers.
 
     Attributes:
         checks: Mapping to scalar tensors, once the graph is built: the booleans
@@ -50,7 +52,7 @@ class Reversal(Trajectory):
         self.checks = {}
 
     def record(self, step, state, logs):
-        plan = self._plan()
+        plan = _follow(self._numbers, tf.range(self._count))
         start, unit, largest = self._encode(state)
         spilled = digits.arrays(plan, state.variables)
 
@@ -72,7 +74,8 @@ class Reversal(Trajectory):
 
         extras = self._run.arrays(state.extra, self._count)
         top = tf.zeros([len(state.variables)], tf.int32)
-        good = tf.stack([all_finite(state), integers.in_range(start)])
+        starts_in_range = self._in_range(start)
+        good = tf.stack([all_finite(state), starts_in_range])
         step, end, extra, logs, kept, top, largest, good = tf.while_loop(
             lambda step, *_: step < self._run.num_steps,
             body,
@@ -83,7 +86,7 @@ class Reversal(Trajectory):
         self.checks = {
             "finite": finite,
             "in_range": inside,
-            "starts_in_range": self._in_range(start),
+            "starts_in_range": starts_in_range,
             "momentum": plan.reversible,
             "lowest": plan.lowest,
             "highest": plan.highest,
@@ -158,15 +161,6 @@ class Reversal(Trajectory):
         largest = tf.cast(largest, tf.float64)
         return gradients, extra, value, all_finite(gradients), largest
 
-    def _plan(self):
-        """`Digits` of all steps' momenta."""
-        momenta = tf.map_fn(
-            lambda step: self._numbers(step)[0],
-            tf.range(self._count),
-            fn_output_signature=tf.float64,
-        )
-        return digits.follow(momenta)
-
 
 def bits(problem, num_steps):
     """Bits of buffer for an element of each variable and step: a vector.
@@ -177,19 +171,15 @@ def bits(problem, num_steps):
         ValueError: If one of them cannot be undone.
     """
 
-    def momenta(hyperparameters, steps):
-        return tf.map_fn(
-            lambda step: _numbers(problem, hyperparameters, step)[0],
-            steps,
-            fn_output_signature=tf.float64,
-        )
+    def follow(hyperparameters, steps):
+        return _follow(lambda step: _numbers(problem, hyperparameters, step), steps)
 
     compute = problem.cached(
-        "momenta",
-        lambda: tf.function(momenta, autograph=False, reduce_retracing=True),
+        "digits",
+        lambda: tf.function(follow, autograph=False, reduce_retracing=True),
     )
-    steps = tf.range(0, num_steps, max(1, num_steps // _SAMPLES))
-    found = digits.follow(compute(read_variables(problem.hyperparameters), steps))
+    steps = tf.range(0, num_steps, math.ceil(num_steps / _SAMPLES))
+    found = compute(read_variables(problem.hyperparameters), steps)
     require(
         bool(found.reversible),
         "ReversibleHG needs momenta from 2⁻¹⁷ to 1.",
@@ -200,24 +190,28 @@ def bits(problem, num_steps):
     return np.mean(np.log2(ratios), axis=0)
 
 
+def _follow(numbers, steps):
+    """`Digits` of the momenta of steps."""
+    momenta = tf.map_fn(
+        lambda step: numbers(step)[0], steps, fn_output_signature=tf.float64
+    )
+    return digits.follow(momenta)
+
+
 def _numbers(problem, hyperparameters, step):
     momenta, rates = [], []
     for number in problem.numbers(hyperparameters, step):
-        momenta.append(_momentum(number))
+        require(
+            number["momentum"].shape.rank == 0,
+            "ReversibleHG takes one momentum for each variable.",
+            shape=tuple(number["momentum"].shape),
+        )
+        momenta.append(tf.cast(number["momentum"], tf.float64))
         rates.append(tf.cast(number["learning_rate"], tf.float64))
     for index in problem.dynamics.idle:
         momenta[index] = tf.constant(1.0, tf.float64)
         rates[index] = tf.constant(0.0, tf.float64)
     return tf.stack(momenta), rates
-
-
-def _momentum(number):
-    require(
-        number["momentum"].shape.rank == 0,
-        "ReversibleHG takes one momentum for each variable.",
-        shape=tuple(number["momentum"].shape),
-    )
-    return tf.cast(number["momentum"], tf.float64)
 
 
 def _shared(function, xla):
