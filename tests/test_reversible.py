@@ -333,6 +333,19 @@ def test_gradients_that_grow_small():
         far.ReversibleHG().compute(problem, 5)
 
 
+def test_zero_gradients_need_no_warning():
+    w, rate = keras.Variable([0.0, 0.0], name="w"), far.Hyperparameter(0.1, name="rate")
+    problem = far.BilevelProblem(
+        lambda: tf.reduce_sum(w * w),
+        lambda: tf.reduce_sum(tf.cos(w)),
+        [w],
+        far.Momentum(rate, 0.7351),
+        [rate],
+    )
+    result = far.ReversibleHG().compute(problem, 5)  # A UserWarning is an error here.
+    assert float(result.hypergradients[0]) == 0.0 and float(result.outer_value) == 2.0
+
+
 def test_a_run_that_diverges_ends_the_outer_loop():
     """With the last good hyperparameters, as in other modes."""
     w, rate = keras.Variable(1.0, name="w"), far.Hyperparameter(0.5, name="rate")

@@ -31,8 +31,8 @@ class Reversal(Trajectory):
         checks: Mapping to scalar tensors, once the graph is built: the booleans
             "finite", "starts_in_range", "in_range", "momentum" (it can be reversed) and
             "recovered"; "lowest" and "highest" momentum; "bits" of buffer for each
-            weight and step; "deviation", see `digits.Digits`; "resolution", the
-            largest gradient in units of the noise of a velocity.
+            weight and step; "deviation", see `digits.Digits`; "noise", that of a
+            velocity in a step, relative to the largest gradient.
 
     Source: Maclaurin et al. 2015, algorithms 2 and 3.
     """
@@ -91,7 +91,8 @@ class Reversal(Trajectory):
             "lowest": plan.lowest,
             "highest": plan.highest,
             "deviation": plan.deviation,
-            "resolution": largest / (unit * plan.largest_denominator),
+            # No noise where all gradients are zero: digits of zero are zero.
+            "noise": tf.math.divide_no_nan(unit * plan.largest_denominator, largest),
             "bits": digits.bits(plan, state.variables),
         }
         kept = state, end, kept, top, plan, unit

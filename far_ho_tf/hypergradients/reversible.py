@@ -135,13 +135,13 @@ class ReversibleHG(HyperGradient):
                 "is not the same when it is computed again, as of operations that are "
                 f"not deterministic. {alternative}"
             )
-        self._warn(float(checks["deviation"]), float(checks["resolution"]))
+        self._warn(float(checks["deviation"]), float(checks["noise"]))
 
-    def _warn(self, deviation, resolution):
+    def _warn(self, deviation, noise):
         """Of what rounding may have done to the hypergradient."""
         for what, error in (
             ("Momenta are rounded to ratios of small integers", deviation),
-            ("Gradients are small beside the first velocity", 1 / max(resolution, 1.0)),
+            ("Gradients are small beside the first velocity", noise),
         ):
             if error > _NOTICED:
                 warnings.warn(
