@@ -44,7 +44,11 @@ def vjp(tape, targets, sources, cotangents):
         gradients = tape.gradient(
             list(targets), flat, output_gradients=list(cotangents)
         )
-    return tf.nest.pack_sequence_as(sources, [dense(g) for g in gradients])
+    gradients = [dense(gradient) for gradient in gradients]
+    for gradient, source in zip(gradients, flat, strict=True):
+        if gradient is not None:
+            gradient.set_shape(source.shape)  # Which a gather's does not know.
+    return tf.nest.pack_sequence_as(sources, gradients)
 
 
 class Linearization(NamedTuple):

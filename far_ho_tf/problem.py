@@ -9,6 +9,7 @@ import tensorflow as tf
 from far_ho_tf import data, preflight
 from far_ho_tf.autodiff import dense, zeros_for_none
 from far_ho_tf.checks import CALLABLE_ERRORS, require, takes_argument
+from far_ho_tf.distribution import ONE_REPLICA
 from far_ho_tf.dynamics import as_dynamics
 from far_ho_tf.hyperparameters import Hyperparameter
 from far_ho_tf.objective import Objective
@@ -166,12 +167,19 @@ class BilevelProblem:
             extra = scope.values_of(self.extra_variables)
         return zeros_for_none(gradients, state.variables), extra, value
 
-    def choose(self, state, gradients, value, hyperparameters, step, batch):
-        """What the dynamics decide by the inner objective; see `Dynamics.choose`."""
+    def choose(self, state, oracle, hyperparameters, step, batch, replicas):
+        """What the dynamics decide by the inner objective; see `Dynamics.choose`.
+
+        Args:
+            oracle: What `oracle` returned for the batch.
+            replicas: What shares the batch; see `distribution.as_replicas`.
+        """
+        gradients, _, value = oracle
 
         def loss(variables):
-            return self.inner_value(
-                state._replace(variables=variables), hyperparameters, batch
+            moved = state._replace(variables=variables)
+            return replicas.mean(
+                lambda share: self.inner_value(moved, hyperparameters, share), batch
             )
 
         with substituted(self.hyperparameters, hyperparameters):
@@ -194,14 +202,17 @@ class BilevelProblem:
             )
         return variables, slots
 
-    def step(self, state, hyperparameters, step, batch):
+    def step(self, state, hyperparameters, step, batch, replicas=ONE_REPLICA):
         """Φ: one inner step.
 
         Returns:
             The new state, the inner value before it, and what the dynamics chose.
         """
-        gradients, extra, value = self.oracle(state, hyperparameters, batch)
-        choice = self.choose(state, gradients, value, hyperparameters, step, batch)
+        oracle = replicas.mean(
+            lambda share: self.oracle(state, hyperparameters, share), batch
+        )
+        choice = self.choose(state, oracle, hyperparameters, step, batch, replicas)
+        gradients, extra, value = oracle
         variables, slots = self.update(state, gradients, hyperparameters, step, choice)
         return State(variables, slots, extra), value, choice
 

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from far_ho_tf.checks import check_count, require
+from far_ho_tf.distribution import check_strategy, device, num_replicas
+from far_ho_tf.hypergradients.division import check_division
 from far_ho_tf.hypergradients.nonfinite import raise_non_finite
 from far_ho_tf.hypergradients.program import Program
 from far_ho_tf.hypergradients.tangents import check_tangents
@@ -100,6 +102,7 @@ class Settings(NamedTuple):
         num_steps: Python integer T.
         restart: Whether to start from Φ_0 or from `Inputs.start`.
         keep_tangents: Whether the final tangents are asked for.
+        strategy: A `tf.distribute.Strategy` or `None`.
         search: Whether to stop each loop at the first state, tangent or
             cotangent that is not finite.
         compiled: Whether XLA is to compile what the mode compiles by itself.
@@ -108,6 +111,7 @@ class Settings(NamedTuple):
     num_steps: int
     restart: bool
     keep_tangents: bool
+    strategy: Any = None
     search: bool = False
     compiled: bool = False
 
@@ -228,6 +232,7 @@ class HyperGradient(abc.ABC):
         outer_step=0,
         tangents=None,
         keep_tangents=None,
+        strategy=None,
     ):
         """Trains for `num_steps` and differentiates through the training.
 
@@ -246,6 +251,8 @@ class HyperGradient(abc.ABC):
                 run; `None` counts from `state` on.
             keep_tangents: In forward mode whether the result has tangents;
                 `None` keeps them unless they are propagated in chunks.
+            strategy: A `tf.distribute.Strategy`, over whose replicas each batch is
+                split; `None` for one device. See `HyperOptimizer`.
 
         Returns:
             A `HyperGradientResult`.
@@ -287,7 +294,10 @@ class HyperGradient(abc.ABC):
         outer_step = check_count("outer_step", outer_step, low=0)
         problem.dynamics.check_last(first_step + num_steps - 1)
         settings = Settings(
-            num_steps, state is None, self.keeps_tangents(problem, keep_tangents)
+            num_steps,
+            state is None,
+            self.keeps_tangents(problem, keep_tangents),
+            check_strategy(strategy),
         )
         inner = problem.inner_data.prepare(first_step, num_steps)
         outer = problem.outer_data.prepare(outer_step, 1)
@@ -305,6 +315,11 @@ class HyperGradient(abc.ABC):
         fixed_shapes = problem.inner_data.has_fixed_shapes(
             inputs.inner
         ) and problem.outer_data.has_fixed_shapes(inputs.outer)
+        if num_replicas(strategy) > 1:
+            problem.cached(
+                ("division", strategy),
+                lambda: check_division(problem, inputs, strategy),
+            )
         program = problem.cached(
             (self, settings, tangents is None, fixed_shapes),
             lambda: Program(
@@ -316,10 +331,10 @@ class HyperGradient(abc.ABC):
                     settings._replace(search=search, compiled=compiled),
                     inputs,
                 ),
-                self.compiles_loops,
+                self.compiles_loops and num_replicas(strategy) == 1,
             ),
         )
-        with _preserved(problem):
+        with _preserved(problem), device(strategy):
             outputs = program(inputs)
             if not bool(outputs.finite):
                 found = program.search(inputs)

@@ -218,7 +218,7 @@ class _Run(Run):
     def _train(self, propagation, state, tangents):
         def body(step, state, tangents, logs):
             state, tangents, log = propagation.step(
-                state, tangents, self.number(step), self.batch(step)
+                state, tangents, self.number(step), self.batch(step), self.replicas
             )
             return step + 1, state, tangents, write(logs, step, log)
 

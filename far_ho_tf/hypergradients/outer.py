@@ -2,12 +2,15 @@
 
 import tensorflow as tf
 
-from far_ho_tf.autodiff import floating, vjp, zeros_for_none
+from far_ho_tf.autodiff import floating, zeros_for_none
+from far_ho_tf.distribution import ONE_REPLICA
 from far_ho_tf.state import State
 from far_ho_tf.variables import path_of
 
 
-def differentiate_outer(problem, state, hyperparameters, batch, dependence):
+def differentiate_outer(
+    problem, state, hyperparameters, batch, dependence, replicas=ONE_REPLICA
+):
     """The outer value E(s, λ), its cotangent in s, and its gradient in λ.
 
     Args:
@@ -16,6 +19,7 @@ def differentiate_outer(problem, state, hyperparameters, batch, dependence):
         hyperparameters: List of tensors.
         batch: What the outer objective is called with.
         dependence: A `Dependence` that takes note.
+        replicas: What shares the batch; see `distribution.as_replicas`.
 
     Returns:
         The value; the cotangent, a `State` whose extra part holds floating
@@ -25,10 +29,10 @@ def differentiate_outer(problem, state, hyperparameters, batch, dependence):
         ValueError: If the outer objective depends on neither.
     """
     sources = problem.sources(state, hyperparameters)
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(sources)
-        value = problem.outer_value(state, hyperparameters, batch)
-    variables, extra, direct = vjp(tape, [value], sources, [tf.ones_like(value)])
+    value, pull = replicas.pullback(
+        lambda share: problem.outer_value(state, hyperparameters, share), sources, batch
+    )
+    variables, extra, direct = pull(tf.ones_like(value))
     dependence.note(direct)
     if all(g is None for g in [*variables, *extra, *direct]):
         raise ValueError(

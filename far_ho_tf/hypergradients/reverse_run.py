@@ -59,11 +59,12 @@ class ReverseRun(Run):
         problem, hyperparameters = self.problem, self.hyperparameters
         sources = problem.sources(state, hyperparameters)
         own = sources[-1]
-        with tf.GradientTape(watch_accessed_variables=False) as oracle_tape:
-            oracle_tape.watch(sources)
-            gradients, extra, _ = problem.oracle(
-                state, hyperparameters, self.batch(step)
-            )
+
+        def oracle(share):
+            gradients, extra, _ = problem.oracle(state, hyperparameters, share)
+            return gradients, floating(extra)
+
+        (gradients, _), pull = self.replicas.pullback(oracle, sources, self.batch(step))
         with tf.GradientTape(watch_accessed_variables=False) as update_tape:
             update_tape.watch([state.variables, state.slots, gradients, own])
             variables, slots = problem.update(
@@ -75,12 +76,7 @@ class ReverseRun(Run):
             [state.variables, state.slots, gradients, own],
             [cotangent.variables, cotangent.slots],
         )
-        through_variables, by_extra, through_own = vjp(
-            oracle_tape,
-            [gradients, floating(extra)],
-            sources,
-            [by_gradients, cotangent.extra],
-        )
+        through_variables, by_extra, through_own = pull((by_gradients, cotangent.extra))
         self._dependence.note(by_own)
         self._dependence.note(through_own)
         cotangent = State(

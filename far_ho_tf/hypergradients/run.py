@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from far_ho_tf.autodiff import all_finite
+from far_ho_tf.distribution import as_replicas
 from far_ho_tf.hypergradients.dependence import Dependence
 from far_ho_tf.hypergradients.outer import differentiate_outer
 
@@ -19,6 +20,7 @@ class Run:
         problem: As given.
         hyperparameters: List of tensors λ.
         num_steps: Python integer T.
+        replicas: What shares the batches; see `distribution.as_replicas`.
     """
 
     def __init__(self, problem, settings, inputs):
@@ -27,20 +29,26 @@ class Run:
         self._restart = settings.restart
         self._search = settings.search
         self._inputs = inputs
+        self.replicas = as_replicas(settings.strategy, settings.compiled)
         self.hyperparameters = list(inputs.hyperparameters)
         self._dependence = Dependence(problem)
 
     def step(self, step, state):
         """Φ: the new state, and what `logs` take of the step."""
         new_state, value, choice = self.problem.step(
-            state, self.hyperparameters, self.number(step), self.batch(step)
+            state,
+            self.hyperparameters,
+            self.number(step),
+            self.batch(step),
+            self.replicas,
         )
         return new_state, (value, choice)
 
     def redo(self, step, state, choice):
         """Φ once more, with what the dynamics chose before."""
-        gradients, extra, _ = self.problem.oracle(
-            state, self.hyperparameters, self.batch(step)
+        gradients, extra, _ = self.replicas.mean(
+            lambda share: self.problem.oracle(state, self.hyperparameters, share),
+            self.batch(step),
         )
         variables, slots = self.problem.update(
             state, gradients, self.hyperparameters, self.number(step), choice
@@ -80,7 +88,12 @@ class Run:
             self._inputs.outer, self._inputs.outer_step
         )
         return differentiate_outer(
-            self.problem, state, self.hyperparameters, batch, self._dependence
+            self.problem,
+            state,
+            self.hyperparameters,
+            batch,
+            self._dependence,
+            self.replicas,
         )
 
     def logs(self):

@@ -120,7 +120,7 @@ class Propagation:
             state._replace(extra=floating(state.extra)),
         )
 
-    def step(self, state, tangents, step, batch):
+    def step(self, state, tangents, step, batch, replicas):
         """s ← Φ(s, λ), Z ← A Z + B along the directions.
 
         Returns:
@@ -130,42 +130,42 @@ class Propagation:
         problem, hyperparameters = self._problem, self._hyperparameters
         sources = problem.sources(state, hyperparameters)
         own = sources[-1]
-        kept = {}
 
-        def oracle():
-            gradients, kept["extra"], kept["value"] = problem.oracle(
-                state, hyperparameters, batch
+        def oracle(share):
+            kept = {}
+
+            def targets():
+                gradients, kept["extra"], kept["value"] = problem.oracle(
+                    state, hyperparameters, share
+                )
+                return gradients, floating(kept["extra"])
+
+            linear = linearize(targets, sources)
+            self._dependence.note(linear.depends[-1])
+            gradient_tangents, extra_tangents = map_tangents(
+                linear.jvp,
+                [tangents.variables, tangents.extra, self._directions],
+                linear.targets,
             )
-            return gradients, floating(kept["extra"])
+            gradients, _ = linear.targets
+            values = gradients, kept["extra"], kept["value"]
+            return values, gradient_tangents, extra_tangents
 
-        oracle = linearize(oracle, sources)
-        gradients, extra = oracle.targets
-        choice = problem.choose(
-            state, gradients, kept["value"], hyperparameters, step, batch
-        )
+        values, gradient_tangents, extra_tangents = replicas.mean(oracle, batch)
+        choice = problem.choose(state, values, hyperparameters, step, batch, replicas)
+        gradients, extra, value = values
         update = linearize(
             lambda: problem.update(state, gradients, hyperparameters, step, choice),
             [state.variables, state.slots, gradients, own],
         )
-        variables, slots = update.targets
-        self._dependence.note(oracle.depends[-1])
         self._dependence.note(update.depends[-1])
-
-        def advance(pair):
-            tangent, along = pair
-            gradient_tangents, extra = oracle.jvp(
-                [tangent.variables, tangent.extra, along]
-            )
-            variables, slots = update.jvp(
-                [tangent.variables, tangent.slots, gradient_tangents, along]
-            )
-            return State(variables, slots, extra)
-
-        tangents = map_tangents(
-            advance, (tangents, self._directions), State(variables, slots, extra)
+        moved = map_tangents(
+            update.jvp,
+            [tangents.variables, tangents.slots, gradient_tangents, self._directions],
+            update.targets,
         )
-        new_state = State(variables, slots, kept["extra"])
-        return new_state, tangents, (kept["value"], choice)
+        new_state = State(*update.targets, extra)
+        return new_state, State(*moved, extra_tangents), (value, choice)
 
     def gradients(self, cotangent, direct, tangents):
         """⟨∇E, Z⟩ + ∂E/∂λ along each direction: a vector of length k."""
