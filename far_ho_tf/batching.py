@@ -1,4 +1,4 @@
-"""One linear map applied to many tangents."""
+"""One function applied to many tangents or episodes."""
 
 import contextlib
 import logging
@@ -15,33 +15,36 @@ _CONTROL_FLOW = re.compile("While|If|Case")
 _reported = set()
 
 
-def map_tangents(function, tangents, like):
-    """Applies `function` to each of a stack of tangents.
+def map_stack(function, stack, like, together=True):
+    """Applies `function` to each element of a stack: to tangents, or to episodes.
 
     All at once where TensorFlow can vectorize its operations. An operation
-    that it cannot vectorize goes through the tangents one by one, and where
-    that fails too (`tf.while_loop`, as in LSTM layers) the whole function
-    does. Either is logged once for each operation.
+    that it cannot vectorize goes through the elements one by one, and where
+    that fails too (`tf.while_loop` under a tangent, as in LSTM layers) the whole
+    function does. Either is logged once for each operation.
 
     Args:
         function: Callable(structure of tensors) -> structure of tensors.
-        tangents: Structure of tensors whose first axis counts the tangents.
-        like: Structure of tensors, shaped as `function`'s result is.
+        stack: Structure of tensors whose first axis counts the elements.
+        like: Structure of tensors or specs, shaped as `function`'s result is.
+        together: Whether to try all at once.
 
     Returns:
         Structure of tensors with that first axis.
     """
-    with _vectorizer_messages() as messages:
-        try:
-            result = tf.vectorized_map(function, tangents)
-        except (ValueError, TypeError, LookupError, NotImplementedError):
-            result = None
+    result = None
+    if together:
+        with _vectorizer_messages() as messages:
+            try:
+                result = tf.vectorized_map(function, stack)
+            except (ValueError, TypeError, LookupError, NotImplementedError):
+                _report(_FAILED, messages, "the step", _CONTROL_FLOW)
+            else:
+                _report(_ONE_BY_ONE, messages, "it")
     if result is not None:
-        _report(_ONE_BY_ONE, messages, "it")
         return result
-    _report(_FAILED, messages, "the step", _CONTROL_FLOW)
     specs = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), like)
-    return tf.map_fn(function, tangents, fn_output_signature=specs)
+    return tf.map_fn(function, stack, fn_output_signature=specs, parallel_iterations=1)
 
 
 @contextlib.contextmanager
@@ -73,8 +76,8 @@ def _report(pattern, messages, what, foremost=None):
         found = {name for name in found if foremost.search(name)} or found
     for name in sorted(found - _reported):
         absl_logging.warning(
-            "TensorFlow cannot vectorize %s: %s goes through the tangents of forward "
-            "mode one by one. The values are the same; it takes longer.",
+            "TensorFlow cannot vectorize %s: %s goes through tangents (or episodes) "
+            "one by one. The values are the same; it takes longer.",
             name,
             what,
         )

@@ -64,11 +64,18 @@ def essence(error):
 
 
 def takes_argument(function):
-    """Whether a callable needs one positional argument."""
+    """Whether a callable needs a positional argument."""
+    return num_arguments(function) > 0
+
+
+def num_arguments(function):
+    """How many positional arguments a callable needs; 0 where Python cannot tell."""
     try:
-        inspect.signature(function).bind()
-    except TypeError:
-        return True
-    except ValueError:  # Python cannot tell, as of some built-in functions.
-        return False
-    return False
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # As of some built-in functions.
+        return 0
+    positional = (
+        inspect.Parameter.POSITIONAL_ONLY,
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    )
+    return sum(p.kind in positional and p.default is p.empty for p in parameters)

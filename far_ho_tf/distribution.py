@@ -14,11 +14,10 @@ from far_ho_tf.checks import require
 from far_ho_tf.data.shares import Shares, leading
 from far_ho_tf.draws import shared_draws
 
-_SUPPORTED = (
-    tf.distribute.MirroredStrategy,
-    tf.distribute.MultiWorkerMirroredStrategy,
-    tf.distribute.OneDeviceStrategy,
-)
+_SUPPORTED = {
+    name: getattr(tf.distribute, name)
+    for name in ("MirroredStrategy", "MultiWorkerMirroredStrategy", "OneDeviceStrategy")
+}
 
 
 def check_strategy(strategy):
@@ -28,9 +27,8 @@ def check_strategy(strategy):
         ValueError: If it is another.
     """
     require(
-        strategy is None or isinstance(strategy, _SUPPORTED),
-        "`strategy` must be None or one of "
-        f"{[f'tf.distribute.{kind.__name__}' for kind in _SUPPORTED]}.",
+        strategy is None or isinstance(strategy, tuple(_SUPPORTED.values())),
+        f"`strategy` must be None or one of tf.distribute's {', '.join(_SUPPORTED)}.",
         strategy=strategy,
     )
     return strategy
@@ -46,6 +44,60 @@ def device(strategy):
     if strategy is None:
         return tf.device(None)
     return tf.device(strategy.extended.worker_devices[0])
+
+
+def local_replicas(strategy):
+    """The replicas of this worker.
+
+    Returns:
+        List of pairs (number among all replicas, a strategy for its device alone).
+    """
+    if strategy is None:
+        return [(0, None)]
+    numbers = []
+
+    def note(context):
+        numbers.append(context.replica_id_in_sync_group)
+        return tf.zeros([])
+
+    strategy.experimental_distribute_values_from_function(note)
+    devices = strategy.extended.worker_devices
+    return [
+        (number, tf.distribute.OneDeviceStrategy(name))
+        for number, name in zip(numbers, devices, strict=True)
+    ]
+
+
+def summed(strategy, structure):
+    """The sum over workers of a structure of floating tensors, on each of them."""
+    local = local_replicas(strategy)
+    if num_replicas(strategy) == len(local):
+        return structure
+    vectors, _ = pack(structure, 1.0)
+
+    def on_first(vector):
+        def value(context):
+            first = context.replica_id_in_sync_group == local[0][0]
+            return vector if first else tf.zeros_like(vector)
+
+        values = strategy.experimental_distribute_values_from_function(value)
+        return strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None)
+
+    return unpack(structure, [on_first(vector) for vector in vectors], [])
+
+
+def update(function, gradients):
+    """Runs a Keras optimizer's update, which needs replica context, from any."""
+    if not tf.distribute.in_cross_replica_context():
+        return function(gradients)
+
+    def on_replica():
+        context = tf.distribute.get_replica_context()
+        first = tf.equal(context.replica_id_in_sync_group, 0)
+        # Keras adds the replicas' gradients up.
+        function([tf.where(first, g, tf.zeros_like(g)) for g in gradients])
+
+    return tf.distribute.get_strategy().run(on_replica)
 
 
 def gathered(strategy, tensor):

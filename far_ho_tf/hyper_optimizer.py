@@ -1,5 +1,6 @@
 """The outer loop: hypergradient descent on hyperparameters."""
 
+import dataclasses
 import warnings
 from typing import NamedTuple
 
@@ -7,12 +8,14 @@ import keras
 import tensorflow as tf
 
 from far_ho_tf.callbacks import ProgressBar
-from far_ho_tf.checks import check_count, check_limit
+from far_ho_tf.checks import check_count, check_limit, is_integer, require
+from far_ho_tf.distribution import check_strategy
+from far_ho_tf.distribution import update as distribution_update
 from far_ho_tf.hypergradients import HyperGradient, NonFiniteError, ReverseHG
-from far_ho_tf.hypergradients.base import average
 from far_ho_tf.hyperparameters import scalar_names
 from far_ho_tf.outer_update import OuterUpdate
 from far_ho_tf.problem import BilevelProblem
+from far_ho_tf.tasks import Tasks
 from far_ho_tf.variables import assign, read
 
 _MODES = ("restart", "online", "warm_restart")
@@ -32,12 +35,18 @@ class HyperOptimizer:
             hypergradients where it is made with `clipvalue`, `clipnorm` or
             `global_clipnorm`. For one learning rate per group, a list of pairs
             (hyperparameter or list of them, optimizer).
-        strategy: Must be `None`: this version runs on one device.
+        strategy: `None`, for one device, or a `tf.distribute` strategy:
+            `MirroredStrategy`, `MultiWorkerMirroredStrategy` or
+            `OneDeviceStrategy`. For one problem each batch is split over the
+            replicas, and the hypergradient is that of one device: the objectives
+            must be means over the examples of a batch. Several problems or
+            episodes are spread over the replicas instead, each as a whole.
 
     Attributes:
         problems: List of the problems.
         hyperparameters: List of the variables that they share.
         hypergradient: The `HyperGradient`.
+        strategy: As given.
         optimizer: The Keras optimizer, whose learning rate callbacks may
             change; a list of them where there are groups.
         history: The `keras.callbacks.History` of the last `fit`.
@@ -77,21 +86,21 @@ class HyperOptimizer:
                 "`hypergradient` must be a HyperGradient such as "
                 f"`far.ReverseHG()`. Received: {hypergradient!r}"
             )
-        if strategy is not None:
-            raise ValueError(
-                "`strategy` must be None: this version of far_ho_tf runs on one "
-                f"device. Received: strategy={strategy!r}"
-            )
+        self.strategy = check_strategy(strategy)
+        self._tasks = Tasks(strategy)
         update = OuterUpdate(optimizer, self.hyperparameters)
         single = len(update.optimizers) == 1
         self.optimizer = update.optimizers[0] if single else update.optimizers
-        self._apply = tf.function(update.apply, autograph=False)
+        self._apply = tf.function(
+            lambda gradients: distribution_update(update.apply, gradients),
+            autograph=False,
+        )
         self.stop_training = False
         self.history = None
         self.divergence = None
         self._position = _beginning(self.problems)
 
-    def run(self, num_steps, mode="restart"):
+    def run(self, num_steps, mode="restart", episodes=None):
         """One hyper-iteration: train, hypergradient, outer update.
 
         Args:
@@ -104,6 +113,9 @@ class HyperOptimizer:
                 counts the last `num_steps` steps only. "warm_restart" goes on
                 too, but counts the last `num_steps` steps only in every mode;
                 `"online"` after it counts from there.
+            episodes: Where a data callable of the problem takes (step, episode), the
+                episodes to average over: an integer n, for the next n that have not
+                been seen, or a list of their numbers. With `mode="restart"` only.
 
         Returns:
             The `HyperGradientResult` at the hyperparameters before the update.
@@ -112,7 +124,7 @@ class HyperOptimizer:
             ValueError, NonFiniteError: As `HyperGradient.compute`; the
                 hyperparameters stay as they were.
         """
-        result = self._evaluate(num_steps, mode)
+        result = self._evaluate(num_steps, mode, episodes)
         self._apply(result.hypergradients)
         return result
 
@@ -124,6 +136,7 @@ class HyperOptimizer:
         callbacks=None,
         verbose=1,
         outer_limit=None,
+        episodes=None,
     ):
         """Runs many hyper-iterations.
 
@@ -133,8 +146,8 @@ class HyperOptimizer:
 
         Args:
             hyper_iterations: Positive integer.
-            num_steps, mode: See `run`. With `mode="online"`, `num_steps` is the
-                number of steps between updates of the hyperparameters.
+            num_steps, mode, episodes: See `run`. With `mode="online"`, `num_steps`
+                is the number of steps between updates of the hyperparameters.
             callbacks: List of Keras callbacks. One that sets `stop_training` leaves
                 hyperparameters and model as they were logged. `on_epoch_begin` and
                 `on_epoch_end` are called for each hyper-iteration, the latter
@@ -178,7 +191,7 @@ class HyperOptimizer:
         for iteration in range(hyper_iterations):
             callbacks.on_epoch_begin(iteration)
             try:
-                result = self._evaluate(num_steps, mode, outer_limit)
+                result = self._evaluate(num_steps, mode, episodes, outer_limit)
             except NonFiniteError as error:
                 if good is None:
                     raise
@@ -202,7 +215,7 @@ class HyperOptimizer:
         """Assigns the hyperparameters from a list of arrays."""
         assign(self.hyperparameters, weights)
 
-    def _evaluate(self, num_steps, mode, outer_limit=None):
+    def _evaluate(self, num_steps, mode, episodes, outer_limit=None):
         """Trains and differentiates, without the outer update.
 
         Where that diverges, position and models are put back.
@@ -222,32 +235,101 @@ class HyperOptimizer:
                 f"drops them. Received: {self.hypergradient}"
             )
         try:
-            results = [
-                self.hypergradient.compute(
-                    problem,
-                    num_steps,
-                    state,
-                    position.first_step,
-                    position.outer_step,
-                    tangents,
-                    keep_tangents=None if mode == "restart" else True,
-                )
-                for problem, state, tangents in zip(
-                    self.problems, position.states, position.tangents, strict=True
-                )
-            ]
-            result = average(results)
+            results, result = self._compute(num_steps, mode, episodes, position)
             _check_limit(result.outer_value, outer_limit)
         except NonFiniteError:
             self._write_back()
             raise
+        outer_step = position.outer_step + 1
+        if episodes is not None:  # Each run begins anew.
+            self._position = _beginning(self.problems, outer_step)
+            return result
         self._position = _Position(
-            [result.state for result in results],
-            [result.tangents for result in results],
+            [one and one.state for one in results],
+            [one and one.tangents for one in results],
             position.first_step + num_steps,
-            position.outer_step + 1,
+            outer_step,
         )
         return result
+
+    def _compute(self, num_steps, mode, episodes, position):
+        """The results of the problems, `None` where on another worker; their mean."""
+
+        def compute(index, strategy, episodes=None):
+            return self.hypergradient.compute(
+                self.problems[index],
+                num_steps,
+                position.states[index],
+                position.first_step,
+                position.outer_step,
+                position.tangents[index],
+                keep_tangents=None if mode == "restart" else True,
+                episodes=episodes,
+                strategy=strategy,
+            )
+
+        if len(self.problems) == 1 and episodes is None:
+            result = compute(0, self.strategy)
+            return [result], result
+        self._tasks.check(self.problems)
+        if episodes is None:
+            return self._over_problems(compute, num_steps)
+        require(
+            len(self.problems) == 1 and mode == "restart",
+            "`episodes` are for one problem, with mode='restart'.",
+            problems=len(self.problems),
+            mode=mode,
+        )
+        if is_integer(episodes):
+            count = check_count("episodes", episodes)
+            episodes = range(
+                position.outer_step * count, (position.outer_step + 1) * count
+            )
+        return self._over_episodes(compute, num_steps, list(episodes))
+
+    def _over_problems(self, compute, num_steps):
+        count = len(self.problems)
+        found, error = self._tasks.run(
+            lambda places, strategy: [([i], compute(i, strategy)) for i in places],
+            count,
+        )
+        mean = self._tasks.average(found, error, count, num_steps, self.hyperparameters)
+        results = [None] * count
+        for (place,), result in found:
+            results[place] = result
+            # In order, as several may share a model.
+            self.problems[place].write_back(result.state)
+        mean = dataclasses.replace(
+            mean,
+            choices=[one and one.choices for one in results],
+            state=[one and one.state for one in results],
+            status=[one and one.status for one in results],
+            tangents=[one and one.tangents for one in results],
+        )
+        return results, mean
+
+    def _over_episodes(self, compute, num_steps, episodes):
+        found, error = self._tasks.run(
+            lambda places, strategy: [
+                (places, compute(0, strategy, [episodes[place] for place in places]))
+            ],
+            len(episodes),
+        )
+        mean = self._tasks.average(
+            found, error, len(episodes), num_steps, self.hyperparameters
+        )
+        if not found:  # There are fewer episodes than workers.
+            return [None], mean
+        results = [result for _, result in found]
+        last = results[-1]
+        self.problems[0].write_back(last.state)
+        choices = tf.nest.map_structure(
+            lambda *rows: tf.concat(rows, axis=0), *(one.choices for one in results)
+        )
+        mean = dataclasses.replace(
+            mean, choices=choices, state=last.state, status=last.status
+        )
+        return [mean], mean
 
     def _write_back(self):
         """Lets the models hold the states that the last runs arrived at."""

@@ -60,7 +60,8 @@ class BilevelProblem:
             variables, model weights included.
         inner_data: `None`, tensors for one full batch, `Batches`, a
             `tf.data.Dataset`, or a callable(step) -> batch, where `step` is
-            an int32 scalar tensor and the batch a function of it alone. A
+            an int32 scalar tensor and the batch a function of it alone; or of it
+            and of the number of an episode, where it takes (step, episode). A
             dataset's elements for all steps of a run are held in memory; one
             that shuffles anew each time gives each run another order.
         outer_data: The same; the step is the number of the hyper-iteration. A
@@ -264,6 +265,17 @@ class BilevelProblem:
             for variable in self.report.assigned
             if find(variable, self.variables) is None
         ]
+
+    @functools.cached_property
+    def bare_variables(self):
+        """The `tf.Variable`s that a run assigns, as it cannot replace them."""
+        changed = self.variables + self.extra_variables + self.hyperparameters
+        return [v for v in changed if isinstance(v, tf.Variable)]
+
+    @property
+    def has_episodes(self):
+        """Whether some of the data are functions of (step, episode)."""
+        return self.inner_data.has_episodes or self.outer_data.has_episodes
 
     @functools.cached_property
     def start(self):

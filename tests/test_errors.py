@@ -542,7 +542,7 @@ class TestHyperOptimizer:
         problem = far.BilevelProblem(**parts)
         with fails("`hypergradient`", "Received: 'reverse'"):
             far.HyperOptimizer(problem, hypergradient="reverse")
-        with fails("`strategy`", "one device"):
+        with fails("`strategy`", "MirroredStrategy"):
             far.HyperOptimizer(problem, strategy=tf.distribute.get_strategy())
         optimizer = far.HyperOptimizer(problem)
         with fails("`mode`", "restart", "Received: mode='cold'"):

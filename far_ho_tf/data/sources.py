@@ -9,7 +9,7 @@ import functools
 
 import tensorflow as tf
 
-from far_ho_tf.checks import CALLABLE_ERRORS, essence
+from far_ho_tf.checks import CALLABLE_ERRORS, essence, num_arguments
 from far_ho_tf.data.batches import Batches, refuse_variables
 
 
@@ -44,9 +44,11 @@ class Source(abc.ABC):
 
     Attributes:
         is_empty: Whether the objective is called without a batch.
+        has_episodes: Whether batches depend on the number of an episode.
     """
 
     is_empty = False
+    has_episodes = False
 
     @abc.abstractmethod
     def prepare(self, first_step, num_steps):
@@ -67,8 +69,14 @@ class Source(abc.ABC):
         return self.prepare(0, 1)
 
     @abc.abstractmethod
-    def batch(self, prepared, step):
-        """Makes the batch of a step inside the graph, from an int32 scalar."""
+    def batch(self, prepared, step, episode=None):
+        """Makes the batch of a step, and of an episode, inside the graph.
+
+        Args:
+            prepared: What `prepare` returned.
+            step: int32 scalar.
+            episode: int32 scalar; `None`, where only shapes matter, for the first.
+        """
 
     def check_last(self, last):
         """Says so if the data end before a step, where that can be told."""
@@ -93,9 +101,8 @@ class Source(abc.ABC):
 
     def _traced(self, prepared):
         """`batch` as a concrete function, traced once for each structure."""
-        return self._function_of_batch.get_concrete_function(
-            prepared, tf.TensorSpec([], tf.int32)
-        )
+        scalar = tf.TensorSpec([], tf.int32)
+        return self._function_of_batch.get_concrete_function(prepared, scalar, scalar)
 
     @functools.cached_property
     def _function_of_batch(self):
@@ -119,8 +126,8 @@ class Placeholder(Source):
         del first_step, num_steps
         return self.specs
 
-    def batch(self, prepared, step):
-        del step
+    def batch(self, prepared, step, episode=None):
+        del step, episode
         return prepared
 
     def widened(self, batch):
@@ -182,8 +189,8 @@ class _ConstantSource(Source):
         del first_step, num_steps
         return self._tensors
 
-    def batch(self, prepared, step):
-        del step
+    def batch(self, prepared, step, episode=None):
+        del step, episode
         return prepared
 
 
@@ -195,7 +202,8 @@ class _BatchesSource(Source):
         del first_step, num_steps
         return self._batches.tensors
 
-    def batch(self, prepared, step):
+    def batch(self, prepared, step, episode=None):
+        del episode
         return self._batches.gather(prepared, step)
 
 
@@ -204,6 +212,7 @@ class _CallableSource(Source):
         self._function = function
         self._name = name
         self._checked = -1
+        self.has_episodes = num_arguments(function) == 2
 
     def prepare(self, first_step, num_steps):
         """Asks for the last batch: compiled code would not miss it.
@@ -213,15 +222,18 @@ class _CallableSource(Source):
         self.check_last(first_step + num_steps - 1)
         return ()
 
-    def batch(self, prepared, step):
+    def batch(self, prepared, step, episode=None):
         del prepared
+        episode = tf.constant(0) if episode is None else episode
+        arguments = (step, episode) if self.has_episodes else (step,)
         try:
-            batch = self._function(step)
+            batch = self._function(*arguments)
             return tf.nest.map_structure(tf.convert_to_tensor, batch)
         except CALLABLE_ERRORS as error:
             raise ValueError(
                 f"`{self._name}` must be a callable that makes a batch of tensors, by "
-                "TensorFlow's operations, from the step, a scalar int32 tensor (index "
+                "TensorFlow's operations, from the step (and the number of an episode, "
+                "where it takes two arguments), scalar int32 tensors (index "
                 f"lists and arrays by tf.gather). Received: {self._function!r}, which "
                 f"fails with {error}"
             ) from error
@@ -230,7 +242,7 @@ class _CallableSource(Source):
         if last <= self._checked:
             return
         try:  # In a graph, as later: run eagerly, it would fail in other ways.
-            batch = self._traced(())((), tf.constant(last))
+            batch = self._traced(())((), tf.constant(last), tf.constant(0))
         except tf.errors.InvalidArgumentError as error:
             raise _ended(self._name, last, f"it fails with {essence(error)}") from error
         for tensor in tf.nest.flatten(batch):
@@ -307,7 +319,8 @@ class _DatasetSource(Source):
             return elements.padded_batch(num_steps)
         return elements.batch(num_steps)
 
-    def batch(self, prepared, step):
+    def batch(self, prepared, step, episode=None):
+        del episode
         tensors, lengths, first_step = prepared
         row = step - first_step
 

@@ -94,7 +94,7 @@ class BacktrackingGradientDescent(Dynamics):
         return variable - _length(learning_rate, tau, reductions) * gradient, ()
 
     def review(self, choices):
-        (steps,) = np.nonzero(choices["reductions"] >= self.max_reductions)
+        *_, steps = np.nonzero(choices["reductions"] >= self.max_reductions)
         if len(steps):
             warnings.warn(
                 f"{type(self).__name__} found no step length that makes "

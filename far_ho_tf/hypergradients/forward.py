@@ -7,7 +7,8 @@ import tensorflow as tf
 
 from far_ho_tf.autodiff import all_finite
 from far_ho_tf.checks import check_count
-from far_ho_tf.hypergradients.base import HyperGradient, Outputs
+from far_ho_tf.hypergradients.base import HyperGradient
+from far_ho_tf.hypergradients.program import Outputs
 from far_ho_tf.hypergradients.run import Run, stack, write
 from far_ho_tf.hypergradients.tangents import Directions, Propagation
 

@@ -6,9 +6,9 @@ import tensorflow as tf
 
 from far_ho_tf.autodiff import floating
 from far_ho_tf.checks import require
-from far_ho_tf.hypergradients.base import Inputs, Settings
 from far_ho_tf.hypergradients.dependence import Dependence
 from far_ho_tf.hypergradients.peaks import bytes_of, is_told, needed, peak
+from far_ho_tf.hypergradients.program import Inputs, Settings
 from far_ho_tf.hypergradients.reverse_run import ReverseRun
 from far_ho_tf.hypergradients.tangents import Directions, Propagation
 from far_ho_tf.preflight import graph_search

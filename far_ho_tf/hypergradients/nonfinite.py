@@ -34,6 +34,16 @@ def raise_non_finite(problem, num_steps, found, has_tangents):
         has_tangents: Whether it propagated tangents. There NaN spreads from one
             hyperparameter to the others (0·∞), so that none can be named.
     """
+    try:
+        _raise(problem, num_steps, found, has_tangents)
+    except NonFiniteError as error:
+        if "episode" not in found.checks:
+            raise
+        episode = int(found.checks["episode"])
+        raise NonFiniteError(f"In episode {episode}: {error}", error.step) from None
+
+
+def _raise(problem, num_steps, found, has_tangents):
     for variable in problem.hyperparameters:
         if not all_finite(tf.convert_to_tensor(variable)):
             raise NonFiniteError(

@@ -1,14 +1,94 @@
-"""One compiled hyper-iteration, and the choice of its compiler."""
+"""One compiled hyper-iteration: what it takes and returns, and its compiler."""
+
+import threading
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 from absl import logging
 
 from far_ho_tf.checks import essence
+from far_ho_tf.state import State
+
+# Held by the thread that traces: parts of TensorFlow are replaced meanwhile.
+TRACING = threading.RLock()
 
 # Largest products (multiplications) up to which XLA is the faster on a CPU, by
 # benchmarks/compilers.py: beyond, TensorFlow's own kernels are.
 _LARGEST_MATRIX_PRODUCT = 10_000_000
 _LARGEST_CONVOLUTION = 300_000
+
+
+class Settings(NamedTuple):
+    """What is fixed while a program is traced.
+
+    Attributes:
+        num_steps: Python integer T.
+        restart: Whether to start from Φ_0 or from `Inputs.start`.
+        keep_tangents: Whether the final tangents are asked for.
+        strategy: A `tf.distribute.Strategy` or `None`.
+        search: Whether to stop each loop at the first state, tangent or
+            cotangent that is not finite.
+        compiled: Whether XLA is to compile what the mode compiles by itself.
+    """
+
+    num_steps: int
+    restart: bool
+    keep_tangents: bool
+    strategy: Any = None
+    search: bool = False
+    compiled: bool = False
+
+
+class Inputs(NamedTuple):
+    """What a compiled program takes.
+
+    Attributes:
+        hyperparameters: List of tensors λ.
+        start: The `State` to start from.
+        tangents: In forward mode the tangents to start from; `None` for zero.
+        inner, outer: What the data sources prepared.
+        first_step, outer_step: int32 scalars.
+        episode: int32: the vector of the numbers of episodes, of which a mode's
+            `differentiate` gets one; `None` where there are none.
+    """
+
+    hyperparameters: list
+    start: State
+    tangents: State | None
+    inner: Any
+    outer: Any
+    first_step: tf.Tensor
+    outer_step: tf.Tensor
+    episode: tf.Tensor | None = None
+
+
+class Outputs(NamedTuple):
+    """What a compiled program returns.
+
+    Attributes:
+        outer_value, hypergradients, inner_values, choices, state, tangents: As
+            in `HyperGradientResult`.
+        finite: Scalar boolean: are all of them?
+        steps: int32 scalar: how many steps the training made. It stops early
+            only in a search for the first non-finite value.
+        derivative_step: int32 scalar: the step in which such a search found
+            the derivative of the state not to be finite; −1 for the initial
+            values, num_steps for the outer objective.
+        checks: Mapping from names to scalars: what the mode verifies.
+        outer_values: Of several episodes, as in `HyperGradientResult`.
+    """
+
+    outer_value: tf.Tensor
+    hypergradients: list
+    inner_values: tf.Tensor
+    choices: dict
+    state: State
+    tangents: State | None
+    finite: tf.Tensor
+    steps: tf.Tensor
+    derivative_step: tf.Tensor
+    checks: dict = {}
+    outer_values: tf.Tensor | None = None
 
 
 class Program:
@@ -21,6 +101,8 @@ class Program:
         build: Callable(inputs, search, compiled) -> outputs that builds the graph;
             `compiled`: whether XLA is to compile it.
         whole: Whether XLA compiles all of it, or `build` its parts.
+
+    It is traced once for all devices, and runs on that of the caller.
 
     Attributes:
         compiler: "xla" or "graph".
@@ -40,17 +122,17 @@ class Program:
 
     def __call__(self, inputs):
         if self.compiler == "graph" or not self._may_fall_back:
-            return self.function(inputs)
+            return _run(self.function, inputs)
         failure = None
         try:
-            outputs = self.function(inputs)
+            outputs = _run(self.function, inputs)
         # XLA's errors have no class of their own: some are TensorFlow's, its gradient
         # of tf.slice ends in a LookupError, and AutoGraph may wrap any of them.
         except Exception as error:
             failure = essence(error)[:200]
         if failure is not None:
             self._use("graph")
-            outputs = self.function(inputs)  # Raises where XLA is not to blame.
+            outputs = _run(self.function, inputs)  # Raises where XLA is not to blame.
             self.reason = f"XLA cannot compile it: {failure}"
             logging.warning("far_ho_tf runs without XLA. %s", self.reason)
         self._may_fall_back = False
@@ -58,7 +140,7 @@ class Program:
 
     def search(self, inputs):
         """Runs again, up to the first value that is not finite."""
-        return self._compiled(search=True)(inputs)
+        return _run(self._compiled(search=True), inputs)
 
     def _use(self, compiler):
         self.compiler = compiler
@@ -73,6 +155,12 @@ class Program:
         # Each program traces once; together they would set off TensorFlow's alarm.
         function._omit_frequent_tracing_warning = True
         return function
+
+
+def _run(function, inputs):
+    with TRACING, tf.device(None):
+        concrete = function.get_concrete_function(inputs)
+    return concrete(inputs)
 
 
 def obstacle(jit_compile, report, fixed_shapes):

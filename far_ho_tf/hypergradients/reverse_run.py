@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from far_ho_tf.autodiff import add, all_finite, floating, vjp, zeros_for_none
-from far_ho_tf.hypergradients.base import Outputs
+from far_ho_tf.hypergradients.program import Outputs
 from far_ho_tf.hypergradients.run import Run, stack
 from far_ho_tf.state import State
 

@@ -84,8 +84,9 @@ class Run:
 
     def outer(self, state):
         """See `differentiate_outer`, of the final state."""
+        inputs = self._inputs
         batch = self.problem.outer_data.batch(
-            self._inputs.outer, self._inputs.outer_step
+            inputs.outer, inputs.outer_step, inputs.episode
         )
         return differentiate_outer(
             self.problem,
@@ -113,7 +114,9 @@ class Run:
 
     def batch(self, step):
         """The batch of a step."""
-        return self.problem.inner_data.batch(self._inputs.inner, self.number(step))
+        return self.problem.inner_data.batch(
+            self._inputs.inner, self.number(step), self._inputs.episode
+        )
 
     def goes_on(self, condition, structure):
         """A loop's condition; a search ends at the first value that is not finite."""

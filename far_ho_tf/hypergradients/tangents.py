@@ -3,8 +3,9 @@
 import tensorflow as tf
 
 from far_ho_tf.autodiff import floating, linearize
-from far_ho_tf.batching import map_tangents
+from far_ho_tf.batching import map_stack
 from far_ho_tf.checks import require
+from far_ho_tf.distribution import ONE_REPLICA
 from far_ho_tf.state import State, layout
 
 
@@ -107,9 +108,7 @@ class Propagation:
         state = kept["state"]
         tangents = self.zeros(state)
         if any(linear.depends):
-            variables, slots = map_tangents(
-                linear.jvp, self._directions, linear.targets
-            )
+            variables, slots = map_stack(linear.jvp, self._directions, linear.targets)
             tangents = tangents._replace(variables=variables, slots=slots)
         return state, tangents
 
@@ -120,7 +119,7 @@ class Propagation:
             state._replace(extra=floating(state.extra)),
         )
 
-    def step(self, state, tangents, step, batch, replicas):
+    def step(self, state, tangents, step, batch, replicas=ONE_REPLICA):
         """s ← Φ(s, λ), Z ← A Z + B along the directions.
 
         Returns:
@@ -142,7 +141,7 @@ class Propagation:
 
             linear = linearize(targets, sources)
             self._dependence.note(linear.depends[-1])
-            gradient_tangents, extra_tangents = map_tangents(
+            gradient_tangents, extra_tangents = map_stack(
                 linear.jvp,
                 [tangents.variables, tangents.extra, self._directions],
                 linear.targets,
@@ -159,7 +158,7 @@ class Propagation:
             [state.variables, state.slots, gradients, own],
         )
         self._dependence.note(update.depends[-1])
-        moved = map_tangents(
+        moved = map_stack(
             update.jvp,
             [tangents.variables, tangents.slots, gradient_tangents, self._directions],
             update.targets,

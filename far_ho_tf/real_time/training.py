@@ -6,10 +6,10 @@ import tensorflow as tf
 
 from far_ho_tf.autodiff import all_finite
 from far_ho_tf.hypergradients import NonFiniteError
-from far_ho_tf.hypergradients.base import Status
 from far_ho_tf.hypergradients.dependence import Dependence
 from far_ho_tf.hypergradients.outer import differentiate_outer
 from far_ho_tf.hypergradients.program import Program
+from far_ho_tf.hypergradients.result import Status
 from far_ho_tf.hypergradients.tangents import Directions, Propagation
 from far_ho_tf.state import State
 from far_ho_tf.variables import assign, read

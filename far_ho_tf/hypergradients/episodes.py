@@ -1,0 +1,111 @@
+"""One run for each of many episodes: tasks, seeds or folds of one problem."""
+
+import numpy as np
+import tensorflow as tf
+
+from far_ho_tf.batching import map_stack
+from far_ho_tf.checks import is_integer, require
+from far_ho_tf.hypergradients.program import Outputs
+from far_ho_tf.state import State
+
+
+def check_episodes(problem, state, episodes, several):
+    """Refuses numbers of episodes that a problem cannot be run for.
+
+    Args:
+        problem: A `BilevelProblem`.
+        state: The `State` to start from, or `None`.
+        episodes: What was given for them; `None` for none.
+        several: Whether batches are split over replicas.
+    """
+    if episodes is None:
+        require(
+            not problem.has_episodes,
+            "A data callable of the problem takes (step, episode): say which "
+            "`episodes` to run.",
+            episodes=None,
+        )
+        return
+    require(
+        problem.has_episodes,
+        "`episodes` need `inner_data` or `outer_data` that is a callable of "
+        "(step, episode).",
+        episodes=episodes,
+    )
+    require(
+        isinstance(episodes, (list, tuple, range, np.ndarray))
+        and len(episodes)
+        and all(is_integer(number) and 0 <= number < 2**31 for number in episodes),
+        "`episodes` must be a list of integers from 0 on.",
+        episodes=episodes,
+    )
+    require(
+        state is None,
+        "Episodes begin anew each time: mode='restart', without a `state`.",
+        state=state,
+    )
+    require(
+        not several,
+        "`compute` splits batches over replicas; whole episodes are spread over them "
+        "by `HyperOptimizer(strategy=...)`.",
+        episodes=episodes,
+    )
+
+
+def over_episodes(differentiate, problem, settings, inputs):
+    """The mean `Outputs` of episodes.
+
+    Args:
+        differentiate: `HyperGradient.differentiate`, for one episode.
+        problem: A `BilevelProblem`.
+        settings: `Settings`.
+        inputs: `Inputs`, whose `episode` is a vector.
+
+    Returns:
+        `Outputs`; of a search those of the first episode that is not finite.
+    """
+
+    def one(episode):
+        outputs = differentiate(problem, settings, inputs._replace(episode=episode))
+        return outputs._replace(tangents=(), outer_values=())
+
+    # XLA cannot compile vectorized loops. A bare tf.Variable, which a run assigns,
+    # has one value at a time. A search ends at different steps.
+    bare = bool(problem.bare_variables)
+    together = not (settings.compiled or settings.search or bare)
+    outputs = map_stack(one, inputs.episode, _specs(problem, settings), together)
+    first = tf.argmin(tf.cast(outputs.finite, tf.int32))
+    if settings.search:
+        found = tf.nest.map_structure(lambda rows: tf.gather(rows, first), outputs)
+        return found._replace(tangents=None, checks={"episode": inputs.episode[first]})
+    return outputs._replace(
+        outer_value=tf.reduce_mean(outputs.outer_value),
+        hypergradients=[tf.reduce_mean(g, axis=0) for g in outputs.hypergradients],
+        state=tf.nest.map_structure(lambda rows: rows[-1], outputs.state),
+        tangents=None,
+        finite=tf.reduce_all(outputs.finite),
+        outer_values=outputs.outer_value,
+    )
+
+
+def _specs(problem, settings):
+    """The shapes and dtypes of one episode's `Outputs`."""
+    start, scalar = problem.start, tf.TensorSpec([], problem.dtype)
+    state = State(
+        start.variables, problem.dynamics.initial_slots(start.variables), start.extra
+    )
+    by_step = tf.nest.map_structure(
+        lambda spec: tf.TensorSpec([settings.num_steps, *spec.shape], spec.dtype),
+        (scalar, problem.dynamics.choices),
+    )
+    return Outputs(
+        scalar,
+        [tf.TensorSpec(h.shape, problem.dtype) for h in problem.hyperparameters],
+        *by_step,
+        tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), state),
+        tangents=(),
+        finite=tf.TensorSpec([], tf.bool),
+        steps=tf.TensorSpec([], tf.int32),
+        derivative_step=tf.TensorSpec([], tf.int32),
+        outer_values=(),
+    )
