@@ -6,7 +6,9 @@ each replica, on its share of the batch, and are averaged by the shares' sizes.
 """
 
 import contextlib
+from concurrent.futures import ThreadPoolExecutor
 
+import keras
 import tensorflow as tf
 
 from far_ho_tf.autodiff import vjp
@@ -86,32 +88,59 @@ def summed(strategy, structure):
     return unpack(structure, [on_first(vector) for vector in vectors], [])
 
 
-def update(function, gradients):
-    """Runs a Keras optimizer's update, which needs replica context, from any."""
+def outside_scope(function, *arguments):
+    """Calls a function as it were outside of any `strategy.scope()`.
+
+    There Keras' optimizers update variables that are mirrored, and others. A scope
+    belongs to a thread.
+    """
     if not tf.distribute.in_cross_replica_context():
-        return function(gradients)
+        return function(*arguments)
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(function, *arguments).result()
 
-    def on_replica():
-        context = tf.distribute.get_replica_context()
-        first = tf.equal(context.replica_id_in_sync_group, 0)
-        # Keras adds the replicas' gradients up.
-        function([tf.where(first, g, tf.zeros_like(g)) for g in gradients])
 
-    return tf.distribute.get_strategy().run(on_replica)
+def scope_of(variables):
+    """The `strategy.scope()` in which variables were made; of none, an empty one."""
+    for variable in variables:
+        value = variable.value if isinstance(variable, keras.Variable) else variable
+        if isinstance(value, tf.distribute.DistributedValues):
+            return value.distribute_strategy.scope()
+    return contextlib.nullcontext()
 
 
 def gathered(strategy, tensor):
     """A tensor of each replica's, stacked; on each worker the tensor is its own."""
 
-    # Not by strategy.gather: with two strategies of one process it fails.
+    (rows,), _ = on_each(strategy, lambda _: ([tensor], []))
+    return rows
+
+
+def on_each(strategy, function):
+    """What a function makes on each replica.
+
+    Args:
+        strategy: A `tf.distribute.Strategy`.
+        function: Callable(number of the replica, an int32 scalar) -> two lists of
+            tensors.
+
+    Returns:
+        The tensors of the first list, stacked over replicas; those of the second, of
+        one replica, as they must be the same on all.
+    """
 
     def on_replica():
         context = tf.distribute.get_replica_context()
-        row = tf.one_hot(context.replica_id_in_sync_group, context.num_replicas_in_sync)
-        return tf.tensordot(tf.cast(row, tensor.dtype), tensor, 0)
+        number = context.replica_id_in_sync_group
+        rows, others = function(number)
+        place = tf.one_hot(number, context.num_replicas_in_sync)
+        return [tf.tensordot(tf.cast(place, r.dtype), r, 0) for r in rows], others
 
+    rows, others = strategy.run(on_replica)
+    # Not by strategy.gather: with two strategies in one process it fails.
     total = tf.distribute.ReduceOp.SUM
-    return strategy.reduce(total, strategy.run(on_replica), axis=None)
+    rows = [strategy.reduce(total, row, axis=None) for row in rows]
+    return rows, [strategy.experimental_local_results(one)[0] for one in others]
 
 
 def as_replicas(strategy, compiled):

@@ -77,7 +77,7 @@ class _Rows:
         """As TensorFlow's, whose mask this draws in the same way."""
         with tf.name_scope(name or "stateless_dropout"):
             x = tf.convert_to_tensor(x)
-            rate = tf.cast(rate, x.dtype)
+            rate = tf.convert_to_tensor(rate, x.dtype)
             shape = tf.shape(x) if noise_shape is None else noise_shape
             kept = self.sample(
                 _samplers["stateless_uniform"], shape, seed, dtype=x.dtype, alg=rng_alg

@@ -9,8 +9,7 @@ import tensorflow as tf
 
 from far_ho_tf.callbacks import ProgressBar
 from far_ho_tf.checks import check_count, check_limit, is_integer, require
-from far_ho_tf.distribution import check_strategy
-from far_ho_tf.distribution import update as distribution_update
+from far_ho_tf.distribution import check_strategy, outside_scope, scope_of
 from far_ho_tf.hypergradients import HyperGradient, NonFiniteError, ReverseHG
 from far_ho_tf.hyperparameters import scalar_names
 from far_ho_tf.outer_update import OuterUpdate
@@ -88,13 +87,11 @@ class HyperOptimizer:
             )
         self.strategy = check_strategy(strategy)
         self._tasks = Tasks(strategy)
-        update = OuterUpdate(optimizer, self.hyperparameters)
+        with scope_of(self.hyperparameters):
+            update = OuterUpdate(optimizer, self.hyperparameters)
         single = len(update.optimizers) == 1
         self.optimizer = update.optimizers[0] if single else update.optimizers
-        self._apply = tf.function(
-            lambda gradients: distribution_update(update.apply, gradients),
-            autograph=False,
-        )
+        self._update = tf.function(update.apply, autograph=False)
         self.stop_training = False
         self.history = None
         self.divergence = None
@@ -206,6 +203,9 @@ class HyperOptimizer:
             self._apply(result.hypergradients)
         callbacks.on_train_end()
         return self.history
+
+    def _apply(self, gradients):
+        outside_scope(self._update, gradients)
 
     def get_weights(self):
         """The hyperparameters' values as a list of arrays."""

@@ -46,7 +46,7 @@ class OuterUpdate:
         self._hyperparameters = hyperparameters
         for variables, one in groups:
             if not one.built:
-                one.build(variables)
+                _build(one, variables)
 
     def apply(self, gradients):
         """Moves the hyperparameters, and applies their constraints.
@@ -59,6 +59,20 @@ class OuterUpdate:
                 [gradients[index] for index in indices],
                 [self._hyperparameters[index] for index in indices],
             )
+
+
+def _build(optimizer, variables):
+    try:
+        optimizer.build(variables)
+    except RuntimeError as error:
+        if "tf.distribute" not in str(error):
+            raise
+        raise ValueError(
+            "The outer `optimizer` and the hyperparameters must both be made in one "
+            "`strategy.scope()`, or both outside. Received: "
+            f"optimizer={optimizer.name}, for "
+            f"{[path_of(variable) for variable in variables]}"
+        ) from error
 
 
 def _group(pair):

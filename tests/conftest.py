@@ -7,6 +7,13 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 import keras
 import pytest
+import tensorflow as tf
+
+# Logical devices stand in for GPUs; they must be there before TensorFlow begins.
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0],
+    [tf.config.LogicalDeviceConfiguration()] * 4,
+)
 
 
 @pytest.fixture(autouse=True)

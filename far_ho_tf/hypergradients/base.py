@@ -35,6 +35,8 @@ class HyperGradient(abc.ABC):
     has_tangents = False
     # Whether its loops are compiled as a whole.
     compiles_loops = True
+    # Whether several replicas share each batch.
+    splits_batches = True
 
     def __post_init__(self):
         if not isinstance(self.jit_compile, bool) and self.jit_compile != "auto":
@@ -138,7 +140,7 @@ class HyperGradient(abc.ABC):
             inputs = _inputs(
                 problem, num_steps, state, first_step, outer_step, tangents, episodes
             )
-            if num_replicas(strategy) > 1:
+            if num_replicas(strategy) > 1 and self.splits_batches:
                 problem.cached(
                     ("division", strategy),
                     lambda: check_division(problem, inputs, strategy),

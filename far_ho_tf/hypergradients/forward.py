@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from far_ho_tf.autodiff import all_finite
-from far_ho_tf.checks import check_count
+from far_ho_tf.checks import check_count, require
+from far_ho_tf.distribution import num_replicas, on_each
 from far_ho_tf.hypergradients.base import HyperGradient
 from far_ho_tf.hypergradients.program import Outputs
 from far_ho_tf.hypergradients.run import Run, stack, write
@@ -29,6 +30,10 @@ class ForwardHG(HyperGradient):
         chunk_size: Integer, the largest number of tangents that are propagated
             at once; `None` for all. With more elements than that, the run is
             repeated for each chunk, so that they cost time and not memory.
+        spread_tangents: Under a strategy with several replicas, whether each of them
+            carries a part of the tangents through the whole run, in the place of a
+            share of each batch: for many hyperparameters and small batches. Without
+            `chunk_size`.
 
     Example, with w_2 = 2 (1 − 2η)² and so d½w_2²/dη = w_2 · (−8) (1 − 2η):
 
@@ -50,6 +55,7 @@ class ForwardHG(HyperGradient):
     """
 
     chunk_size: int | None = None
+    spread_tangents: bool = False
 
     has_tangents = True
 
@@ -57,6 +63,15 @@ class ForwardHG(HyperGradient):
         super().__post_init__()
         if self.chunk_size is not None:
             check_count("chunk_size", self.chunk_size)
+        require(
+            not (self.spread_tangents and self.chunk_size),
+            "`spread_tangents` gives each replica one chunk: leave out `chunk_size`.",
+            chunk_size=self.chunk_size,
+        )
+
+    @property
+    def splits_batches(self):
+        return not self.spread_tangents
 
     def keeps_tangents(self, problem, asked):
         size = Directions(problem.hyperparameters).size
@@ -64,9 +79,13 @@ class ForwardHG(HyperGradient):
 
     def differentiate(self, problem, settings, inputs):
         directions = Directions(inputs.hyperparameters)
-        number, size = self._chunks(directions.size)
-        run = _Run(problem, settings, inputs, directions, size)
-        outcome = run.chunk(0) if number == 1 else run.chunks(number)
+        spread = self.spread_tangents and settings.strategy is not None
+        if spread and not settings.search:
+            outcome = _spread(problem, settings, inputs, directions)
+        else:
+            number, size = self._chunks(directions.size)
+            run = _Run(problem, settings, inputs, directions, size)
+            outcome = run.chunk(0) if number == 1 else run.chunks(number)
         tangents = tf.nest.map_structure(
             lambda rows: rows[: directions.size], outcome.tangents
         )
@@ -233,6 +252,36 @@ class _Run(Run):
             maximum_iterations=self.num_steps,
         )
         return steps, state, tangents, stack(logs)
+
+
+def _spread(problem, settings, inputs, directions):
+    """A chunk of tangents on each replica; their gradients and tangents are joined."""
+    strategy = settings.strategy
+    size = -(-directions.size // num_replicas(strategy))
+    run = _Run(problem, settings._replace(strategy=None), inputs, directions, size)
+    program = tf.function(run.chunk, autograph=False, jit_compile=settings.compiled)
+    with tf.device(None):  # One program for all devices.
+        program = program.get_concrete_function(tf.TensorSpec([], tf.int32))
+    made = []
+
+    def on_replica(number):
+        outcome = program(number)
+        made.append(outcome)
+        rows = outcome.gradients, outcome.tangents, tf.cast(outcome.finite, tf.int32)
+        others = _without(outcome, ("gradients", "tangents"))
+        return tf.nest.flatten(rows), tf.nest.flatten(others)
+
+    rows, others = on_each(strategy, on_replica)
+    *rows, finite = rows
+    gradients, *tangents = [tf.reshape(r, (-1, *r.shape[2:])) for r in rows]
+    outcome = tf.nest.pack_sequence_as(
+        _without(made[0], ("gradients", "tangents")), others
+    )
+    return outcome._replace(
+        gradients=gradients,
+        tangents=tf.nest.pack_sequence_as(made[0].tangents, tangents),
+        finite=tf.reduce_all(finite > 0),
+    )
 
 
 def _without(outcome, names):

@@ -1,0 +1,405 @@
+"""Batches split over replicas, against one device."""
+
+import contextlib
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import far_ho_tf as far
+from tests.helpers import Classification, assert_close, hyper, normalized_network
+
+TOLERANCE = {"float64": 1e-10, "float32": 1e-5}
+
+
+def mirrored(count):
+    """A strategy over logical devices; `None` for 0."""
+    if not count:
+        return None
+    return tf.distribute.MirroredStrategy([f"/cpu:{i}" for i in range(count)])
+
+
+def minibatches(dynamics, dtype="float64", **options):
+    """Batches of 7 of 12 examples, which no number of replicas here divides."""
+    setting = Classification(dtype)
+    rate = setting.hyper(0.1, "rate")
+    options = {"inner_data": far.Batches(setting.train, batch_size=7, seed=1)} | options
+    return setting.bilevel(dynamics(rate), [rate], **options)
+
+
+def outcome(problem, mode, count, num_steps=6):
+    result = mode.compute(problem, num_steps, strategy=mirrored(count))
+    return [result.outer_value, *result.hypergradients, *result.state.variables]
+
+
+class TestModes:
+    """Every mode, with shares of different sizes."""
+
+    @pytest.mark.parametrize(
+        "mode, dtype, counts",
+        [
+            (far.ReverseHG(jit_compile=False), "float64", (1, 2, 4)),
+            (far.ReverseHG(jit_compile=False), "float32", (2, 4)),
+            (far.ReverseHG(jit_compile=True), "float64", (2,)),
+            (far.ReverseHG(jit_compile=False, checkpointing="sqrt"), "float64", (2, 4)),
+            (far.ReverseHG(checkpointing=2, truncation=4), "float64", (4,)),
+            (far.ForwardHG(jit_compile=False), "float64", (2, 4)),
+            (far.ForwardHG(jit_compile=True, chunk_size=5), "float32", (4,)),
+            (far.ForwardHG(jit_compile=False, spread_tangents=True), "float64", (2, 4)),
+            (far.ForwardHG(jit_compile=True, spread_tangents=True), "float32", (2,)),
+        ],
+        ids=str,
+    )
+    def test_as_on_one_device(self, mode, dtype, counts):
+        problem = minibatches(far.Adam, dtype)
+        expected = outcome(problem, mode, 0)
+        for count in counts:
+            assert_close(outcome(problem, mode, count), expected, TOLERANCE[dtype])
+
+    def test_real_time(self):
+        """RTHO: three updates, tangents kept between them."""
+
+        def tuned(count, **options):
+            problem = minibatches(lambda rate: far.Momentum(rate, 0.9))
+            tuner = far.HyperOptimizer(
+                problem,
+                far.ForwardHG(jit_compile=False, **options),
+                keras.optimizers.Adam(0.01),
+                strategy=mirrored(count),
+            )
+            for _ in range(3):
+                result = tuner.run(2, mode="online")
+            tangents = tf.nest.flatten(result.tangents)
+            return [*tuner.get_weights(), *result.state.variables, *tangents]
+
+        expected = tuned(0)
+        assert_close(tuned(2), expected, 1e-10)
+        assert_close(tuned(4, spread_tangents=True), expected, 1e-10)
+
+    def test_fewer_examples_than_replicas(self):
+        setting = Classification()
+        data = [array[:2] for array in setting.train]
+        problem = setting.bilevel(far.GradientDescent(0.1), inner_data=tuple(data))
+        mode = far.ReverseHG()
+        expected = outcome(problem, mode, 0)
+        assert_close(outcome(problem, mode, 4), expected, 1e-10)
+
+    def test_batches_of_unknown_size(self):
+        """The last batch of an epoch is smaller: 5, 5, 2."""
+        setting = Classification()
+        data = tf.data.Dataset.from_tensor_slices(setting.train).batch(5).repeat()
+        problem = setting.bilevel(far.Momentum(0.1, 0.9), inner_data=data)
+        mode = far.ReverseHG()
+        expected = outcome(problem, mode, 0)
+        for count in (2, 3):
+            assert_close(outcome(problem, mode, count), expected, 1e-10)
+
+    def test_without_examples(self):
+        """What has no batch is not split."""
+        w = keras.Variable(np.ones(3), dtype="float64", name="w")
+        scale = hyper(0.5, "scale")
+        problem = far.BilevelProblem(
+            lambda: tf.reduce_sum((w - scale) ** 2),
+            lambda: tf.reduce_sum(w**3),
+            [w],
+            far.GradientDescent(0.1),
+            [scale],
+        )
+        mode = far.ReverseHG()
+        assert_close(outcome(problem, mode, 2), outcome(problem, mode, 0), 1e-12)
+
+    def test_bare_variables(self):
+        """A tf.Variable is assigned in a run, on whichever replica."""
+        x = np.random.RandomState(0).randn(7, 3)
+        w, scale = tf.Variable(np.zeros(3)), tf.Variable(np.float64(0.5))
+        problem = far.BilevelProblem(
+            lambda x: (
+                tf.reduce_mean((tf.linalg.matvec(x, w) - 1.0) ** 2)
+                + scale * tf.reduce_sum(w * w)
+            ),
+            lambda x: tf.reduce_mean((tf.linalg.matvec(x, w) + 1.0) ** 2),
+            [w],
+            far.GradientDescent(0.1),
+            [scale],
+            x,
+            x,
+        )
+        mode = far.ReverseHG()
+        assert_close(outcome(problem, mode, 3), outcome(problem, mode, 0), 1e-10)
+
+    def test_line_search(self):
+        """The dynamics try step lengths on the whole batch."""
+        problem = minibatches(
+            lambda rate: far.BacktrackingGradientDescent(rate, tau=0.5)
+        )
+        for mode in (far.ReverseHG(), far.ForwardHG()):
+            expected = outcome(problem, mode, 0)
+            assert_close(outcome(problem, mode, 2), expected, 1e-10)
+
+    def test_the_second_call_does_not_trace(self):
+        calls = []
+        setting = Classification()
+        objective = setting.inner
+
+        def counted(batch):
+            calls.append(0)
+            return objective(batch)
+
+        setting.inner = counted
+        problem = setting.bilevel(far.GradientDescent(0.1))
+        strategy = mirrored(2)
+        far.ReverseHG().compute(problem, 3, strategy=strategy)
+        before = len(calls)
+        far.ReverseHG().compute(problem, 3, strategy=strategy)
+        assert len(calls) == before
+
+
+class TestRandomLayers:
+    def network_problem(self, *layers):
+        x = np.random.RandomState(1).randn(7, 4)
+        model = keras.Sequential(
+            [
+                keras.Input((4,), dtype="float64"),
+                keras.layers.Dense(6, "tanh", dtype="float64"),
+                *layers,
+                keras.layers.Dense(1, dtype="float64"),
+            ]
+        )
+        rate = hyper(0.1, "rate")
+        return far.BilevelProblem(
+            lambda x: tf.reduce_mean((model(x, training=True) - 1.0) ** 2),
+            lambda x: tf.reduce_mean((model(x) + 1.0) ** 2),
+            model,
+            far.Momentum(rate, 0.5),
+            [rate],
+            x,
+            x,
+        )
+
+    @pytest.mark.parametrize("jit_compile", [False, True])
+    def test_draws_are_those_of_the_whole_batch(self, jit_compile):
+        """Dropout's masks and noise do not depend on the number of replicas."""
+        layers = [
+            keras.layers.Dropout(0.4, seed=1, dtype="float64"),
+            keras.layers.Dropout(0.4, noise_shape=(None, 1), seed=4, dtype="float64"),
+            keras.layers.GaussianNoise(0.3, seed=2, dtype="float64"),
+            keras.layers.GaussianDropout(0.3, seed=3, dtype="float64"),
+        ]
+        problem = self.network_problem(*layers)
+        mode = far.ReverseHG(jit_compile=jit_compile)
+        expected = outcome(problem, mode, 0)
+        for count in (2, 3):
+            assert_close(outcome(problem, mode, count), expected, 1e-10)
+        forward = far.ForwardHG(jit_compile=jit_compile)
+        assert_close(outcome(problem, forward, 2), expected, 1e-10)
+
+    def test_noise_of_weights_is_not_cut(self):
+        """A draw that has nothing to do with the batch, of 3 rows as a share has."""
+        seeds = keras.random.SeedGenerator(3)
+        w, rate = keras.Variable(np.ones((4, 2)), dtype="float64"), hyper(0.1, "rate")
+        x = np.random.RandomState(1).randn(7, 4)
+
+        def loss(x):
+            noise = keras.random.normal((4, 2), dtype="float64", seed=seeds)
+            return tf.reduce_mean((x @ (w + 0.1 * noise) - 1.0) ** 2)
+
+        problem = far.BilevelProblem(
+            loss, loss, [w], far.GradientDescent(rate), [rate], x[:6], x[:6]
+        )
+        mode = far.ReverseHG()
+        assert_close(outcome(problem, mode, 2), outcome(problem, mode, 0), 1e-10)
+
+    def test_batch_normalization_is_per_replica(self):
+        """Against a problem on one device that normalizes each share by itself."""
+        x = np.random.RandomState(1).randn(7, 4)
+        model = normalized_network()
+        model.layers[2].rate = 0.0
+        start = [variable.numpy() for variable in model.variables]
+        rate = hyper(0.1, "rate")
+        shares = [(x[:3], 3 / 7), (x[3:], 4 / 7)]
+        normalization = model.layers[1]
+
+        def loss(x):
+            return tf.reduce_mean((model(x, training=True) - 1.0) ** 2)
+
+        def by_shares(x):
+            """The mean of losses, and of statistics, by hand."""
+            moving = [normalization.moving_mean, normalization.moving_variance]
+            before = [tf.convert_to_tensor(v) for v in moving]
+            total, after = 0.0, [0.0, 0.0]
+            for share, weight in shares:
+                for variable, value in zip(moving, before, strict=True):
+                    variable.assign(value)
+                total += weight * loss(share)
+                after = [a + weight * v for a, v in zip(after, moving, strict=True)]
+            for variable, value in zip(moving, after, strict=True):
+                variable.assign(value)
+            return total
+
+        def problem(inner):
+            for variable, value in zip(model.variables, start, strict=True):
+                variable.assign(value)
+            return far.BilevelProblem(
+                inner,
+                lambda x: tf.reduce_mean((model(x) + 1.0) ** 2),
+                model,
+                far.Momentum(rate, 0.5),
+                [rate],
+                x,
+                x,
+            )
+
+        for mode in (far.ReverseHG(), far.ForwardHG()):
+            expected = mode.compute(problem(by_shares), 5)
+            with pytest.warns(UserWarning, match="normalizes by batches"):
+                result = mode.compute(problem(loss), 5, strategy=mirrored(2))
+            assert_close(result.hypergradients, expected.hypergradients, 1e-10)
+            assert_close(result.state.extra[:2], expected.state.extra[:2], 1e-10)
+
+
+class TestScope:
+    """Variables within `strategy.scope()`, and runs within it."""
+
+    @pytest.mark.parametrize("made_within", [False, True])
+    @pytest.mark.parametrize("run_within", [False, True])
+    def test_variables_and_slots_are_updated_everywhere(self, made_within, run_within):
+        def tuned(strategy):
+            nothing = contextlib.nullcontext
+            scope = strategy.scope if strategy else nothing
+            with (scope if made_within else nothing)():
+                setting = Classification()
+                low = far.constraints.Interval(0.0, 0.105)
+                rate = setting.hyper(0.1, "rate", constraint=low)
+                problem = setting.bilevel(far.GradientDescent(rate), [rate])
+                adam = keras.optimizers.Adam(0.01)
+                tuner = far.HyperOptimizer(problem, optimizer=adam, strategy=strategy)
+            with (scope if run_within else nothing)():
+                tuner.run(3)
+                tuner.run(3)
+            return [*problem.hyperparameters, *setting.model.weights], adam.variables
+
+        (expected, _), strategy = tuned(None), mirrored(2)
+        variables, slots = tuned(strategy)
+        assert_close(
+            [v.numpy() for v in variables], [v.numpy() for v in expected], 1e-10
+        )
+        for variable in variables + slots:
+            copies = strategy.experimental_local_results(variable.value)
+            assert len(copies) == 1 + made_within
+            for copy in copies:
+                assert np.array_equal(copy, copies[0])
+
+    def test_the_default_optimizer_is_made_in_the_scope_of_hyperparameters(self):
+        strategy = mirrored(2)
+        with strategy.scope():
+            setting = Classification()
+            problem = setting.bilevel(far.GradientDescent(0.1))
+        far.HyperOptimizer(problem, strategy=strategy).run(2)
+        copies = strategy.experimental_local_results(setting.penalty.value)
+        assert copies[0].numpy() == copies[1].numpy() != 0.01
+
+    def test_one_device(self):
+        """All of it runs on that device."""
+        problem = minibatches(far.Adam)
+        expected = outcome(problem, far.ReverseHG(), 0)
+        strategy = tf.distribute.OneDeviceStrategy("/cpu:2")
+        result = far.ReverseHG().compute(problem, 6, strategy=strategy)
+        assert_close(result.hypergradients, expected[1:4], 1e-12)
+        assert result.state.variables[0].device.endswith("CPU:2")
+
+
+class TestErrors:
+    def refused(self, *words, inner=None, outer=None, error=ValueError, **options):
+        setting = Classification()
+        setting.inner = inner(setting) if inner else setting.inner
+        setting.outer = outer(setting) if outer else setting.outer
+        problem = setting.bilevel(far.GradientDescent(0.1), **options)
+        with pytest.raises(error) as caught:
+            far.ReverseHG().compute(problem, 2, strategy=mirrored(2))
+        for word in words:
+            assert word in str(caught.value)
+
+    @staticmethod
+    def weighted(reduce):
+        def objective(setting):
+            def inner(batch):
+                x, y, index = batch
+                losses = tf.reduce_sum((setting.model(x) - y) ** 2, axis=-1)
+                weights = tf.gather(tf.convert_to_tensor(setting.weights), index)
+                return reduce(losses, weights) + 0.0 * setting.penalty
+
+            return inner
+
+        return objective
+
+    def test_a_sum_is_no_mean(self):
+        total = self.weighted(lambda losses, weights: tf.reduce_sum(weights * losses))
+        self.refused("`inner_objective`", "it is a sum", "Received", inner=total)
+
+    def test_weights_that_are_normalized_within_a_batch(self):
+        normalized = self.weighted(
+            lambda losses, weights: (
+                tf.reduce_sum(weights * losses) / tf.reduce_sum(weights)
+            )
+        )
+        self.refused("`inner_objective`", "sum of their weights", inner=normalized)
+
+    def test_the_outer_objective_too(self):
+        def objective(setting):
+            return lambda batch: tf.reduce_sum(
+                (setting.model(batch[0]) - batch[1]) ** 2
+            )
+
+        self.refused("`outer_objective`", "it is a sum", outer=objective)
+
+    def test_tensors_of_a_batch_that_do_not_go_together(self):
+        x, y, index = Classification().train
+        self.refused(
+            "first dimension", "(12, 5)", inner_data=(x, y, index, np.zeros((3, 2)))
+        )
+
+    def test_synchronized_normalization(self):
+        strategy = mirrored(2)
+        layer = keras.layers.BatchNormalization(synchronized=True, dtype="float64")
+        layer.build((None, 4))
+        rate = hyper(0.1, "rate")
+        x = np.random.RandomState(1).randn(6, 4)
+        problem = far.BilevelProblem(
+            lambda x: tf.reduce_mean((layer(x, training=True) - 1.0) ** 3),
+            lambda x: tf.reduce_mean(layer(x) ** 2),
+            layer,
+            far.GradientDescent(rate),
+            [rate],
+            x,
+            x,
+        )
+        with (
+            pytest.warns(UserWarning, match="normalizes by batches"),
+            pytest.raises(ValueError, match="synchronized=True"),
+        ):
+            far.ReverseHG().compute(problem, 2, strategy=strategy)
+
+    def test_reversible(self):
+        problem = minibatches(lambda rate: far.Momentum(rate, 0.9))
+        with pytest.raises(ValueError, match="checkpointing"):
+            far.ReversibleHG().compute(problem, 2, strategy=mirrored(2))
+
+    def test_other_strategies(self):
+        problem = minibatches(far.Adam)
+        for strategy in (tf.distribute.get_strategy(), "mirrored"):
+            with pytest.raises(ValueError, match="MultiWorkerMirroredStrategy"):
+                far.ReverseHG().compute(problem, 2, strategy=strategy)
+
+    def test_an_optimizer_of_another_scope(self):
+        adam = keras.optimizers.Adam()
+        with mirrored(2).scope():
+            setting = Classification()
+            problem = setting.bilevel(far.GradientDescent(0.1))
+        with pytest.raises(ValueError, match="scope"):
+            far.HyperOptimizer(problem, optimizer=adam)
+
+    def test_divergence_is_found(self):
+        problem = minibatches(lambda rate: far.GradientDescent(1e200))
+        with pytest.raises(far.NonFiniteError, match="first appears in step"):
+            far.ReverseHG().compute(problem, 6, strategy=mirrored(2))
