@@ -34,7 +34,8 @@ class ProgressBar(keras.callbacks.Callback):
             verbose=self._verbose,
             unit_name="hyper-iteration",
         )
-        self._bar.update(0)
+        before = self.model.initial_iteration
+        self._bar.update(before, finalize=before == self.params["epochs"])
 
     def on_epoch_end(self, epoch, logs=None):
         values = {"elapsed_seconds": time.time() - self._start, **(logs or {})}

@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from far_ho_tf.callbacks import ProgressBar
+from far_ho_tf.checkpoint import with_checkpoint_last
 from far_ho_tf.checks import check_count, check_limit
 from far_ho_tf.hypergradients import HyperGradient, NonFiniteError, ReverseHG
 from far_ho_tf.hypergradients.base import average
@@ -43,6 +44,8 @@ class HyperOptimizer:
         history: The `keras.callbacks.History` of the last `fit`.
         stop_training: Set by callbacks to end `fit`.
         divergence: The `NonFiniteError` that ended the last `fit`, or `None`.
+        initial_iteration: Integer, the hyper-iteration that the last `fit` began
+            with: not 0 where a `Checkpoint` went on with one that was stopped.
 
     Raises:
         ValueError: If an argument is malformed, or problems do not share
@@ -89,6 +92,8 @@ class HyperOptimizer:
         self.stop_training = False
         self.history = None
         self.divergence = None
+        self.initial_iteration = 0
+        self._good = None  # The hyperparameters of the last evaluation in `fit`.
         self._position = _beginning(self.problems)
 
     def run(self, num_steps, mode="restart"):
@@ -132,7 +137,8 @@ class HyperOptimizer:
         good hyper-iteration: its hyperparameters, and in the model its state.
 
         Args:
-            hyper_iterations: Positive integer.
+            hyper_iterations: Positive integer. With a `Checkpoint` among the
+                callbacks, those that were made before a stop count.
             num_steps, mode: See `run`. With `mode="online"`, `num_steps` is the
                 number of steps between updates of the hyperparameters.
             callbacks: List of Keras callbacks. One that sets `stop_training` leaves
@@ -158,9 +164,10 @@ class HyperOptimizer:
         """
         hyper_iterations = check_count("hyper_iterations", hyper_iterations)
         check_limit("outer_limit", outer_limit)
+        _check_mode(mode)
         if isinstance(callbacks, keras.callbacks.Callback):
             callbacks = [callbacks]
-        callbacks = list(callbacks or [])
+        callbacks, checkpoint = with_checkpoint_last(callbacks or [])
         if verbose:
             callbacks.append(ProgressBar(2 if verbose == 2 else 1))
         callbacks = keras.callbacks.CallbackList(
@@ -170,27 +177,33 @@ class HyperOptimizer:
             epochs=hyper_iterations,
             verbose=verbose,
             steps=num_steps,
+            mode=mode,
         )
         self.stop_training = False
-        self.divergence = None
-        good = None
-        callbacks.on_train_begin()
-        for iteration in range(hyper_iterations):
+        self.divergence = self._good = None
+        self.initial_iteration = 0
+        callbacks.on_train_begin()  # A `Checkpoint` brings these to where it was.
+        self.history.epoch = list(range(self.initial_iteration))
+        for iteration in range(self.initial_iteration, hyper_iterations):
+            if self.stop_training or self.divergence:  # It had ended before.
+                break
             callbacks.on_epoch_begin(iteration)
             try:
                 result = self._evaluate(num_steps, mode, outer_limit)
             except NonFiniteError as error:
-                if good is None:
+                if self._good is None:
                     raise
-                self.set_weights(good)
+                self.set_weights(self._good)
                 self.divergence = error
                 _warn(error, iteration)
                 break
-            good = self.get_weights()
+            self._good = self.get_weights()
             callbacks.on_epoch_end(iteration, self._logs(result))
             if self.stop_training:
                 break
             self._apply(result.hypergradients)
+            if checkpoint:
+                checkpoint.on_update_end()
         callbacks.on_train_end()
         return self.history
 
@@ -207,8 +220,7 @@ class HyperOptimizer:
 
         Where that diverges, position and models are put back.
         """
-        if mode not in _MODES:
-            raise ValueError(f"`mode` must be one of {_MODES}. Received: mode={mode!r}")
+        _check_mode(mode)
         position = self._position
         count = len(self.problems)
         if mode == "restart":
@@ -291,6 +303,11 @@ class _Position(NamedTuple):
 def _beginning(problems, outer_step=0):
     nothing = [None] * len(problems)
     return _Position(nothing, nothing, 0, outer_step)
+
+
+def _check_mode(mode):
+    if mode not in _MODES:
+        raise ValueError(f"`mode` must be one of {_MODES}. Received: mode={mode!r}")
 
 
 def _warn(error, iteration):

@@ -6,11 +6,13 @@ batch that the forward pass saw.
 
 import abc
 import functools
+import zlib
 
 import tensorflow as tf
 
 from far_ho_tf.checks import CALLABLE_ERRORS, essence
 from far_ho_tf.data.batches import Batches, refuse_variables
+from far_ho_tf.data.readings import Readings
 
 
 def as_source(data, name, cycle=False):
@@ -90,6 +92,36 @@ class Source(abc.ABC):
     def captured(self, prepared):
         """The handles of variables and other tensors that batches are made from."""
         return self._traced(prepared).captured_inputs
+
+    def position(self):
+        """What `replay` needs to go on from here in another process.
+
+        Returns:
+            A structure of lists and numbers; `None` where a batch is a function of
+            its step alone.
+        """
+        return None
+
+    def replay(self, position):
+        """Reads again what was read up to a `position`, so that all that follows is
+        as it was.
+
+        Args:
+            position: What `position` returned.
+
+        Returns:
+            An iterator that reads with each of its elements. Datasets may share what
+            they draw their order from: those that were read in turn, replay in turn.
+
+        Raises:
+            ValueError: If what is read is not what was read.
+        """
+        del position
+        return iter(())
+
+    def unseeded(self):
+        """Whether another process would read other batches."""
+        return False
 
     def _traced(self, prepared):
         """`batch` as a concrete function, traced once for each structure."""
@@ -256,12 +288,26 @@ class _DatasetSource(Source):
         self._name = name
         self._chunks = None  # Of `num_steps` elements each, from `_next_step` on.
         self._next_step = self._num_steps = 0
+        self._readings = Readings()
+        self._first_row = []  # Of the last chunk.
+        self._sample = None
 
     def prepare(self, first_step, num_steps):
         follows = 0 < first_step == self._next_step and num_steps == self._num_steps
         if self._chunks is None or not follows:
-            self._chunks = iter(self._stacked(first_step, num_steps))
+            self._begin(first_step, num_steps)
+        prepared = self._next(first_step, num_steps)
+        if self._sample is None and num_steps == 1:
+            self._sample = prepared
+        return prepared
+
+    def _begin(self, first_step, num_steps):
+        self._chunks = iter(self._stacked(first_step, num_steps))
+        self._readings.begin(first_step, num_steps)
+
+    def _next(self, first_step, num_steps):
         self._next_step, self._num_steps = first_step + num_steps, num_steps
+        self._readings.take()
         try:
             stacked = next(self._chunks, None)
         except tf.errors.InvalidArgumentError as error:
@@ -278,22 +324,70 @@ class _DatasetSource(Source):
                 "on (`.repeat()` makes it endless)",
             )
         tensors, lengths = stacked
+        self._first_row = [tensor[0] for tensor in tf.nest.flatten(tensors)]
         lengths = tf.nest.map_structure(_none_if_equal, lengths)
         return tensors, lengths, tf.constant(first_step, tf.int32)
 
     def sample(self):
-        """Without a word to the reader of the steps to come."""
-        return _DatasetSource(self._dataset, self._name).prepare(0, 1)
+        """The first that was read, so that no order is drawn for it."""
+        if self._sample is None:
+            self._sample = _DatasetSource(self._dataset, self._name).prepare(0, 1)
+        return self._sample
+
+    def position(self):
+        return [self._readings.record(), self._checksum()]
+
+    def replay(self, position):
+        """Iterators that are done with are begun again too: each draws an order."""
+        record, checksum = position
+        before = list(self._readings)
+        readings = list(Readings(record))
+        if readings[: len(before)] != before:
+            raise ValueError(
+                f"`{self._name}` must have been read as in the run that is to go on, "
+                f"{readings}. Received a dataset that was read otherwise: {before}"
+            )
+        for first_step, num_steps, chunks in readings[len(before) :]:
+            self._begin(first_step, num_steps)
+            for chunk in range(chunks):
+                self._next(first_step + chunk * num_steps, num_steps)
+                yield
+        if self._checksum() != checksum:
+            raise ValueError(
+                f"`{self._name}` must give the elements that it gave in the run that "
+                "is to go on: a dataset that shuffles needs a seed, or a call of "
+                "`keras.utils.set_random_seed` before it is made. Received others, "
+                f"from {self._dataset}"
+            )
+
+    def _checksum(self):
+        checksum = 0
+        for tensor in self._first_row:
+            checksum = zlib.crc32(tf.io.serialize_tensor(tensor).numpy(), checksum)
+        return checksum
+
+    def unseeded(self):
+        return any(
+            int(getattr(dataset, "_seed", 1)) == int(getattr(dataset, "_seed2", 1)) == 0
+            for dataset in self._datasets()
+        )
 
     def captured(self, prepared):
         del prepared
-        handles, datasets = [], [self._dataset]
-        while datasets:  # What a dataset's own functions capture.
+        return [
+            handle
+            for dataset in self._datasets()  # What their own functions capture.
+            for wrapper in dataset._functions()
+            for handle in wrapper.function.captured_inputs
+        ]
+
+    def _datasets(self):
+        """The dataset and all that it is made from."""
+        datasets = [self._dataset]
+        while datasets:
             dataset = datasets.pop()
             datasets += dataset._inputs()
-            for wrapper in dataset._functions():
-                handles += wrapper.function.captured_inputs
-        return handles
+            yield dataset
 
     def reader(self):
         """Its elements in their order, whatever the step."""
