@@ -18,7 +18,7 @@ from tests.helpers import normalized_network
 STEPS = 3
 
 
-class Stop(Exception):
+class Stop(Exception):  # noqa: N818
     """Stands for the end of the process."""
 
 

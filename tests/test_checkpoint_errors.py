@@ -46,7 +46,7 @@ def refused(tuner, directory, match, iterations=2, **options):
     [
         ({"name": "other"}, r"hyperparameters\[0\]='target: .*='other: float32 \(\)'"),
         ({"size": 3}, r"variables\[0\]='w: float32 \(\)'.*'w: float32 \(3,\)'"),
-        ({"mode": far.ForwardHG()}, r"hypergradient='ReverseHG.*='ForwardHG"),
+        ({"mode": far.ForwardHG()}, "hypergradient=.ReverseHG.*=.ForwardHG"),
         ({"optimizer": keras.optimizers.Adam}, "class='SGD'.*class='Adam'"),
         ({"optimizer": lambda: keras.optimizers.SGD(0.2)}, "learning_rate=0.1"),
         ({"dynamics": far.GradientDescent(0.25)}, "learning_rate=0.5.*=0.25"),
@@ -107,7 +107,7 @@ def test_foreign(tmp_path):
     for name in ("one", "two"):
         refused(anew(simple), tmp_path / name, "of another kind")
     (tmp_path / "model.keras").write_text("A file.")
-    with pytest.raises(ValueError, match="it is a file.*model.keras"):
+    with pytest.raises(ValueError, match=r"it is a file.*model\.keras"):
         far.Checkpoint(tmp_path / "model.keras")
 
 
@@ -140,21 +140,21 @@ def never(iterations):
 def test_unrecorded_runs(tmp_path):
     tuner = anew(simple)
     tuner.run(3)
-    with pytest.raises(ValueError, match="before any `run`.*hyper_iterations=1"):
+    with pytest.raises(ValueError, match=r"before any `run`.*hyper_iterations=1"):
         fit(tuner, 2, callbacks=[far.Checkpoint(tmp_path)])
     tuner, checkpoint = anew(simple), far.Checkpoint(tmp_path)
     fit(tuner, 2, callbacks=[checkpoint])
     tuner.run(3)
-    with pytest.raises(ValueError, match="recorded 2 .*hyper_iterations=3"):
+    with pytest.raises(ValueError, match=r"recorded 2 .*hyper_iterations=3"):
         fit(tuner, 2, callbacks=[checkpoint])
 
 
 def test_what_it_is_given_to(tmp_path):
     checkpoint = far.Checkpoint(tmp_path)
-    fit(anew(simple), 1, callbacks=checkpoint)
+    fit(anew(simple), 1, callbacks=[checkpoint])
     with pytest.raises(ValueError, match="serves one HyperOptimizer"):
-        fit(anew(diverging), 1, callbacks=checkpoint)
-    with pytest.raises(ValueError, match="may hold one far.Checkpoint"):
+        fit(anew(diverging), 1, callbacks=[checkpoint])
+    with pytest.raises(ValueError, match=r"may hold one far\.Checkpoint"):
         fit(anew(simple), 1, callbacks=[checkpoint, checkpoint])
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     model.compile(loss="mse")
@@ -168,15 +168,13 @@ def test_what_it_is_given_to(tmp_path):
 def test_arguments(arguments, tmp_path):
     ((name, value),) = arguments.items()
     with pytest.raises(ValueError, match=f"`{name}` must be.*Received: {name}={value}"):
-        far.Checkpoint(tmp_path, **arguments)
+        far.Checkpoint(tmp_path, **{name: value})
 
 
 def test_it_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("In the way.")
     checkpoint = far.Checkpoint(tmp_path / "file" / "folder")
-    with pytest.raises(
-        OSError, match="cannot write to .*file/folder` .is the disk full"
-    ):
+    with pytest.raises(OSError, match=r"cannot write to .*file/folder`"):
         fit(anew(simple), 1, callbacks=[checkpoint])
 
 
