@@ -34,7 +34,7 @@ class ProgressBar(keras.callbacks.Callback):
             verbose=self._verbose,
             unit_name="hyper-iteration",
         )
-        before = self.model.initial_iteration
+        before = getattr(self.model, "initial_iteration", 0)
         self._bar.update(before, finalize=before == self.params["epochs"])
 
     def on_epoch_end(self, epoch, logs=None):

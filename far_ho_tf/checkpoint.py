@@ -28,8 +28,9 @@ class Checkpoint(keras.callbacks.Callback):
     each problem was given as `variables`, the positions in the data, and the history.
 
     What else the script makes must be as it was: the tensors that objectives read,
-    variables that are not those of `variables`, the seeds of a `tf.data.Dataset` that
-    shuffles (of it, what the run has read is read again). Callbacks begin anew:
+    variables that are not those of `variables`, the seed of a `tf.data.Dataset` that
+    shuffles (of it, what the run has read is read again; two that are made from one
+    that shuffles are warned of: they draw in no certain order). Callbacks begin anew:
     `EarlyStopping` has forgotten the best and counts its patience from there.
     `CSVLogger` needs `append=True`.
 
@@ -83,7 +84,8 @@ class Checkpoint(keras.callbacks.Callback):
         self._description = None
         self._saved = None  # What was found, as long as its fits are repeated.
         self._fits = []  # A record of each `fit`, of those before the stop too.
-        self._index = -1  # Of the `fit` under way.
+        self._index = -1  # Of the last `fit`.
+        self._under_way = False
 
     # The hooks, as `fit` calls them.
 
@@ -104,13 +106,15 @@ class Checkpoint(keras.callbacks.Callback):
         )
         steps = check_count("num_steps", self.params["steps"])
         asked = {"num_steps": steps, "mode": self.params["mode"]}
+        if self._under_way:
+            self._forget_failed()
+        if self._index + 1 < len(self._fits):
+            self._repeat(self._index + 1, asked)
+        else:
+            self._check_recorded()
+            self._fits.append(asked | {"done": 0, "stopped": False, "diverged": None})
         self._index += 1
-        if self._index < len(self._fits):
-            self._repeat(asked)
-            return
-        self._check_recorded()
-        self._saved = None
-        self._fits.append(asked | {"done": 0, "stopped": False, "diverged": None})
+        self._under_way = True
 
     def on_update_end(self):
         """After each outer update, before anything else of the next one."""
@@ -123,6 +127,7 @@ class Checkpoint(keras.callbacks.Callback):
         new = fit["done"] < len(self.model.history.epoch)
         if new or (self.model.divergence and not fit["diverged"]):
             self._save()
+        self._under_way = False
 
     def _attach(self, tuner):
         """Finds out what the folder holds, and whether it is of this run."""
@@ -136,20 +141,20 @@ class Checkpoint(keras.callbacks.Callback):
         )
         if path is None:
             self._files.check_writable()
-            tuner_state.warn_of_unseeded(tuner)
+            tuner_state.warn_of_orders(tuner)
         else:
             self._saved = self._files.read(path)
-            self._check_same(self._saved, "", self._saved["of"], description)
+            self._check_same("", self._saved["of"], description)
             self._fits = self._saved["fits"]
         self._description = description
         self._tuner = tuner
 
-    def _repeat(self, asked):
-        """Brings the tuner to where it was after, or within, this `fit`."""
-        fit, last = self._fits[self._index], self._index + 1 == len(self._fits)
-        place = f"fit {self._index}: "
+    def _repeat(self, index, asked):
+        """Brings the tuner to where it was after, or within, a `fit`."""
+        fit, last = self._fits[index], index + 1 == len(self._fits)
+        place = f"fit {index}: "
         done, wanted = fit["done"], self.params["epochs"]
-        self._check_same(self._saved, place, {n: fit[n] for n in asked}, asked)
+        self._check_same(place, {name: fit[name] for name in asked}, asked)
         ended = fit["stopped"] or bool(fit["diverged"])
         require(
             done <= wanted and (last or ended or done == wanted),
@@ -159,6 +164,8 @@ class Checkpoint(keras.callbacks.Callback):
             hyper_iterations=wanted,
         )
         tuner_state.restore(self._tuner, self._saved["tuner"])
+        if last:
+            self._saved = None  # It is as large as the state.
         self._tuner.initial_iteration = done
         self._tuner.stop_training = fit["stopped"]
         if fit["diverged"]:
@@ -190,6 +197,19 @@ class Checkpoint(keras.callbacks.Callback):
         number = sum(one["done"] + bool(one["diverged"]) for one in self._fits)
         self._files.write(content, number)
 
+    def _forget_failed(self):
+        """Takes back the record of a `fit` that raised before it made anything."""
+        recorded = sum(fit["done"] for fit in self._fits[:-1])
+        made = tuner_state.runs_of(self._tuner) - recorded
+        require(
+            made == 0 and self._index + 1 == len(self._fits),
+            "The last `fit` was interrupted. Make a new HyperOptimizer and a new "
+            "far.Checkpoint: they go on with it from what was saved.",
+            hyper_iterations=made,
+        )
+        self._fits.pop()
+        self._index -= 1
+
     def _check_recorded(self):
         """Refuses runs between fits: a resumed script would make them again."""
         recorded = sum(fit["done"] for fit in self._fits)
@@ -200,14 +220,14 @@ class Checkpoint(keras.callbacks.Callback):
             hyper_iterations=tuner_state.runs_of(self._tuner),
         )
 
-    def _check_same(self, saved, place, expected, received):
+    def _check_same(self, place, expected, received):
         found = tuner_state.difference(expected, received)
         if found:
             name, expected, received = found
             raise ValueError(
                 f"{self._belongs()} with {place}{name}={expected!r} "
-                f"(saved with {saved['versions']}). Continue that one, or begin this "
-                f"one in another directory. Received: {name}={received!r}"
+                f"(saved with {self._saved['versions']}). Continue that one, or begin "
+                f"this one in another directory. Received: {name}={received!r}"
             )
 
     def _belongs(self):

@@ -103,7 +103,7 @@ class Files:
         max_to_keep: Positive integer: older ones are removed.
 
     Raises:
-        ValueError: If the directory is a file.
+        ValueError: If the directory is a file, or TensorFlow cannot read from it.
     """
 
     def __init__(self, directory, max_to_keep):
@@ -111,6 +111,12 @@ class Files:
         require(
             not tf.io.gfile.exists(self.directory) or tf.io.gfile.isdir(self.directory),
             "`directory` must be a folder, or the path of a new one, but it is a file.",
+            directory=self.directory,
+        )
+        require(
+            not set(self.directory) & set("*?[]\\"),
+            "`directory` must not hold *, ?, [, ] or a backslash, which TensorFlow "
+            "takes for patterns.",
             directory=self.directory,
         )
         self._record = os.path.join(self.directory, "checkpoint")
@@ -132,14 +138,18 @@ class Files:
         named = self._manager.latest_checkpoint
         if named is not None:
             return named
-        found = tf.io.gfile.glob(os.path.join(self.directory, "*.index"))
+        exists = tf.io.gfile.exists(self.directory)
+        names = tf.io.gfile.listdir(self.directory) if exists else []
+        found = [name for name in names if name.endswith(".index")]
         require(
             len(found) <= 1 and not tf.io.gfile.exists(self._record),
             self._unnamed(),
             found=sorted(found),
         )
         # A kill within the first `write` leaves one alone, complete or not.
-        paths = [path.removesuffix(".index") for path in found]
+        paths = [
+            os.path.join(self.directory, name.removesuffix(".index")) for name in found
+        ]
         return next(filter(_is_complete, paths), None)
 
     def _unnamed(self):

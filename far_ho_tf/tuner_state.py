@@ -38,12 +38,8 @@ def restore(tuner, state):
     Raises:
         ValueError: If the data cannot be read again. The tuner is as it was then.
     """
-    replays = [
+    for source, position in zip(_sources(tuner), state["data"], strict=True):
         source.replay(position)
-        for source, position in zip(_sources(tuner), state["data"], strict=True)
-    ]
-    for _ in itertools.zip_longest(*replays):  # In turn, as they were read.
-        pass
     assign(tuner.hyperparameters, state["hyperparameters"])
     for optimizer, values in zip(_optimizers(tuner), state["optimizers"], strict=True):
         assign(optimizer.variables, values)
@@ -94,18 +90,22 @@ def difference(expected, received, place=""):
     return place.removeprefix("."), expected, received
 
 
-def warn_of_unseeded(tuner):
-    """Says so where data would come in another order after a stop."""
+def warn_of_orders(tuner):
+    """Says so where data that shuffle would not come in the same order again."""
+    seen = []
     for index, problem in enumerate(tuner.problems):
         for name in ("inner_data", "outer_data"):
-            if getattr(problem, name).unseeded():
-                warnings.warn(
-                    f"`{name}` of problem {index} shuffles without a seed, so that a "
-                    "run that is stopped cannot go on as it would have. Remedy: "
-                    "`shuffle(..., seed=...)`, or `keras.utils.set_random_seed` "
-                    "before the dataset is made.",
-                    stacklevel=2,
-                )
+            for dataset, seeded in getattr(problem, name).shuffles():
+                if not seeded or any(dataset is other for other in seen):
+                    why = "with others" if seeded else "without a seed"
+                    warnings.warn(
+                        f"`{name}` of problem {index} shuffles {why}, so that a run "
+                        "that is stopped cannot go on as it would have. Remedy: a "
+                        "`shuffle(..., seed=...)` of its own, or without `seed` after "
+                        "`keras.utils.set_random_seed`.",
+                        stacklevel=2,
+                    )
+                seen.append(dataset)
 
 
 def _optimizers(tuner):

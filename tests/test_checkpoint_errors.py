@@ -149,6 +149,35 @@ def test_unrecorded_runs(tmp_path):
         fit(tuner, 2, callbacks=[checkpoint])
 
 
+def failing(iteration):
+    def fail(epoch, logs):
+        if epoch == iteration:
+            raise KeyError("a callback's own")
+
+    return keras.callbacks.LambdaCallback(on_epoch_begin=fail)
+
+
+def test_a_fit_that_raised(tmp_path):
+    """It is as if it had not been, unless it has made something."""
+    tuner, checkpoint = anew(simple), far.Checkpoint(tmp_path)
+    with pytest.raises(KeyError):
+        fit(tuner, 9, callbacks=[checkpoint, failing(0)], steps=7)
+    fit(tuner, 2, callbacks=[checkpoint])
+    with pytest.raises(KeyError):
+        fit(tuner, 9, callbacks=[checkpoint, failing(1)])
+    with pytest.raises(ValueError, match=r"was interrupted.*hyper_iterations=1"):
+        fit(tuner, 9, callbacks=[checkpoint])
+    other, checkpoint = anew(simple), far.Checkpoint(tmp_path)
+    assert fit(other, 2, callbacks=[checkpoint, never([0])]).epoch == [0, 1]
+    assert fit(other, 3, callbacks=[checkpoint, never([0])]).epoch == [0, 1, 2]
+
+
+def test_a_folder_with_brackets(tmp_path):
+    """TensorFlow would write there, and find nothing."""
+    with pytest.raises(ValueError, match=r"directory` must not hold .*run\[1\]"):
+        far.Checkpoint(tmp_path / "run[1]")
+
+
 def test_what_it_is_given_to(tmp_path):
     checkpoint = far.Checkpoint(tmp_path)
     fit(anew(simple), 1, callbacks=[checkpoint])
@@ -218,6 +247,24 @@ def test_a_dataset_without_a_seed(tmp_path):
         fit(shuffling(), 2, callbacks=[far.Checkpoint(tmp_path)])
     keras.utils.clear_session(free_memory=False)
     refused(shuffling(), tmp_path, "`inner_data` must give the elements", 3)
+
+
+def test_datasets_that_draw_from_one_order(tmp_path):
+    """Which of them draws first is a matter of time in TensorFlow."""
+    shuffled = tf.data.Dataset.range(8).map(float).shuffle(8, seed=1)
+    w, target = keras.Variable(0.0, name="w"), far.Hyperparameter(0.1, name="target")
+    problem = far.BilevelProblem(
+        lambda x: (w - target * x) ** 2,
+        lambda x: tf.reduce_sum((w - x) ** 2),
+        [w],
+        far.GradientDescent(0.1),
+        [target],
+        inner_data=shuffled,
+        outer_data=shuffled.batch(4),
+    )
+    tuner = far.HyperOptimizer(problem, far.ReverseHG(jit_compile=False))
+    with pytest.warns(UserWarning, match="`outer_data` of problem 0 shuffles with oth"):
+        fit(tuner, 1, callbacks=[far.Checkpoint(tmp_path)])
 
 
 def test_another_dataset(tmp_path):

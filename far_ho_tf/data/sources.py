@@ -109,19 +109,18 @@ class Source(abc.ABC):
         Args:
             position: What `position` returned.
 
-        Returns:
-            An iterator that reads with each of its elements. Datasets may share what
-            they draw their order from: those that were read in turn, replay in turn.
-
         Raises:
             ValueError: If what is read is not what was read.
         """
         del position
-        return iter(())
 
-    def unseeded(self):
-        """Whether another process would read other batches."""
-        return False
+    def shuffles(self):
+        """The `tf.data.Dataset`s in it that draw an order.
+
+        Returns:
+            List of pairs of a dataset and whether it has a seed.
+        """
+        return []
 
     def _traced(self, prepared):
         """`batch` as a concrete function, traced once for each structure."""
@@ -351,7 +350,6 @@ class _DatasetSource(Source):
             self._begin(first_step, num_steps)
             for chunk in range(chunks):
                 self._next(first_step + chunk * num_steps, num_steps)
-                yield
         if self._checksum() != checksum:
             raise ValueError(
                 f"`{self._name}` must give the elements that it gave in the run that "
@@ -366,11 +364,12 @@ class _DatasetSource(Source):
             checksum = zlib.crc32(tf.io.serialize_tensor(tensor).numpy(), checksum)
         return checksum
 
-    def unseeded(self):
-        return any(
-            int(getattr(dataset, "_seed", 1)) == int(getattr(dataset, "_seed2", 1)) == 0
+    def shuffles(self):
+        return [
+            (dataset, bool(int(dataset._seed) or int(dataset._seed2)))
             for dataset in self._datasets()
-        )
+            if hasattr(dataset, "_reshuffle_each_iteration")
+        ]
 
     def captured(self, prepared):
         del prepared
