@@ -35,7 +35,9 @@ class ProgressBar(keras.callbacks.Callback):
             unit_name="hyper-iteration",
         )
         before = getattr(self.model, "initial_iteration", 0)
-        self._bar.update(before, finalize=before == self.params["epochs"])
+        # Of one that had ended before, nothing more will be shown.
+        ended = before == self.params["epochs"] or self.model.stop_training
+        self._bar.update(before, finalize=bool(before and ended))
 
     def on_epoch_end(self, epoch, logs=None):
         values = {"elapsed_seconds": time.time() - self._start, **(logs or {})}

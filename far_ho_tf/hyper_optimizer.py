@@ -184,9 +184,9 @@ class HyperOptimizer:
         self.initial_iteration = 0
         callbacks.on_train_begin()  # A `Checkpoint` brings these to where it was.
         self.history.epoch = list(range(self.initial_iteration))
-        for iteration in range(self.initial_iteration, hyper_iterations):
-            if self.stop_training or self.divergence:  # It had ended before.
-                break
+        had_ended = self.stop_training or self.divergence
+        first = hyper_iterations if had_ended else self.initial_iteration
+        for iteration in range(first, hyper_iterations):
             callbacks.on_epoch_begin(iteration)
             try:
                 result = self._evaluate(num_steps, mode, outer_limit)
