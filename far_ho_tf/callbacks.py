@@ -34,7 +34,10 @@ class ProgressBar(keras.callbacks.Callback):
             verbose=self._verbose,
             unit_name="hyper-iteration",
         )
-        self._bar.update(0)
+        before = getattr(self.model, "initial_iteration", 0)
+        # Of one that had ended before, nothing more will be shown.
+        ended = before == self.params["epochs"] or self.model.stop_training
+        self._bar.update(before, finalize=bool(before and ended))
 
     def on_epoch_end(self, epoch, logs=None):
         values = {"elapsed_seconds": time.time() - self._start, **(logs or {})}

@@ -1,23 +1,20 @@
 """The outer loop: hypergradient descent on hyperparameters."""
 
-import dataclasses
 import warnings
-from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 
 from far_ho_tf.callbacks import ProgressBar
-from far_ho_tf.checks import check_count, check_limit, is_integer, require
+from far_ho_tf.checkpoint import with_checkpoint_last
+from far_ho_tf.checks import check_count, check_limit
 from far_ho_tf.distribution import check_strategy, outside_scope, scope_of
 from far_ho_tf.hypergradients import HyperGradient, NonFiniteError, ReverseHG
 from far_ho_tf.hyperparameters import scalar_names
+from far_ho_tf.inner_runs import InnerRuns, check_mode
 from far_ho_tf.outer_update import OuterUpdate
 from far_ho_tf.problem import BilevelProblem
-from far_ho_tf.tasks import Tasks
 from far_ho_tf.variables import assign, read
-
-_MODES = ("restart", "online", "warm_restart")
 
 
 class HyperOptimizer:
@@ -46,11 +43,14 @@ class HyperOptimizer:
         hyperparameters: List of the variables that they share.
         hypergradient: The `HyperGradient`.
         strategy: As given.
+        inner_runs: The `InnerRuns`: where training stands.
         optimizer: The Keras optimizer, whose learning rate callbacks may
             change; a list of them where there are groups.
         history: The `keras.callbacks.History` of the last `fit`.
         stop_training: Set by callbacks to end `fit`.
         divergence: The `NonFiniteError` that ended the last `fit`, or `None`.
+        initial_iteration: Integer, the hyper-iteration that the last `fit` began
+            with: not 0 where a `Checkpoint` went on with one that was stopped.
 
     Raises:
         ValueError: If an argument is malformed, or problems do not share
@@ -86,7 +86,6 @@ class HyperOptimizer:
                 f"`far.ReverseHG()`. Received: {hypergradient!r}"
             )
         self.strategy = check_strategy(strategy)
-        self._tasks = Tasks(strategy)
         with scope_of(self.hyperparameters):
             update = OuterUpdate(optimizer, self.hyperparameters)
         single = len(update.optimizers) == 1
@@ -95,7 +94,9 @@ class HyperOptimizer:
         self.stop_training = False
         self.history = None
         self.divergence = None
-        self._position = _beginning(self.problems)
+        self.initial_iteration = 0
+        self._good = None  # The hyperparameters of the last evaluation in `fit`.
+        self.inner_runs = InnerRuns(self.problems, self.hypergradient, strategy)
 
     def run(self, num_steps, mode="restart", episodes=None):
         """One hyper-iteration: train, hypergradient, outer update.
@@ -121,7 +122,7 @@ class HyperOptimizer:
             ValueError, NonFiniteError: As `HyperGradient.compute`; the
                 hyperparameters stay as they were.
         """
-        result = self._evaluate(num_steps, mode, episodes)
+        result = self.inner_runs.evaluate(num_steps, mode, episodes)
         self._apply(result.hypergradients)
         return result
 
@@ -142,7 +143,8 @@ class HyperOptimizer:
         good hyper-iteration: its hyperparameters, and in the model its state.
 
         Args:
-            hyper_iterations: Positive integer.
+            hyper_iterations: Positive integer. With a `Checkpoint` among the
+                callbacks, those that were made before a stop count.
             num_steps, mode, episodes: See `run`. With `mode="online"`, `num_steps`
                 is the number of steps between updates of the hyperparameters.
             callbacks: List of Keras callbacks. One that sets `stop_training` leaves
@@ -168,9 +170,10 @@ class HyperOptimizer:
         """
         hyper_iterations = check_count("hyper_iterations", hyper_iterations)
         check_limit("outer_limit", outer_limit)
+        check_mode(mode)
         if isinstance(callbacks, keras.callbacks.Callback):
             callbacks = [callbacks]
-        callbacks = list(callbacks or [])
+        callbacks, checkpoint = with_checkpoint_last(callbacks or [])
         if verbose:
             callbacks.append(ProgressBar(2 if verbose == 2 else 1))
         callbacks = keras.callbacks.CallbackList(
@@ -180,27 +183,36 @@ class HyperOptimizer:
             epochs=hyper_iterations,
             verbose=verbose,
             steps=num_steps,
+            mode=mode,
+            episodes=episodes,
         )
         self.stop_training = False
-        self.divergence = None
-        good = None
-        callbacks.on_train_begin()
-        for iteration in range(hyper_iterations):
+        self.divergence = self._good = None
+        self.initial_iteration = 0
+        callbacks.on_train_begin()  # A `Checkpoint` brings these to where it was.
+        self.history.epoch = list(range(self.initial_iteration))
+        had_ended = self.stop_training or self.divergence
+        first = hyper_iterations if had_ended else self.initial_iteration
+        for iteration in range(first, hyper_iterations):
             callbacks.on_epoch_begin(iteration)
             try:
-                result = self._evaluate(num_steps, mode, episodes, outer_limit)
+                result = self.inner_runs.evaluate(
+                    num_steps, mode, episodes, outer_limit
+                )
             except NonFiniteError as error:
-                if good is None:
+                if self._good is None:
                     raise
-                self.set_weights(good)
+                self.set_weights(self._good)
                 self.divergence = error
                 _warn(error, iteration)
                 break
-            good = self.get_weights()
+            self._good = self.get_weights()
             callbacks.on_epoch_end(iteration, self._logs(result))
             if self.stop_training:
                 break
             self._apply(result.hypergradients)
+            if checkpoint:
+                checkpoint.on_update_end()
         callbacks.on_train_end()
         return self.history
 
@@ -215,128 +227,6 @@ class HyperOptimizer:
         """Assigns the hyperparameters from a list of arrays."""
         assign(self.hyperparameters, weights)
 
-    def _evaluate(self, num_steps, mode, episodes, outer_limit=None):
-        """Trains and differentiates, without the outer update.
-
-        Where that diverges, position and models are put back.
-        """
-        if mode not in _MODES:
-            raise ValueError(f"`mode` must be one of {_MODES}. Received: mode={mode!r}")
-        position = self._position
-        count = len(self.problems)
-        if mode == "restart":
-            position = _beginning(self.problems, position.outer_step)
-        elif mode == "warm_restart":
-            position = position._replace(tangents=[None] * count)
-        elif self.hypergradient.has_tangents and position.lacks_tangents():
-            raise ValueError(
-                "The last run did not keep its tangents, so that `mode='online'` "
-                "cannot go on from it: in chunks (`chunk_size`), `mode='restart'` "
-                f"drops them. Received: {self.hypergradient}"
-            )
-        try:
-            results, result = self._compute(num_steps, mode, episodes, position)
-            _check_limit(result.outer_value, outer_limit)
-        except NonFiniteError:
-            self._write_back()
-            raise
-        outer_step = position.outer_step + 1
-        if episodes is not None:  # Each run begins anew.
-            self._position = _beginning(self.problems, outer_step)
-            return result
-        self._position = _Position(
-            [one and one.state for one in results],
-            [one and one.tangents for one in results],
-            position.first_step + num_steps,
-            outer_step,
-        )
-        return result
-
-    def _compute(self, num_steps, mode, episodes, position):
-        """The results of the problems, `None` where on another worker; their mean."""
-
-        def compute(index, strategy, episodes=None):
-            return self.hypergradient.compute(
-                self.problems[index],
-                num_steps,
-                position.states[index],
-                position.first_step,
-                position.outer_step,
-                position.tangents[index],
-                keep_tangents=None if mode == "restart" else True,
-                episodes=episodes,
-                strategy=strategy,
-            )
-
-        if len(self.problems) == 1 and episodes is None:
-            result = compute(0, self.strategy)
-            return [result], result
-        self._tasks.check(self.problems)
-        if episodes is None:
-            return self._over_problems(compute, num_steps)
-        require(
-            len(self.problems) == 1 and mode == "restart",
-            "`episodes` are for one problem, with mode='restart'.",
-            problems=len(self.problems),
-            mode=mode,
-        )
-        if is_integer(episodes):
-            count = check_count("episodes", episodes)
-            episodes = range(
-                position.outer_step * count, (position.outer_step + 1) * count
-            )
-        return self._over_episodes(compute, num_steps, list(episodes))
-
-    def _over_problems(self, compute, num_steps):
-        count = len(self.problems)
-        found, error = self._tasks.run(
-            lambda places, strategy: [([i], compute(i, strategy)) for i in places],
-            count,
-        )
-        mean = self._tasks.average(found, error, count, num_steps, self.hyperparameters)
-        results = [None] * count
-        for (place,), result in found:
-            results[place] = result
-            # In order, as several may share a model.
-            self.problems[place].write_back(result.state)
-        mean = dataclasses.replace(
-            mean,
-            choices=[one and one.choices for one in results],
-            state=[one and one.state for one in results],
-            status=[one and one.status for one in results],
-            tangents=[one and one.tangents for one in results],
-        )
-        return results, mean
-
-    def _over_episodes(self, compute, num_steps, episodes):
-        found, error = self._tasks.run(
-            lambda places, strategy: [
-                (places, compute(0, strategy, [episodes[place] for place in places]))
-            ],
-            len(episodes),
-        )
-        mean = self._tasks.average(
-            found, error, len(episodes), num_steps, self.hyperparameters
-        )
-        if not found:  # There are fewer episodes than workers.
-            return [None], mean
-        results = [result for _, result in found]
-        last = results[-1]
-        self.problems[0].write_back(last.state)
-        choices = tf.nest.map_structure(
-            lambda *rows: tf.concat(rows, axis=0), *(one.choices for one in results)
-        )
-        mean = dataclasses.replace(
-            mean, choices=choices, state=last.state, status=last.status
-        )
-        return [mean], mean
-
-    def _write_back(self):
-        """Lets the models hold the states that the last runs arrived at."""
-        for problem, state in zip(self.problems, self._position.states, strict=True):
-            if state is not None:
-                problem.write_back(state)
-
     def _logs(self, result):
         logs = {
             "outer_value": float(result.outer_value),
@@ -347,47 +237,12 @@ class HyperOptimizer:
         return logs
 
 
-class _Position(NamedTuple):
-    """Where the runs of the problems have arrived.
-
-    Attributes:
-        states: List of `State`s, `None` for Φ_0.
-        tangents: List of tangents or `None`.
-        first_step: Integer, the next inner step.
-        outer_step: Integer, the next step of the outer data.
-    """
-
-    states: list
-    tangents: list
-    first_step: int
-    outer_step: int
-
-    def lacks_tangents(self):
-        """Whether there are states without tangents."""
-        return any(
-            state is not None and tangents is None
-            for state, tangents in zip(self.states, self.tangents, strict=True)
-        )
-
-
-def _beginning(problems, outer_step=0):
-    nothing = [None] * len(problems)
-    return _Position(nothing, nothing, 0, outer_step)
-
-
 def _warn(error, iteration):
     warnings.warn(
         f"HyperOptimizer stops: hyper-iteration {iteration} diverged. The model and "
         f"the hyperparameters are those of hyper-iteration {iteration - 1}. {error}",
         stacklevel=3,
     )
-
-
-def _check_limit(value, limit):
-    if limit is not None and value > limit:
-        raise NonFiniteError(
-            f"The outer value, {float(value):g}, is above outer_limit={limit:g}."
-        )
 
 
 def _check_problems(problem):

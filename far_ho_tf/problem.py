@@ -107,7 +107,7 @@ class BilevelProblem:
         initial_values=None,
     ):
         self.hyperparameters = check_variables("hyperparameters", hyperparameters)
-        self.variables, owned = trained_variables(variables, self.hyperparameters)
+        self.variables, self.owned = trained_variables(variables, self.hyperparameters)
         _refuse_hyperparameters(self.variables)
         self.dtype = common_dtype(self.variables, self.hyperparameters)
         self.dynamics = as_dynamics(dynamics).bind(self.variables)
@@ -120,7 +120,7 @@ class BilevelProblem:
             "outer_objective", outer_objective, self.outer_data, self.dtype
         )
         self._initial_map = self._check_initial_values(initial_values or [])
-        self._snapshots = (owned, read(owned))
+        self._snapshots = read(self.owned)
         self._programs = {}
         # Finds the state that is to be kept as it is now. What is wrong with the
         # problem is said when it is computed.
@@ -280,11 +280,10 @@ class BilevelProblem:
     @functools.cached_property
     def start(self):
         """The `State` that Φ_0 starts from: as the variables were at first."""
-        known, values = self._snapshots
 
         def snapshot(variable):
-            index = find(variable, known)
-            return read([variable])[0] if index is None else values[index]
+            index = find(variable, self.owned)
+            return read([variable])[0] if index is None else self._snapshots[index]
 
         return State(
             [snapshot(variable) for variable in self.variables],

@@ -17,9 +17,11 @@ class Tasks:
 
     Args:
         strategy: A supported `tf.distribute.Strategy` or `None`.
+        hyperparameters: List of variables.
     """
 
-    def __init__(self, strategy):
+    def __init__(self, strategy, hyperparameters):
+        self._hyperparameters = hyperparameters
         self._strategy = strategy
         self._count = num_replicas(strategy)
         self._local = local_replicas(strategy)
@@ -63,13 +65,12 @@ class Tasks:
         found = [] if errors else [pair for pairs in outcomes for pair in pairs]
         return found, errors[0] if errors else None
 
-    def average(self, found, error, number, num_steps, hyperparameters):
+    def average(self, found, error, number, num_steps):
         """The mean of the runs of all workers.
 
         Args:
             found, error: What `run` returned.
             number, num_steps: Integers, of runs and of their steps.
-            hyperparameters: List of variables.
 
         Returns:
             A `HyperGradientResult` without state, choices, status and tangents.
@@ -77,8 +78,8 @@ class Tasks:
         Raises:
             NonFiniteError: If a run of any worker ended in one.
         """
-        dtype = hyperparameters[0].dtype
-        gradients = [tf.zeros(h.shape, h.dtype) for h in hyperparameters]
+        dtype = self._hyperparameters[0].dtype
+        gradients = [tf.zeros(h.shape, h.dtype) for h in self._hyperparameters]
         outer, inner = tf.zeros([number], dtype), tf.zeros([number, num_steps], dtype)
         for places, result in found:
             rows = [[place] for place in places]

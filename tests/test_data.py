@@ -331,3 +331,15 @@ def test_data_that_just_suffices(data):
 def test_other_data_raises():
     with pytest.raises(ValueError, match=r"`outer_data` must be None.* object$"):
         as_source(object(), "outer_data")
+
+
+def test_what_is_read_ahead_draws_no_order():
+    """Readers of one dataset that shuffles anew draw in the order they are made."""
+
+    def orders():
+        tf.random.set_seed(0)
+        dataset = tf.data.Dataset.range(8).shuffle(8, seed=3).batch(3).repeat()
+        source = as_source(dataset, "inner_data")
+        return [source.prepare(0, 3)[0].numpy().tolist() for _ in range(12)]
+
+    assert all(orders() == orders() for _ in range(8))

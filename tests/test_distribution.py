@@ -355,9 +355,12 @@ class TestErrors:
 
     def test_tensors_of_a_batch_that_do_not_go_together(self):
         x, y, index = Classification().train
-        self.refused(
-            "first dimension", "(12, 5)", inner_data=(x, y, index, np.zeros((3, 2)))
-        )
+
+        def objective(setting):
+            return lambda batch: Classification.inner(setting, batch[:3])
+
+        data = (x, y, index, np.zeros((3, 2)))
+        self.refused("first dimension", "(12, 5)", inner=objective, inner_data=data)
 
     def test_synchronized_normalization(self):
         strategy = mirrored(2)
@@ -400,6 +403,7 @@ class TestErrors:
             far.HyperOptimizer(problem, optimizer=adam)
 
     def test_divergence_is_found(self):
-        problem = minibatches(lambda rate: far.GradientDescent(1e200))
+        problem = minibatches(far.GradientDescent)
+        problem.hyperparameters[0].assign(1e200)
         with pytest.raises(far.NonFiniteError, match="first appears in step"):
             far.ReverseHG().compute(problem, 6, strategy=mirrored(2))

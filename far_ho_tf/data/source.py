@@ -1,0 +1,167 @@
+"""What a run reads its batches from: the interface of all kinds of data."""
+
+import abc
+import functools
+
+import tensorflow as tf
+
+
+class Source(abc.ABC):
+    """What a compiled run reads its batches from.
+
+    Attributes:
+        is_empty: Whether the objective is called without a batch.
+        has_episodes: Whether batches depend on the number of an episode.
+    """
+
+    is_empty = False
+    has_episodes = False
+
+    @abc.abstractmethod
+    def prepare(self, first_step, num_steps):
+        """Runs before the compiled graph.
+
+        Args:
+            first_step, num_steps: Python integers, the steps to come.
+
+        Returns:
+            A structure of tensors that is passed to the graph.
+
+        Raises:
+            ValueError: If the data end before the last of these steps.
+        """
+
+    def sample(self):
+        """What `prepare` returns for one step, where only its shapes matter."""
+        return self.prepare(0, 1)
+
+    @abc.abstractmethod
+    def batch(self, prepared, step, episode=None):
+        """Makes the batch of a step, and of an episode, inside the graph.
+
+        Args:
+            prepared: What `prepare` returned.
+            step: int32 scalar.
+            episode: int32 scalar; `None`, where only shapes matter, for the first.
+        """
+
+    def check_last(self, last):
+        """Says so if the data end before a step, where that can be told."""
+        del last
+
+    def reader(self):
+        """A callable(step) that makes one batch after another inside a graph."""
+        prepared = self.sample()
+        return lambda step: self.batch(prepared, step)
+
+    def has_fixed_shapes(self, prepared):
+        """Whether the batches' shapes are known before the steps."""
+        return all(
+            tensor.shape.is_fully_defined()
+            for tensor in tf.nest.flatten(self._traced(prepared).structured_outputs)
+            if tensor is not None
+        )
+
+    def captured(self, prepared):
+        """The handles of variables and other tensors that batches are made from."""
+        return self._traced(prepared).captured_inputs
+
+    def position(self):
+        """What `replay` needs to go on from here in another process.
+
+        Returns:
+            A structure of lists and numbers; `None` where a batch is a function of
+            its step alone.
+        """
+        return None
+
+    def replay(self, position):
+        """Reads again what was read up to a `position`, so that all that follows is
+        as it was.
+
+        Args:
+            position: What `position` returned.
+
+        Raises:
+            ValueError: If what is read is not what was read.
+        """
+        del position
+
+    def shuffles(self):
+        """The `tf.data.Dataset`s in it that draw an order.
+
+        Returns:
+            List of pairs of a dataset and whether it has a seed.
+        """
+        return []
+
+    def _traced(self, prepared):
+        """`batch` as a concrete function, traced once for each structure."""
+        scalar = tf.TensorSpec([], tf.int32)
+        return self._function_of_batch.get_concrete_function(prepared, scalar, scalar)
+
+    @functools.cached_property
+    def _function_of_batch(self):
+        return tf.function(self.batch, autograph=False)
+
+
+class Placeholder(Source):
+    """Batches that come from elsewhere: known here by their shapes only.
+
+    Args:
+        batch: A batch or its specs: a structure of tensors and `None`.
+
+    Attributes:
+        specs: The batch's structure of `tf.TensorSpec`s and `None`.
+    """
+
+    def __init__(self, batch):
+        self.specs = tf.nest.map_structure(_spec, batch)
+
+    def prepare(self, first_step, num_steps):
+        del first_step, num_steps
+        return self.specs
+
+    def batch(self, prepared, step, episode=None):
+        del step, episode
+        return prepared
+
+    def widened(self, batch):
+        """A `Placeholder` for these batches and for one more.
+
+        A batch of another structure or dtype takes the place of these.
+        """
+        other = Placeholder(batch)
+        try:
+            specs = tf.nest.map_structure(_common, self.specs, other.specs)
+        except (TypeError, ValueError):
+            return other
+        return Placeholder(specs)
+
+    def zeros(self):
+        """A batch of zeros, where all shapes are known."""
+        return tf.nest.map_structure(
+            lambda spec: None if spec is None else tf.zeros(spec.shape, spec.dtype),
+            self.specs,
+        )
+
+
+def _spec(tensor):
+    if tensor is None or isinstance(tensor, tf.OptionalSpec):
+        return None  # What Keras makes of an optional one.
+    return tf.TensorSpec(tensor.shape, tensor.dtype)
+
+
+def _common(spec, other):
+    """The most specific spec of both."""
+    if spec is None and other is None:
+        return None
+    common = spec.most_specific_common_supertype([other]) if spec and other else None
+    if common is None:
+        raise ValueError(f"{spec} and {other} have nothing in common.")
+    return common
+
+
+def ended(name, last, received):
+    """The error that data end before a step."""
+    return ValueError(f"`{name}` ends before step {last}. Received: {received}")

@@ -1,0 +1,234 @@
+"""Structures of tensors as bytes, and files of them that a kill cannot damage."""
+
+import io
+import json
+import os
+
+import numpy as np
+import tensorflow as tf
+
+from far_ho_tf.checks import essence, require
+from far_ho_tf.state import State
+
+# Of the files' layout. Another number is refused.
+_FORMAT = 1
+# What TensorFlow raises for files that are damaged, missing or of another kind.
+_UNREADABLE = (
+    *(AssertionError, ValueError, LookupError, RuntimeError),
+    tf.errors.OpError,
+)
+
+
+def to_bytes(content):
+    """Writes dicts, lists, tuples, `State`s, tensors and plain values as bytes.
+
+    Returns:
+        The bytes of an `.npz` file: the structure as JSON, and the bytes of each
+        tensor, whatever its dtype. Nothing in it is code, as in a pickle.
+    """
+    arrays = []
+    structure = _encode({"format": _FORMAT, "content": content}, arrays)
+    buffer = io.BytesIO()
+    # As bytes, since NumPy's files know no bfloat16.
+    np.savez(
+        buffer,
+        structure=_as_bytes(json.dumps(structure).encode()),
+        **{str(i): _as_bytes(array.tobytes()) for i, array in enumerate(arrays)},
+    )
+    return buffer.getvalue()
+
+
+def from_bytes(data):
+    """What `to_bytes` was given, its tensors as arrays.
+
+    Raises:
+        ValueError: If the bytes were not made by it.
+    """
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            structure = json.loads(arrays["structure"].tobytes())
+            decoded = _decode(structure, arrays)
+        found = decoded["format"]
+    except Exception as error:  # Bytes of any other kind fail in any way.
+        raise ValueError(f"They are no saved structure: {error}") from error
+    require(found == _FORMAT, f"Its format must be {_FORMAT}.", format=found)
+    return decoded["content"]
+
+
+def _as_bytes(data):
+    return np.frombuffer(data, np.uint8)
+
+
+def _encode(value, arrays):
+    """As JSON: what JSON lacks is a dict of one element, named by its kind."""
+    if isinstance(value, dict):
+        return {"dict": {key: _encode(item, arrays) for key, item in value.items()}}
+    if isinstance(value, (list, tuple)):
+        items = [_encode(item, arrays) for item in value]
+        kind = "State" if isinstance(value, State) else "tuple"
+        return items if isinstance(value, list) else {kind: items}
+    if tf.is_tensor(value) or isinstance(value, (np.ndarray, np.generic)):
+        array = np.asarray(value.numpy() if tf.is_tensor(value) else value)
+        arrays.append(array)
+        dtype = tf.as_dtype(array.dtype).name
+        return {"array": [len(arrays) - 1, dtype, list(array.shape)]}
+    return value
+
+
+def _decode(value, arrays):
+    if isinstance(value, list):
+        return [_decode(item, arrays) for item in value]
+    if not isinstance(value, dict):
+        return value
+    ((kind, inner),) = value.items()
+    if kind == "dict":
+        return {key: _decode(item, arrays) for key, item in inner.items()}
+    if kind == "array":
+        index, dtype, shape = inner
+        dtype = tf.as_dtype(dtype).as_numpy_dtype
+        return np.frombuffer(arrays[str(index)].tobytes(), dtype).reshape(shape)
+    items = [_decode(item, arrays) for item in inner]
+    return State(*items) if kind == "State" else tuple(items)
+
+
+class Files:
+    """A folder with the last few structures that were saved.
+
+    By `tf.train.CheckpointManager`: one counts as saved once the file
+    `checkpoint`, which is replaced as a whole, names it; TensorFlow checks its sum
+    when it is read.
+
+    Args:
+        directory: Path of the folder, made at the first `write`.
+        max_to_keep: Positive integer: older ones are removed.
+
+    Raises:
+        ValueError: If the directory is a file, or TensorFlow cannot read from it.
+    """
+
+    def __init__(self, directory, max_to_keep):
+        self.directory = os.fspath(directory)
+        require(
+            not tf.io.gfile.exists(self.directory) or tf.io.gfile.isdir(self.directory),
+            "`directory` must be a folder, or the path of a new one, but it is a file.",
+            directory=self.directory,
+        )
+        require(
+            not set(self.directory) & set("*?[]\\"),
+            "`directory` must not hold *, ?, [, ] or a backslash, which TensorFlow "
+            "takes for patterns.",
+            directory=self.directory,
+        )
+        self._record = os.path.join(self.directory, "checkpoint")
+        self._content = _Content()
+        checkpoint = tf.train.Checkpoint(far_ho_tf=self._content)
+        try:
+            self._manager = tf.train.CheckpointManager(
+                checkpoint, self.directory, max_to_keep
+            )
+        except ValueError as error:
+            raise ValueError(f"{self._unnamed()} Received: {error}") from error
+
+    def latest(self):
+        """The path of what was saved last, without its endings, or `None`.
+
+        Raises:
+            ValueError: If there is something, but not what was saved last.
+        """
+        named = self._manager.latest_checkpoint
+        if named is not None:
+            return named
+        exists = tf.io.gfile.exists(self.directory)
+        names = tf.io.gfile.listdir(self.directory) if exists else []
+        found = [name for name in names if name.endswith(".index")]
+        require(
+            len(found) <= 1 and not tf.io.gfile.exists(self._record),
+            self._unnamed(),
+            found=sorted(found),
+        )
+        # A kill within the first `write` leaves one alone, complete or not.
+        paths = [
+            os.path.join(self.directory, name.removesuffix(".index")) for name in found
+        ]
+        return next(filter(_is_complete, paths), None)
+
+    def _unnamed(self):
+        return (
+            f"The file `{self._record}` must name the checkpoint that was saved last, "
+            "but is missing or damaged. Restore it, or begin anew in another directory."
+        )
+
+    def read(self, path):
+        """The structure saved at a path of `latest`.
+
+        Raises:
+            ValueError: If it is damaged, or something else.
+        """
+        content = _Content()
+        try:
+            checkpoint = tf.train.Checkpoint(far_ho_tf=content)
+            status = checkpoint.read(path).expect_partial()  # TensorFlow's counter.
+            status.assert_existing_objects_matched()
+            return from_bytes(content.data)
+        except _UNREADABLE as error:
+            raise ValueError(
+                f"`{path}` must be a checkpoint that `far.Checkpoint` saved. Received "
+                f"files that are damaged, or of another kind: {essence(error)}. Remove "
+                "or restore them, or begin anew in another directory."
+            ) from error
+
+    def write(self, content, number):
+        """Saves a structure under a number, and then removes the oldest.
+
+        Raises:
+            OSError: If it cannot be written. What was saved before stays.
+        """
+        self._content.data = to_bytes(content)
+        self._writing(lambda: self._manager.save(checkpoint_number=number))
+        self._content.data = b""
+
+    def check_writable(self):
+        """Says so now if the folder cannot be written to.
+
+        Raises:
+            OSError: If it cannot.
+        """
+        probe = os.path.join(self.directory, "writable")
+
+        def attempt():
+            tf.io.gfile.makedirs(self.directory)
+            with tf.io.gfile.GFile(probe, "w") as file:
+                file.write("It is.")
+            tf.io.gfile.remove(probe)
+
+        self._writing(attempt)
+
+    def _writing(self, attempt):
+        try:
+            attempt()
+        except (OSError, tf.errors.OpError) as error:
+            raise OSError(
+                f"far.Checkpoint cannot write to `{self.directory}` (is the disk full, "
+                f"is the folder writable?): {essence(error)}"
+            ) from error
+
+
+def _is_complete(path):
+    """Whether the index, which is written last, is whole."""
+    try:
+        tf.train.load_checkpoint(path)
+    except _UNREADABLE:
+        return False
+    return True
+
+
+class _Content(tf.train.experimental.PythonState):
+    """Bytes as a part of a `tf.train.Checkpoint`."""
+
+    data = b""
+
+    def serialize(self):
+        return self.data
+
+    def deserialize(self, string_value):
+        self.data = string_value
