@@ -10,6 +10,7 @@ from far_ho_tf import mending
 from far_ho_tf import regularizers as regularizers
 from far_ho_tf.checkpoint import Checkpoint as Checkpoint
 from far_ho_tf.data import Batches as Batches
+from far_ho_tf.distribution import WorkerLostError as WorkerLostError
 from far_ho_tf.dynamics import Adam as Adam
 from far_ho_tf.dynamics import AdamW as AdamW
 from far_ho_tf.dynamics import (

@@ -9,8 +9,9 @@ import tensorflow as tf
 
 from far_ho_tf import tuner_state
 from far_ho_tf.checks import check_count, is_integer, require
+from far_ho_tf.distribution import least, worker_name
 from far_ho_tf.hypergradients import NonFiniteError
-from far_ho_tf.saving import Files
+from far_ho_tf.saving import Files, number_of
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -41,6 +42,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     Args:
         directory: Path of a folder, for this run alone; it is made if it is missing.
+            Each of several workers has a folder in it; they need not share a disk.
         every: Positive integer, hyper-iterations between two savings. The end of a
             `fit` is always saved.
         max_to_keep: Positive integer: how many savings stay.
@@ -116,6 +118,8 @@ class Checkpoint(keras.callbacks.Callback):
             self._fits.append(asked | {"done": 0, "stopped": False, "diverged": None})
         self._index += 1
         self._under_way = True
+        if tuner_state.runs_of(tuner) == 0 and worker_name(tuner.strategy):
+            self._save()  # Of several workers, none must be without a saving.
 
     def on_update_end(self):
         """After each outer update, before anything else of the next one."""
@@ -133,7 +137,7 @@ class Checkpoint(keras.callbacks.Callback):
     def _attach(self, tuner):
         """Finds out what the folder holds, and whether it is of this run."""
         description = tuner_state.describe(tuner)
-        path = self._files.latest()
+        path = self._find(tuner.strategy)
         require(
             tuner_state.runs_of(tuner) == 0,
             "far.Checkpoint must be given to the first `fit` of a HyperOptimizer, "
@@ -149,6 +153,20 @@ class Checkpoint(keras.callbacks.Callback):
             self._fits = self._saved["fits"]
         self._description = description
         self._tuner = tuner
+
+    def _find(self, strategy):
+        """The path of what to go on from, or `None`.
+
+        Each of several workers has a folder of its own. What all of them have saved
+        counts: of two that were stopped one may be a saving ahead.
+        """
+        name = worker_name(strategy)
+        if name is None:
+            return self._files.latest()
+        self._files = self._files.within(name, max(2, self._files.max_to_keep))
+        latest = self._files.latest()
+        number = least(strategy, -1 if latest is None else number_of(latest))
+        return self._files.saved_as(number) if number >= 0 else None
 
     def _repeat(self, index, asked):
         """Brings the tuner to where it was after, or within, a `fit`."""

@@ -9,10 +9,10 @@ import tensorflow as tf
 from far_ho_tf import data, preflight
 from far_ho_tf.autodiff import dense, zeros_for_none
 from far_ho_tf.checks import CALLABLE_ERRORS, require, takes_argument
-from far_ho_tf.distribution import ONE_REPLICA
 from far_ho_tf.dynamics import as_dynamics
 from far_ho_tf.hyperparameters import Hyperparameter
 from far_ho_tf.objective import Objective
+from far_ho_tf.replicas import ONE_REPLICA
 from far_ho_tf.state import State, layout
 from far_ho_tf.substitution import substituted, tape_sources
 from far_ho_tf.variables import (
@@ -173,7 +173,7 @@ class BilevelProblem:
 
         Args:
             oracle: What `oracle` returned for the batch.
-            replicas: What shares the batch; see `distribution.as_replicas`.
+            replicas: What shares the batch; see `replicas.as_replicas`.
         """
         gradients, _, value = oracle
 

@@ -119,6 +119,7 @@ class Files:
             "takes for patterns.",
             directory=self.directory,
         )
+        self.max_to_keep = max_to_keep
         self._record = os.path.join(self.directory, "checkpoint")
         self._content = _Content()
         checkpoint = tf.train.Checkpoint(far_ho_tf=self._content)
@@ -151,6 +152,25 @@ class Files:
             os.path.join(self.directory, name.removesuffix(".index")) for name in found
         ]
         return next(filter(_is_complete, paths), None)
+
+    def within(self, name, max_to_keep):
+        """The `Files` of a folder in this one."""
+        return Files(os.path.join(self.directory, name), max_to_keep)
+
+    def saved_as(self, number):
+        """The path of what was saved under a number.
+
+        Raises:
+            ValueError: If it is not there any more.
+        """
+        found = {number_of(path): path for path in self._manager.checkpoints}
+        require(
+            number in found,
+            f"`{self.directory}` must hold checkpoint {number}, the last that all "
+            "workers have saved. Restore it, or begin anew in another directory.",
+            found=sorted(found),
+        )
+        return found[number]
 
     def _unnamed(self):
         return (
@@ -211,6 +231,11 @@ class Files:
                 f"far.Checkpoint cannot write to `{self.directory}` (is the disk full, "
                 f"is the folder writable?): {essence(error)}"
             ) from error
+
+
+def number_of(path):
+    """The number that a path of `Files` ends with."""
+    return int(path.rpartition("-")[2])
 
 
 def _is_complete(path):

@@ -407,3 +407,31 @@ class TestErrors:
         problem.hyperparameters[0].assign(1e200)
         with pytest.raises(far.NonFiniteError, match="first appears in step"):
             far.ReverseHG().compute(problem, 6, strategy=mirrored(2))
+
+
+class TestKerasLosses:
+    """Where Keras knows of replicas its losses divide by their number."""
+
+    def problem(self):
+        setting = Classification()
+        loss = keras.losses.CategoricalCrossentropy(from_logits=True, dtype="float64")
+        setting.inner = lambda batch: (
+            loss(batch[1], setting.model(batch[0])) + 0.0 * setting.penalty
+        )
+        setting.outer = lambda batch: loss(batch[1], setting.model(batch[0]))
+        rate = setting.hyper(0.1, "rate")
+        problem = setting.bilevel(far.Momentum(rate, 0.9), [rate])
+        problem.hyperparameters = problem.hyperparameters[:1]
+        return problem
+
+    def test_the_loss_is_that_of_one_device(self):
+        strategy = mirrored(2)
+        problem = self.problem()
+        mode = far.ReverseHG(jit_compile=False)
+        expected = outcome(problem, mode, 0)
+        assert_close(outcome(problem, mode, 2), expected, 1e-10)
+        with strategy.scope():  # Even where one device is asked for.
+            assert_close(outcome(problem, mode, 0), expected, 1e-12)
+            tuner = far.HyperOptimizer(problem, mode, strategy=strategy)
+            result = tuner.run(6)
+        assert_close(result.hypergradients, expected[1:2], 1e-10)

@@ -7,7 +7,12 @@ import dataclasses
 import tensorflow as tf
 
 from far_ho_tf.checks import check_count, require
-from far_ho_tf.distribution import check_strategy, device, num_replicas
+from far_ho_tf.distribution import (
+    check_strategy,
+    device,
+    num_replicas,
+    outside_scope,
+)
 from far_ho_tf.hypergradients.division import check_division
 from far_ho_tf.hypergradients.episodes import check_episodes, over_episodes
 from far_ho_tf.hypergradients.nonfinite import raise_non_finite
@@ -126,6 +131,31 @@ class HyperGradient(abc.ABC):
                 derivatives are not right.
             NonFiniteError: If NaN or infinity appears.
         """
+        return outside_scope(
+            self._compute,
+            problem,
+            num_steps,
+            state,
+            first_step,
+            outer_step,
+            tangents,
+            keep_tangents,
+            episodes,
+            strategy,
+        )
+
+    def _compute(
+        self,
+        problem,
+        num_steps,
+        state,
+        first_step,
+        outer_step,
+        tangents,
+        keep_tangents,
+        episodes,
+        strategy,
+    ):
         if tf.inside_function():
             raise ValueError(
                 "`compute` cannot be called inside a tf.function: it makes its own. "

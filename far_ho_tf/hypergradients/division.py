@@ -7,7 +7,8 @@ import tensorflow as tf
 
 from far_ho_tf.autodiff import floating
 from far_ho_tf.data.shares import Shares
-from far_ho_tf.distribution import gathered, traced
+from far_ho_tf.distribution import gathered
+from far_ho_tf.replicas import traced
 
 
 def check_division(problem, inputs, strategy):
@@ -54,7 +55,7 @@ def _compare(problem, inputs, count):
             return tf.stack([whole, whole, whole])
         call = traced(value, batch, shares)
         parts = [shares.part(index) for index in range(count)]
-        values = tf.stack([call(part) for part in parts])
+        values = tf.stack([call(part)(part) for part in parts])
         weights = tf.cast(tf.stack([part.weight for part in parts]), values.dtype)
         mean = tf.reduce_sum(values * weights)
         total = tf.reduce_sum(tf.where(weights > 0, values, tf.zeros_like(values)))

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from far_ho_tf.autodiff import floating, zeros_for_none
-from far_ho_tf.distribution import ONE_REPLICA
+from far_ho_tf.replicas import ONE_REPLICA
 from far_ho_tf.state import State
 from far_ho_tf.variables import path_of
 
@@ -19,7 +19,7 @@ def differentiate_outer(
         hyperparameters: List of tensors.
         batch: What the outer objective is called with.
         dependence: A `Dependence` that takes note.
-        replicas: What shares the batch; see `distribution.as_replicas`.
+        replicas: What shares the batch; see `replicas.as_replicas`.
 
     Returns:
         The value; the cotangent, a `State` whose extra part holds floating

@@ -7,6 +7,7 @@ import tensorflow as tf
 from absl import logging
 
 from far_ho_tf.checks import essence
+from far_ho_tf.distribution import WorkerLostError, lost_workers
 from far_ho_tf.state import State
 
 # Held by the thread that traces: parts of TensorFlow are replaced meanwhile.
@@ -126,6 +127,8 @@ class Program:
         failure = None
         try:
             outputs = _run(self.function, inputs)
+        except WorkerLostError:
+            raise
         # XLA's errors have no class of their own: some are TensorFlow's, its gradient
         # of tf.slice ends in a LookupError, and AutoGraph may wrap any of them.
         except Exception as error:
@@ -160,7 +163,8 @@ class Program:
 def _run(function, inputs):
     with TRACING, tf.device(None):
         concrete = function.get_concrete_function(inputs)
-    return concrete(inputs)
+    with lost_workers():
+        return concrete(inputs)
 
 
 def obstacle(jit_compile, report, fixed_shapes):

@@ -3,9 +3,9 @@
 import tensorflow as tf
 
 from far_ho_tf.autodiff import all_finite
-from far_ho_tf.distribution import as_replicas
 from far_ho_tf.hypergradients.dependence import Dependence
 from far_ho_tf.hypergradients.outer import differentiate_outer
+from far_ho_tf.replicas import as_replicas
 
 
 class Run:
@@ -20,7 +20,7 @@ class Run:
         problem: As given.
         hyperparameters: List of tensors λ.
         num_steps: Python integer T.
-        replicas: What shares the batches; see `distribution.as_replicas`.
+        replicas: What shares the batches; see `replicas.as_replicas`.
     """
 
     def __init__(self, problem, settings, inputs):

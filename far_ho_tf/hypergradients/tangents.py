@@ -5,7 +5,7 @@ import tensorflow as tf
 from far_ho_tf.autodiff import floating, linearize
 from far_ho_tf.batching import map_stack
 from far_ho_tf.checks import require
-from far_ho_tf.distribution import ONE_REPLICA
+from far_ho_tf.replicas import ONE_REPLICA
 from far_ho_tf.state import State, layout
 
 

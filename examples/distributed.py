@@ -1,0 +1,101 @@
+"""Tunes a network's training on several devices, or on several machines.
+
+A dense network with Dropout is trained on minibatches of MNIST; its learning rate,
+momentum and L2 penalty descend on the loss on validation images. Each batch is split
+over the replicas of --strategy, and the hyperparameters come out as they do on one
+device, up to rounding. A run that was killed goes on where it was when it is started
+again with the same flags and --checkpoint_dir.
+
+--strategy mirrored uses the GPUs of this machine or, without any, --replicas logical
+devices of its CPU. --strategy multi_worker reads TF_CONFIG, as TensorFlow documents it;
+--workers N starts N such processes on this machine, to try it. If one of them dies, the
+others end with an error.
+
+Prints what each hyper-iteration changed. Worker 0 writes results.json and curve.png to
+--output_dir.
+"""
+
+import os
+import sys
+
+import launcher
+from absl import flags
+
+import command_line
+import mnist_flags
+import output
+
+FLAGS = flags.FLAGS
+flags.DEFINE_enum(
+    "strategy",
+    "none",
+    ["none", "one_device", "mirrored", "multi_worker"],
+    "The tf.distribute strategy.",
+)
+flags.DEFINE_integer(
+    "replicas", 2, "Logical devices for mirrored on a machine without GPUs.", 1, 64
+)
+flags.DEFINE_integer(
+    "workers",
+    None,
+    "Start that many processes of --strategy multi_worker here, and wait for them.",
+    1,
+    64,
+)
+flags.DEFINE_enum(
+    "mode",
+    "reverse",
+    ["reverse", "forward"],
+    "The gradient mode: reverse, anew in each hyper-iteration; or forward, which goes "
+    "on from hyper-iteration to hyper-iteration (RTHO).",
+)
+flags.DEFINE_integer("seed", 0, "Of weights, Dropout and batches.", 0, 2**31 - 1)
+flags.DEFINE_integer("num_train", 5000, "Training images.", lower_bound=1)
+flags.DEFINE_integer("num_validation", 5000, "Validation images.", lower_bound=1)
+flags.DEFINE_integer("batch_size", 100, "Images in a batch, of all replicas.", 1)
+flags.DEFINE_integer("num_steps", 50, "Inner steps T.", lower_bound=1)
+flags.DEFINE_integer("hyper_iterations", 20, "Outer updates.", lower_bound=1)
+flags.DEFINE_float("hyper_learning_rate", 0.1, "Of the outer Adam.", lower_bound=0)
+flags.DEFINE_string(
+    "checkpoint_dir", None, "Folder to save the run in, and to go on from."
+)
+flags.adopt_module_key_flags(mnist_flags)
+flags.DEFINE_string("output_dir", "results/distributed", "Where to write.")
+flags.DEFINE_integer("verbose", 1, "0: no progress bar.", 0, 2)
+
+
+def main(argv):
+    if FLAGS.workers and not launcher.is_worker():
+        sys.exit(launcher.launch(FLAGS.workers))
+    data, folder = command_line.begin(argv, _load)
+    # Only now, since it takes seconds: missing data are reported at once.
+    import distributed_experiment as experiment
+
+    settings = experiment.Settings(
+        **{name: FLAGS[name].value for name in experiment.Settings._fields}
+    )
+    results = experiment.tune(data, settings, FLAGS.checkpoint_dir, FLAGS.verbose)
+    print(experiment.table(results), flush=True)
+    if results["worker"] in (None, "worker-0", "chief-0"):
+        results["flags"] = command_line.values()
+        paths = [output.save(results, folder), experiment.draw(results, folder)]
+        print("Wrote " + ", ".join(str(path) for path in paths))
+
+
+def _load():
+    if FLAGS.workers and FLAGS.strategy != "multi_worker":
+        raise ValueError(
+            "--workers is for --strategy multi_worker. Received: "
+            f"--workers {FLAGS.workers} --strategy {FLAGS.strategy}"
+        )
+    if FLAGS.strategy == "multi_worker" and "TF_CONFIG" not in os.environ:
+        raise ValueError(
+            "--strategy multi_worker needs the environment variable TF_CONFIG, or "
+            "--workers N to start N processes on this machine. Received neither."
+        )
+    command_line.check_batch_size(FLAGS.num_train)
+    return mnist_flags.load(FLAGS.num_train, FLAGS.num_validation)
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,0 +1,92 @@
+"""Starts several workers of one cluster on this machine."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+# How long the others may take to notice that a worker has died.
+_GRACE_SECONDS = 60
+
+
+def is_worker():
+    """Whether this process was started as one of a cluster."""
+    return "TF_CONFIG" in os.environ
+
+
+def launch(num_workers):
+    """Runs this command line in several processes, and waits for them.
+
+    Each gets its place in the cluster by TF_CONFIG, and its output is shown behind
+    its name. Where one fails, the others have a minute to end.
+
+    Args:
+        num_workers: Integer.
+
+    Returns:
+        The exit status: 0 if all ended well.
+    """
+    addresses = [f"127.0.0.1:{port}" for port in _free_ports(num_workers)]
+    workers = [_start(index, addresses) for index in range(num_workers)]
+    readers = [
+        threading.Thread(target=_show, args=(index, worker))
+        for index, worker in enumerate(workers)
+    ]
+    for reader in readers:
+        reader.start()
+    try:
+        _wait(workers)
+    finally:
+        for worker in workers:
+            if worker.poll() is None:
+                worker.kill()
+        for reader in readers:
+            reader.join()
+    statuses = [worker.wait() for worker in workers]
+    failed = [index for index, status in enumerate(statuses) if status]
+    if failed:
+        print(f"Workers {failed} failed, with statuses {statuses}.", file=sys.stderr)
+    return int(bool(failed))
+
+
+def _free_ports(count):
+    """Ports that nothing listens on now."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+def _start(index, addresses):
+    task = {"type": "worker", "index": index}
+    cluster = {"cluster": {"worker": addresses}, "task": task}
+    return subprocess.Popen(
+        [sys.executable, *sys.argv],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "TF_CONFIG": json.dumps(cluster)},
+    )
+
+
+def _show(index, worker):
+    for line in worker.stdout:
+        print(f"[worker {index}] {line}", end="", flush=True)
+
+
+def _wait(workers):
+    """Until all have ended, or a minute after one failed."""
+    deadline = None
+    while any(worker.poll() is None for worker in workers):
+        if deadline is None and any(worker.poll() for worker in workers):
+            deadline = time.monotonic() + _GRACE_SECONDS
+        if deadline is not None and time.monotonic() > deadline:
+            return
+        time.sleep(0.1)
