@@ -13,9 +13,9 @@ import numpy as np
 
 import mnist
 
-# 6 and 9 turn into each other, and 0, 1 and 8 into themselves: they are not held out.
+# Not 6 and 9, which turn into each other, nor 0, 1 and 8, which turn into themselves.
 HELD_OUT_DIGITS = (3, 4, 7)
-# Others have letters like those of alphabets in the training classes.
+# Not Greek and Latin, which share letters.
 HELD_OUT_ALPHABETS = ("Balinese", "Early_Aramaic", "Tagalog")
 OMNIGLOT = "omniglot_small.npz"
 _KEYS = ("images", "alphabet", "character", "subset", "alphabet_names")
@@ -140,9 +140,9 @@ def _read(path):
         )
     wanted = f"{path} must hold arrays {', '.join(_KEYS)}."
     try:
-        with np.load(path) as file:
+        with path.open("rb") as opened, np.load(opened) as file:
             arrays = {key: file[key] for key in file.files}
-    except (ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except (ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{wanted} It cannot be read: {error}") from error
     if set(_KEYS) - set(arrays):
         raise ValueError(f"{wanted} Received: {', '.join(sorted(arrays))}")

@@ -14,7 +14,7 @@ held out), from omniglot_small.npz in --data_dir.
 Prints a table with the accuracy on held-out classes, beside it that of the network
 before it learned and that of raw pixels, both with the best learning rate of a grid
 for the linear classifier. Writes results.json, curve.png and episodes.png to
---output_dir. (After Franceschi et al. 2018, section 5.3.)
+--output_dir. (After Franceschi et al. 2018.)
 """
 
 from absl import flags

@@ -1,6 +1,6 @@
 """The experiment of hyper_representation.py: a representation learned over episodes.
 
-Franceschi et al. 2018, section 5.3: the weights of a network are hyperparameters, and
+Franceschi et al. 2018: the weights of a network are hyperparameters, and
 a linear classifier on top of it is what the inner problem trains.
 """
 

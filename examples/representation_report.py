@@ -37,8 +37,8 @@ def table(results):
     flags = results["flags"]
     row = "{:<34}{:>12}{:>12}{:>12}".format
     lines = [
-        f"{flags['ways']} ways, {flags['shots']} shots, {flags['num_steps']} steps, on "
-        f"held-out classes; mean of {flags['test_episodes']} episodes:",
+        f"Held-out classes, {flags['ways']}-way, {flags['shots']}-shot, "
+        f"T = {flags['num_steps']}; mean of {flags['test_episodes']} episodes:",
         row("linear classifier on", "accuracy", "std. error", "inner rate"),
     ]
     for name, label in _LABELS.items():
@@ -77,30 +77,30 @@ def draw_episodes(outcome, folder, most=10):
     others = min(most, len(episodes[0].query[0]))
     figure, axes = plt.subplots(
         len(episodes),
-        columns + others,
-        figsize=(0.75 * (columns + others), 1.05 * len(episodes) + 0.5),
+        columns + 1 + others,
+        figsize=(0.7 * (columns + 1 + others), 0.75 * len(episodes) + 0.5),
         layout="constrained",
-        squeeze=False,
     )
+    for axis in axes.flat:
+        axis.axis("off")
     for row, episode, verdicts in zip(axes, episodes, right, strict=True):
-        for places, axis_row, images, colors in (
-            (range(columns), row, episode.support[0], None),
-            (
-                np.sort(random.choice(len(verdicts), others, replace=False)),
-                row[columns:],
-                episode.query[0],
-                np.where(verdicts, "tab:green", "tab:red"),
-            ),
-        ):
-            for place, axis in zip(places, axis_row, strict=False):
-                axis.imshow(np.reshape(images[place], (28, 28)), cmap="gray_r")
-                axis.set_xticks([])
-                axis.set_yticks([])
-                for spine in axis.spines.values():
-                    spine.set(linewidth=2)
-                    spine.set_color("silver" if colors is None else colors[place])
-    axes[0, 0].set_title("support set", loc="left", fontsize=9)
-    axes[0, columns].set_title(
-        "queries: right in green, wrong in red", loc="left", fontsize=9
+        for axis, image in zip(row[:columns], episode.support[0], strict=False):
+            _draw_image(axis, image, "silver")
+        places = np.sort(random.choice(len(verdicts), others, replace=False))
+        for axis, place in zip(row[columns + 1 :], places, strict=True):
+            color = "tab:green" if verdicts[place] else "tab:red"
+            _draw_image(axis, episode.query[0][place], color)
+    figure.suptitle(
+        "Held-out episodes: left the support set, right queries, "
+        "green where classified rightly"
     )
     return save_figure(figure, folder / "episodes.png")
+
+
+def _draw_image(axis, image, color):
+    axis.imshow(np.reshape(image, (28, 28)), cmap="gray_r")
+    axis.axis("on")
+    axis.set_xticks([])
+    axis.set_yticks([])
+    for spine in axis.spines.values():
+        spine.set(linewidth=2, color=color)
