@@ -131,13 +131,17 @@ def outside_scope(function, *arguments):
         return thread.submit(function, *arguments).result()
 
 
-def scope_of(variables):
-    """The `strategy.scope()` in which variables were made; of none, an empty one."""
+def in_scope_of(variables, function, *arguments):
+    """Calls a function within the `strategy.scope()` in which variables were made.
+
+    Where they were made in none, outside of any.
+    """
     for variable in variables:
         value = variable.value if isinstance(variable, keras.Variable) else variable
         if isinstance(value, tf.distribute.DistributedValues):
-            return value.distribute_strategy.scope()
-    return contextlib.nullcontext()
+            with value.distribute_strategy.scope():
+                return function(*arguments)
+    return outside_scope(function, *arguments)
 
 
 def gathered(strategy, tensor):

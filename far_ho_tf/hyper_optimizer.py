@@ -8,7 +8,7 @@ import tensorflow as tf
 from far_ho_tf.callbacks import ProgressBar
 from far_ho_tf.checkpoint import with_checkpoint_last
 from far_ho_tf.checks import check_count, check_limit
-from far_ho_tf.distribution import check_strategy, outside_scope, scope_of
+from far_ho_tf.distribution import check_strategy, in_scope_of, outside_scope
 from far_ho_tf.hypergradients import HyperGradient, NonFiniteError, ReverseHG
 from far_ho_tf.hyperparameters import scalar_names
 from far_ho_tf.inner_runs import InnerRuns, check_mode
@@ -86,8 +86,9 @@ class HyperOptimizer:
                 f"`far.ReverseHG()`. Received: {hypergradient!r}"
             )
         self.strategy = check_strategy(strategy)
-        with scope_of(self.hyperparameters):
-            update = OuterUpdate(optimizer, self.hyperparameters)
+        update = in_scope_of(
+            self.hyperparameters, OuterUpdate, optimizer, self.hyperparameters
+        )
         single = len(update.optimizers) == 1
         self.optimizer = update.optimizers[0] if single else update.optimizers
         self._update = tf.function(update.apply, autograph=False)

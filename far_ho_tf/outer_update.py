@@ -64,8 +64,8 @@ class OuterUpdate:
 def _build(optimizer, variables):
     try:
         optimizer.build(variables)
-    except RuntimeError as error:
-        if "tf.distribute" not in str(error):
+    except (RuntimeError, ValueError) as error:
+        if "distribute" not in str(error):
             raise
         raise ValueError(
             "The outer `optimizer` and the hyperparameters must both be made in one "
