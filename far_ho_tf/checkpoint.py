@@ -119,19 +119,19 @@ class Checkpoint(keras.callbacks.Callback):
         self._index += 1
         self._under_way = True
         if tuner_state.runs_of(tuner) == 0 and worker_name(tuner.strategy):
-            self._save()  # Of several workers, none must be without a saving.
+            self._save(0)  # Of several workers, none must be without a saving.
 
     def on_update_end(self):
         """After each outer update, before anything else of the next one."""
         done = len(self.model.history.epoch)
         if done % self._every == 0 and done < self.params["epochs"]:
-            self._save()
+            self._save(done)
 
     def on_train_end(self, logs=None):
         fit = self._fits[self._index]
-        new = fit["done"] < len(self.model.history.epoch)
-        if new or (self.model.divergence and not fit["diverged"]):
-            self._save()
+        done = len(self.model.history.epoch)
+        if done > fit["done"] or (self.model.divergence and not fit["diverged"]):
+            self._save(done)
         self._under_way = False
 
     def _attach(self, tuner):
@@ -197,9 +197,9 @@ class Checkpoint(keras.callbacks.Callback):
         history = self._tuner.history.history
         history.update({name: list(values) for name, values in fit["history"].items()})
 
-    def _save(self):
+    def _save(self, done):
         tuner, fit = self._tuner, self._fits[self._index]
-        fit["done"] = len(tuner.history.epoch)
+        fit["done"] = done
         fit["stopped"] = tuner.stop_training
         fit["diverged"] = str(tuner.divergence) if tuner.divergence else None
         fit["history"] = {
