@@ -147,7 +147,8 @@ def in_scope_of(variables, function, *arguments):
 def gathered(strategy, tensor):
     """A tensor of each replica's, stacked; on each worker the tensor is its own."""
 
-    (rows,), _ = on_each(strategy, lambda _: ([tensor], []))
+    each = tf.function(on_each, autograph=False)
+    (rows,), _ = each(strategy, lambda _: ([tensor], []))
     return rows
 
 

@@ -87,7 +87,7 @@ def plan(problem, num_steps, memory_budget=None):
     ReverseHG()                              16.1 kB             3.7  over budget
     ReverseHG(checkpointing='sqrt')            772 B             4.6
     ...
-    ForwardHG(jit_compile='auto', chunk_size=None)
+    ForwardHG(jit_compile='auto', chunk_size=None, spread_tangents=False)
     """
     require(
         isinstance(problem, BilevelProblem),
