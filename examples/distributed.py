@@ -65,7 +65,8 @@ flags.DEFINE_integer("verbose", 1, "0: no progress bar.", 0, 2)
 
 
 def main(argv):
-    if FLAGS.workers and not launcher.is_worker():
+    asked = FLAGS.workers and FLAGS.strategy == "multi_worker"
+    if asked and not launcher.is_worker():
         sys.exit(launcher.launch(FLAGS.workers))
     data, folder = command_line.begin(argv, _load)
     # Only now, since it takes seconds: missing data are reported at once.
