@@ -59,9 +59,9 @@ def num_replicas(strategy):
 
 
 def device(strategy):
-    """A scope in which a program for one replica runs on the strategy's device."""
+    """A scope in which a program runs on the strategy's first device."""
     if strategy is None:
-        return tf.device(None)
+        return contextlib.nullcontext()
     return tf.device(strategy.extended.worker_devices[0])
 
 
@@ -146,7 +146,6 @@ def in_scope_of(variables, function, *arguments):
 
 def gathered(strategy, tensor):
     """A tensor of each replica's, stacked; on each worker the tensor is its own."""
-
     each = tf.function(on_each, autograph=False)
     (rows,), _ = each(strategy, lambda _: ([tensor], []))
     return rows

@@ -309,6 +309,14 @@ class TestScope:
         assert result.state.variables[0].device.endswith("CPU:2")
 
 
+def test_the_device_of_the_caller_counts():
+    problem = minibatches(far.GradientDescent)
+    for name in ("CPU:1", "CPU:3"):
+        with tf.device(name):
+            result = far.ReverseHG(jit_compile=False).compute(problem, 2)
+        assert result.state.variables[0].device.endswith(name)
+
+
 class TestErrors:
     def refused(self, *words, inner=None, outer=None, error=ValueError, **options):
         setting = Classification()
