@@ -66,7 +66,7 @@ flags.DEFINE_integer("verbose", 1, "0: no progress bar.", 0, 2)
 
 def main(argv):
     asked = FLAGS.workers and FLAGS.strategy == "multi_worker"
-    if asked and not launcher.is_worker():
+    if asked and "TF_CONFIG" not in os.environ:
         sys.exit(launcher.launch(FLAGS.workers))
     data, folder = command_line.begin(argv, _load)
     # Only now, since it takes seconds: missing data are reported at once.
@@ -93,6 +93,11 @@ def _load():
         raise ValueError(
             "--strategy multi_worker needs the environment variable TF_CONFIG, or "
             "--workers N to start N processes on this machine. Received neither."
+        )
+    if FLAGS.workers and not launcher.is_worker():
+        raise ValueError(
+            "--workers starts all workers here; TF_CONFIG makes this process one of "
+            "others. Received both."
         )
     command_line.check_batch_size(FLAGS.num_train)
     return mnist_flags.load(FLAGS.num_train, FLAGS.num_validation)

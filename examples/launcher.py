@@ -8,13 +8,14 @@ import sys
 import threading
 import time
 
+_MARK = "STARTED_BY_LAUNCHER"
 # How long the others may take to notice that a worker has died.
 _GRACE_SECONDS = 60
 
 
 def is_worker():
     """Whether this process was started as one of a cluster."""
-    return "TF_CONFIG" in os.environ
+    return _MARK in os.environ
 
 
 def launch(num_workers):
@@ -72,7 +73,7 @@ def _start(index, addresses):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "TF_CONFIG": json.dumps(cluster)},
+        env={**os.environ, "TF_CONFIG": json.dumps(cluster), _MARK: "1"},
     )
 
 

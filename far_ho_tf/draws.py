@@ -10,66 +10,121 @@ import functools
 
 import tensorflow as tf
 
-_NAMES = ("stateless_normal", "stateless_truncated_normal", "stateless_uniform")
+from far_ho_tf.checks import require
+
+_NAMES = (
+    "stateless_normal",
+    "stateless_truncated_normal",
+    "stateless_uniform",
+    "stateless_gamma",
+    "stateless_binomial",
+    "stateless_poisson",
+)
 _samplers = {name: getattr(tf.random, name) for name in _NAMES}
 _categorical = tf.random.stateless_categorical
 _dropout = tf.nn.experimental.stateless_dropout
 
 
 @contextlib.contextmanager
-def shared_draws(size, first, total):
-    """Within, draws with a first axis of `size` are rows of those with `total`.
+def recorded_draws():
+    """Within, draws are as ever, and their shapes are noted.
 
-    Keras' random layers and `keras.random` draw by TensorFlow's public functions,
-    which are replaced for the time of a trace, in the whole process. Gamma and
-    binomial draws are left as they are.
+    Yields:
+        List of shapes, as lists with `None` for what is not known while tracing.
+    """
+    record = _Record()
+    with _in_place_of_tensorflow(record):
+        yield record.shapes
+
+
+@contextlib.contextmanager
+def shared_draws(size, first, total, shapes):
+    """Within, draws for a share of a batch are rows of those for the batch.
 
     Args:
-        size: The number of examples of the share: a Python integer or a tensor;
-            `None` where it has none.
+        size: The number of examples of the share: a Python integer or a tensor.
         first: Scalar int32 tensor, the place of the share's first example.
         total: The number of examples of the batch: a Python integer or a tensor.
+        shapes: Those of the draws for the whole batch, by which those that belong to
+            the batch are known.
+
+    Raises:
+        ValueError: Of a draw whose shape depends on the batch in another way.
     """
-    if size is None:
+    with _in_place_of_tensorflow(_Rows(size, first, total, shapes)):
         yield
-        return
-    rows = _Rows(size, first, total)
-    for name in _NAMES:
-        setattr(tf.random, name, functools.partial(rows.sample, _samplers[name]))
-    tf.random.stateless_categorical = rows.categorical
-    tf.nn.experimental.stateless_dropout = rows.dropout
+
+
+@contextlib.contextmanager
+def _in_place_of_tensorflow(draws):
+    """Keras' random layers and `keras.random` draw by TensorFlow's public functions,
+    which are replaced for the time of a trace, in the whole process."""
+    names = (*_NAMES, "stateless_categorical")
+    before = {name: getattr(tf.random, name) for name in names}
+    dropout = tf.nn.experimental.stateless_dropout
+    for name, sampler in _samplers.items():
+        setattr(tf.random, name, functools.partial(draws.sample, sampler))
+    tf.random.stateless_categorical = draws.categorical
+    tf.nn.experimental.stateless_dropout = draws.dropout
     try:
         yield
     finally:
-        for name in _NAMES:
-            setattr(tf.random, name, _samplers[name])
-        tf.random.stateless_categorical = _categorical
-        tf.nn.experimental.stateless_dropout = _dropout
+        for name in names:
+            setattr(tf.random, name, before[name])
+        tf.nn.experimental.stateless_dropout = dropout
+
+
+class _Record:
+    """Draws as TensorFlow does, and notes the shapes.
+
+    Attributes:
+        shapes: List of lists, an element for each draw.
+    """
+
+    def __init__(self):
+        self.shapes = []
+
+    def sample(self, sampler, shape, *arguments, **options):
+        self.shapes.append(_known(shape))
+        return sampler(shape, *arguments, **options)
+
+    def categorical(self, logits, num_samples, seed, *arguments, **options):
+        self.shapes.append(_known(tf.shape(logits)))
+        return _categorical(logits, num_samples, seed, *arguments, **options)
+
+    def dropout(
+        self, x, rate, seed, rng_alg="auto_select", noise_shape=None, name=None
+    ):
+        shape = tf.shape(x) if noise_shape is None else noise_shape
+        self.shapes.append(_known(shape))
+        return _dropout(x, rate, seed, rng_alg, noise_shape, name)
 
 
 class _Rows:
-    """The functions that take the place of TensorFlow's."""
+    """Draws for the whole batch, and takes a share's rows."""
 
-    def __init__(self, size, first, total):
+    def __init__(self, size, first, total, shapes):
         self._size = size
         self._first = first
         self._total = total
+        self._shapes = iter(shapes)
 
     def sample(self, sampler, shape, *arguments, **options):
         """A draw of a shape, by one of `_samplers`."""
-        shape = _known(shape)
-        if not self._leads(shape):
+        if not self._leads(_known(shape)):
             return sampler(shape, *arguments, **options)
-        whole = tf.concat([[self._total], tf.cast(shape[1:], tf.int32)], 0)
-        return self._cut(sampler(whole, *arguments, **options))
+        rest = tf.convert_to_tensor(shape, tf.int32)[1:]
+        whole = tf.concat([[self._total], rest], 0)
+        return self._cut(sampler(whole, *arguments, **options), shape[0])
 
     def categorical(self, logits, num_samples, seed, *arguments, **options):
         """As TensorFlow's; each row has its own draws, by its place."""
-        if not self._leads(logits.shape.as_list()):
+        if not self._leads(_known(tf.shape(logits))):
             return _categorical(logits, num_samples, seed, *arguments, **options)
         after = self._total - self._first - self._size
-        logits = tf.pad(logits, [[self._first, after], [0, 0]])
-        return self._cut(_categorical(logits, num_samples, seed, *arguments, **options))
+        padded = tf.pad(logits, [[self._first, after], [0, 0]])
+        whole = _categorical(padded, num_samples, seed, *arguments, **options)
+        return self._cut(whole, tf.shape(logits)[0])
 
     def dropout(
         self, x, rate, seed, rng_alg="auto_select", noise_shape=None, name=None
@@ -79,30 +134,51 @@ class _Rows:
             x = tf.convert_to_tensor(x)
             rate = tf.convert_to_tensor(rate, x.dtype)
             shape = tf.shape(x) if noise_shape is None else noise_shape
-            kept = self.sample(
-                _samplers["stateless_uniform"], shape, seed, dtype=x.dtype, alg=rng_alg
+            shape = _known(shape)
+            draw = functools.partial(
+                _samplers["stateless_uniform"], seed=seed, dtype=x.dtype, alg=rng_alg
             )
+            if self._leads(shape):
+                rest = [tf.shape(x)[i] if n is None else n for i, n in enumerate(shape)]
+                whole = draw(tf.stack([self._total, *rest[1:]]))
+                kept = self._cut(whole, tf.shape(x)[0])
+            else:
+                kept = draw(tf.shape(x) if noise_shape is None else noise_shape)
             return tf.where(kept >= rate, x / (1 - rate), tf.zeros_like(x))
 
     def _leads(self, shape):
-        """Whether a shape begins with the number of examples of the share.
+        """Whether the next draw's first axis counts the examples of the share."""
+        whole = next(self._shapes, None)
+        if isinstance(self._size, int):
+            depends = shape != whole
+            leads = [self._size, self._total] == [*shape[:1], *(whole or [])[:1]]
+        else:  # What is not known while tracing is what batches bring.
+            depends = shape != whole or None in shape
+            leads = bool(shape) and shape[0] is None
+        require(
+            not depends or (leads and whole is not None and shape[1:] == whole[1:]),
+            "A random draw on a replica's share of a batch must have the batch's first "
+            "axis, or a shape that does not depend on the batch, so that it is that of "
+            "one device.",
+            on_the_share=shape,
+            on_the_batch=whole,
+        )
+        return depends
 
-        A first axis that is not known while tracing is one that batches bring.
-        """
-        if not tf.is_tensor(shape) and not len(shape):
-            return False
-        first = None if tf.is_tensor(shape) else tf.get_static_value(shape[0])
-        if isinstance(self._size, int) and first is not None:
-            return first == self._size
-        return first is None
-
-    def _cut(self, whole):
-        return whole[self._first : self._first + self._size]
+    def _cut(self, whole, rows):
+        checks = []
+        if not isinstance(self._size, int):
+            message = "The first axis of a random draw must be that of the batch."
+            checks = [tf.debugging.assert_equal(rows, self._size, message)]
+        with tf.control_dependencies(checks):
+            return whole[self._first : self._first + self._size]
 
 
 def _known(shape):
-    """A shape as a list where its length is known, as a tensor otherwise."""
-    if isinstance(shape, tf.TensorShape):
-        return shape.as_list()
-    static = tf.get_static_value(shape) if tf.is_tensor(shape) else None
-    return shape if static is None else static.tolist()
+    """A shape as a list, `None` for what is not known while tracing.
+
+    Args:
+        shape: A `TensorShape`, a tensor, or a list of integers and scalar tensors.
+    """
+    # TensorFlow infers more of a tensor's shape than of a shape's elements.
+    return tf.zeros(shape, tf.bool).shape.as_list()

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from far_ho_tf.checks import check_count, is_integer, require
 from far_ho_tf.hypergradients import NonFiniteError
+from far_ho_tf.hypergradients.episodes import check_episodes
 from far_ho_tf.tasks import Tasks
 
 _MODES = ("restart", "online", "warm_restart")
@@ -20,12 +21,14 @@ class Position(NamedTuple):
         tangents: List of tangents or `None`.
         first_step: Integer, the next inner step.
         outer_step: Integer, the next step of the outer data.
+        episode: Integer, the next episode that has not been seen.
     """
 
     states: list
     tangents: list
     first_step: int
     outer_step: int
+    episode: int
 
     def lacks_tangents(self):
         """Whether there are states without tangents."""
@@ -35,9 +38,9 @@ class Position(NamedTuple):
         )
 
 
-def _beginning(problems, outer_step=0):
+def _beginning(problems, outer_step=0, episode=0):
     nothing = [None] * len(problems)
-    return Position(nothing, nothing, 0, outer_step)
+    return Position(nothing, nothing, 0, outer_step, episode)
 
 
 class InnerRuns:
@@ -62,13 +65,13 @@ class InnerRuns:
     def evaluate(self, num_steps, mode, episodes=None, outer_limit=None):
         """Trains and differentiates, without the outer update.
 
-        Where that diverges, position and models are put back.
+        Where that diverges, position and models stay as they were.
         """
         check_mode(mode)
         position = self.position
         count = len(self._problems)
         if mode == "restart":
-            position = _beginning(self._problems, position.outer_step)
+            position = _beginning(self._problems, position.outer_step, position.episode)
         elif mode == "warm_restart":
             position = position._replace(tangents=[None] * count)
         elif self._hypergradient.has_tangents and position.lacks_tangents():
@@ -77,23 +80,43 @@ class InnerRuns:
                 "cannot go on from it: in chunks (`chunk_size`), `mode='restart'` "
                 f"drops them. Received: {self._hypergradient}"
             )
-        try:
-            results, result = self._compute(num_steps, mode, episodes, position)
-            _check_limit(result.outer_value, outer_limit)
-        except NonFiniteError:
-            self.write_back()
-            raise
-        outer_step = position.outer_step + 1
-        if episodes is not None:  # Each run begins anew.
-            self.position = _beginning(self._problems, outer_step)
-            return result
-        self.position = Position(
-            [one and one.state for one in results],
-            [one and one.tangents for one in results],
-            position.first_step + num_steps,
-            outer_step,
-        )
+        numbers, episode = self._numbers(episodes, mode, position.episode)
+        results, result = self._compute(num_steps, mode, numbers, position)
+        _check_limit(result.outer_value, outer_limit)
+        # In order, as several problems may share a model.
+        for problem, one in zip(self._problems, results, strict=True):
+            if one is not None:
+                problem.write_back(one.state)
+        position = position._replace(outer_step=position.outer_step + 1)
+        if episodes is None:
+            position = position._replace(
+                states=[one and one.state for one in results],
+                tangents=[one and one.tangents for one in results],
+                first_step=position.first_step + num_steps,
+            )
+        self.position = position._replace(episode=episode)
         return result
+
+    def _numbers(self, episodes, mode, unseen):
+        """The numbers of episodes as a list or `None`, and the next that is unseen."""
+        if episodes is None:
+            return None, unseen
+        require(
+            len(self._problems) == 1,
+            "`episodes` are those of one problem, not of a list of them.",
+            problems=len(self._problems),
+        )
+        require(
+            mode == "restart",
+            "`episodes` begin anew each time: they go with mode='restart' only.",
+            mode=mode,
+        )
+        if is_integer(episodes):
+            count = check_count("episodes", episodes)
+            episodes = list(range(unseen, unseen + count))
+            unseen += count
+        check_episodes(self._problems[0], None, episodes, several=False)
+        return list(episodes), unseen
 
     def _compute(self, num_steps, mode, episodes, position):
         """The results of the problems, `None` where on another worker; their mean."""
@@ -109,39 +132,35 @@ class InnerRuns:
                 keep_tangents=None if mode == "restart" else True,
                 episodes=episodes,
                 strategy=strategy,
+                write_back=False,
             )
 
         if len(self._problems) == 1 and episodes is None:
             result = compute(0, self._strategy)
             return [result], result
-        self._tasks.check(self._problems)
+        self._tasks.check(self._problems, episodes is not None)
         if episodes is None:
             return self._over_problems(compute, num_steps)
-        require(
-            len(self._problems) == 1 and mode == "restart",
-            "`episodes` are for one problem, with mode='restart'.",
-            problems=len(self._problems),
-            mode=mode,
-        )
-        if is_integer(episodes):
-            count = check_count("episodes", episodes)
-            episodes = range(
-                position.outer_step * count, (position.outer_step + 1) * count
-            )
-        return self._over_episodes(compute, num_steps, list(episodes))
+        return self._over_episodes(compute, num_steps, episodes)
 
     def _over_problems(self, compute, num_steps):
         count = len(self._problems)
-        found, error = self._tasks.run(
-            lambda places, strategy: [([i], compute(i, strategy)) for i in places],
-            count,
-        )
+
+        def work(places, strategy):
+            pairs = []
+            for place in places:
+                try:
+                    pairs.append(([place], compute(place, strategy)))
+                except NonFiniteError as error:
+                    text = f"In problem {place}: {error}"
+                    raise NonFiniteError(text, error.step) from error
+            return pairs
+
+        found, error = self._tasks.run(work, count)
         mean = self._tasks.average(found, error, count, num_steps)
         results = [None] * count
         for (place,), result in found:
             results[place] = result
-            # In order, as several may share a model.
-            self._problems[place].write_back(result.state)
         mean = dataclasses.replace(
             mean,
             choices=[one and one.choices for one in results],
@@ -163,7 +182,6 @@ class InnerRuns:
             return [None], mean
         results = [result for _, result in found]
         last = results[-1]
-        self._problems[0].write_back(last.state)
         choices = tf.nest.map_structure(
             lambda *rows: tf.concat(rows, axis=0), *(one.choices for one in results)
         )

@@ -9,6 +9,7 @@ import tensorflow as tf
 from far_ho_tf import data, preflight
 from far_ho_tf.autodiff import dense, zeros_for_none
 from far_ho_tf.checks import CALLABLE_ERRORS, require, takes_argument
+from far_ho_tf.distribution import outside_scope
 from far_ho_tf.dynamics import as_dynamics
 from far_ho_tf.hyperparameters import Hyperparameter
 from far_ho_tf.objective import Objective
@@ -253,7 +254,7 @@ class BilevelProblem:
     @functools.cached_property
     def report(self):
         """The `preflight.Report` on the traced parts of the problem."""
-        report = preflight.inspect(self)
+        report = outside_scope(preflight.inspect, self)
         self.dynamics.leave([find(v, self.variables) for v in report.unread])
         return report
 

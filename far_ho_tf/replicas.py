@@ -12,7 +12,7 @@ import tensorflow as tf
 from far_ho_tf.autodiff import vjp
 from far_ho_tf.data.shares import Shares, leading
 from far_ho_tf.distribution import local_replicas, num_replicas
-from far_ho_tf.draws import shared_draws
+from far_ho_tf.draws import recorded_draws, shared_draws
 from far_ho_tf.packing import pack, unpack
 
 
@@ -168,20 +168,34 @@ def traced(function, batch, shares, compiled=False):
         traces, where there is no replica context.
     """
 
-    def on_share(tensors, first):
-        with shared_draws(leading(tensors), first, shares.size):
-            return function(tf.nest.pack_sequence_as(batch, tensors))
+    def trace(share, shapes=None):
+        def on_share(tensors, first):
+            rows = contextlib.nullcontext()
+            if shapes:
+                rows = shared_draws(leading(tensors), first, shares.size, shapes)
+            with rows:
+                return function(tf.nest.pack_sequence_as(batch, tensors))
 
-    compiler = tf.function(on_share, autograph=False, jit_compile=compiled)
+        compiler = tf.function(on_share, autograph=False, jit_compile=compiled)
+        return compiler.get_concrete_function(share.tensors, share.first)
+
+    def trace_with_draws(share):
+        with recorded_draws() as drawn:
+            concrete = trace(share)
+        if not drawn:
+            return concrete
+        # Not within the trace of a share: Keras' calls of a model do not nest.
+        with recorded_draws() as shapes:
+            tf.function(function, autograph=False).get_concrete_function(batch)
+        return trace(share, shapes)
+
     programs = {}
 
     def program(share):
         key = tuple(tuple(tensor.shape) for tensor in share.tensors)
         if key not in programs:
             with tf.device(None), _synchronization_refused():
-                programs[key] = compiler.get_concrete_function(
-                    share.tensors, share.first
-                )
+                programs[key] = trace_with_draws(share)
         return lambda share: programs[key](share.tensors, share.first)
 
     return program

@@ -26,8 +26,26 @@ class Tasks:
         self._count = num_replicas(strategy)
         self._local = local_replicas(strategy)
 
-    def check(self, problems):
-        """Refuses problems that cannot run at the same time."""
+    def check(self, problems, episodes):
+        """Refuses problems that cannot run at the same time.
+
+        Args:
+            problems: List of `BilevelProblem`s.
+            episodes: Whether they are episodes of one.
+        """
+        orders = [
+            dataset
+            for problem in problems
+            for source in (problem.inner_data, problem.outer_data)
+            for dataset, _ in source.shuffles()
+        ]
+        several = len({id(dataset) for dataset in orders}) < len(orders)
+        require(
+            self._count == 1 or not (several or (episodes and orders)),
+            "Replicas that read one tf.data.Dataset which shuffles draw its orders at "
+            "random times. Shuffle by far.Batches, or give each problem its own.",
+            datasets=orders,
+        )
         bare = [v for problem in problems for v in problem.bare_variables]
         require(
             len(self._local) == 1 or not bare,
@@ -45,7 +63,7 @@ class Tasks:
             number: Integer, the number of runs of all replicas; places count from 0.
 
         Returns:
-            The pairs, in order; the `NonFiniteError` that ended a run, or `None`.
+            The pairs, in order; the error that ended a run, or `None`.
         """
 
         def attempt(replica):
@@ -53,7 +71,7 @@ class Tasks:
             first, last = (number * r // self._count for r in (index, index + 1))
             try:
                 return work(list(range(first, last)), strategy) if first < last else []
-            except NonFiniteError as error:  # The other workers must hear of it.
+            except Exception as error:  # The other workers must hear of it.
                 return error
 
         if len(self._local) == 1:
@@ -61,7 +79,7 @@ class Tasks:
         else:
             with ThreadPoolExecutor(len(self._local)) as threads:
                 outcomes = list(threads.map(attempt, self._local))
-        errors = [one for one in outcomes if isinstance(one, NonFiniteError)]
+        errors = [one for one in outcomes if isinstance(one, Exception)]
         found = [] if errors else [pair for pairs in outcomes for pair in pairs]
         return found, errors[0] if errors else None
 
@@ -102,7 +120,7 @@ class Tasks:
         if error is not None:
             raise error
         if failed:
-            raise NonFiniteError("A run of another worker diverged; see what it says.")
+            raise NonFiniteError("A run of another worker failed; see what it says.")
         return HyperGradientResult(
             outer_value=tf.reduce_mean(outer),
             hypergradients=[total / number for total in gradients],

@@ -194,21 +194,57 @@ class TestRandomLayers:
         forward = far.ForwardHG(jit_compile=jit_compile)
         assert_close(outcome(problem, forward, 2), expected, 1e-10)
 
-    def test_noise_of_weights_is_not_cut(self):
-        """A draw that has nothing to do with the batch, of 3 rows as a share has."""
+    def drawing(self, draw, data=None):
+        """A problem whose inner objective draws, by a callable(seeds, x) -> noise."""
         seeds = keras.random.SeedGenerator(3)
-        w, rate = keras.Variable(np.ones((4, 2)), dtype="float64"), hyper(0.1, "rate")
-        x = np.random.RandomState(1).randn(7, 4)
+        w = keras.Variable(np.zeros((3, 2)), dtype="float64", name="w")
+        rate = hyper(0.1, "rate")
+        x = np.random.RandomState(1).randn(6, 3)
 
-        def loss(x):
-            noise = keras.random.normal((4, 2), dtype="float64", seed=seeds)
-            return tf.reduce_mean((x @ (w + 0.1 * noise) - 1.0) ** 2)
+        def inner(x):
+            return tf.reduce_mean((draw(seeds, x, w) - 1.0) ** 2)
 
-        problem = far.BilevelProblem(
-            loss, loss, [w], far.GradientDescent(rate), [rate], x[:6], x[:6]
+        return far.BilevelProblem(
+            inner,
+            lambda x: tf.reduce_mean((x @ w + 1.0) ** 2),
+            [w],
+            far.GradientDescent(rate),
+            [rate],
+            x if data is None else data(x),
+            x,
         )
+
+    def test_noise_of_weights_is_not_cut(self):
+        """Of three rows, as the shares have."""
+
+        def draw(seeds, x, w):
+            return x @ (w + keras.random.normal((3, 2), dtype="float64", seed=seeds))
+
         mode = far.ReverseHG()
-        assert_close(outcome(problem, mode, 2), outcome(problem, mode, 0), 1e-10)
+        for data in (None, lambda x: tf.data.Dataset.from_tensors(x).repeat()):
+            problem = self.drawing(draw, data)
+            assert_close(outcome(problem, mode, 2), outcome(problem, mode, 0), 1e-10)
+
+    def test_other_draws(self):
+        def draw(seeds, x, w):
+            shape = (tf.shape(x)[0], 2)
+            gamma = keras.random.gamma(shape, 2.0, dtype="float64", seed=seeds)
+            kinds = keras.random.categorical(x, 2, seed=seeds)
+            return (x @ w) * gamma + tf.cast(kinds, tf.float64)
+
+        mode = far.ReverseHG(jit_compile=False)
+        problem = self.drawing(draw)
+        assert_close(outcome(problem, mode, 4), outcome(problem, mode, 0), 1e-10)
+
+    def test_draws_that_merge_the_batch_with_another_axis_are_refused(self):
+        def draw(seeds, x, w):
+            flat = tf.reshape(x @ w, [-1])
+            return keras.random.dropout(flat, 0.5, seed=seeds)
+
+        with pytest.raises(
+            ValueError, match=r"on_the_share=\[6\], on_the_batch=\[12\]"
+        ):
+            outcome(self.drawing(draw), far.ReverseHG(), 2)
 
     def test_batch_normalization_is_per_replica(self):
         """Against a problem on one device that normalizes each share by itself."""
@@ -299,6 +335,19 @@ class TestScope:
         copies = strategy.experimental_local_results(setting.penalty.value)
         assert copies[0].numpy() == copies[1].numpy() != 0.01
 
+    def test_several_problems_and_the_planner(self):
+        strategy = mirrored(2)
+        expected = minibatches(far.GradientDescent)
+        expected = outcome(expected, far.ReverseHG(jit_compile=False), 0, 2)
+        with strategy.scope():
+            problem = minibatches(far.GradientDescent)
+            far.plan(problem, 5)
+            tuner = far.HyperOptimizer(
+                [problem, problem], far.ReverseHG(jit_compile=False), strategy=strategy
+            )
+            result = tuner.run(2)
+        assert_close(result.hypergradients, expected[1:4], 1e-10)
+
     def test_one_device(self):
         """All of it runs on that device."""
         problem = minibatches(far.Adam)
@@ -352,6 +401,24 @@ class TestErrors:
             )
         )
         self.refused("`inner_objective`", "sum of their weights", inner=normalized)
+
+    def test_what_is_a_mean_at_the_start_only(self):
+        """With weights that are all one the sum of weights is the batch's size."""
+        normalized = self.weighted(
+            lambda losses, weights: (
+                tf.reduce_sum(weights * losses) / tf.reduce_sum(weights)
+            )
+        )
+
+        def objective(setting):
+            setting.weights.assign(np.ones(12))
+            return normalized(setting)
+
+        self.refused("`inner_objective`", "sum of their weights", inner=objective)
+
+    def test_a_real_time_model(self):
+        with mirrored(2).scope(), pytest.raises(ValueError, match="one device"):
+            far.RealTimeModel(keras.Sequential(), [], far.Adam(0.1))
 
     def test_the_outer_objective_too(self):
         def objective(setting):

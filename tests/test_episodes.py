@@ -108,8 +108,9 @@ def test_new_episodes_in_each_hyper_iteration(jit_compile):
     assert tuner.run(3, episodes=2).outer_values.numpy().tolist() == [0, 1]
     assert tuner.run(3, episodes=2).outer_values.numpy().tolist() == [102, 103]
     assert tuner.run(3, episodes=[7]).outer_values.numpy().tolist() == [207]
+    assert tuner.run(3, episodes=1).outer_values.numpy().tolist() == [304]
     history = tuner.fit(2, 3, episodes=3, verbose=0)
-    assert history.history["outer_value"] == [310, 413]
+    assert history.history["outer_value"] == [406, 509]
 
 
 def test_data_by_python_functions():
@@ -242,6 +243,19 @@ class TestErrors:
         tuner = far.HyperOptimizer(problem)
         with pytest.raises(ValueError, match="mode='restart'"):
             tuner.run(2, mode="online", episodes=2)
+        for wrong in ([], 2.5, np.array(3), {1: 2}, "12", True):
+            with pytest.raises(ValueError, match="`episodes` must be"):
+                tuner.run(2, episodes=wrong)
+        assert not np.isnan(tuner.get_weights()[1]).any()
+
+    def test_datasets_that_shuffle(self):
+        setting = Classification()
+        x, y = setting.validation
+        outer = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(12, seed=1).batch(5)
+        problem = episodic(setting, outer_data=outer)
+        tuner = far.HyperOptimizer(problem, strategy=mirrored(2))
+        with pytest.raises(ValueError, match="draw its orders at random times"):
+            tuner.run(2, episodes=2)
 
     def test_whole_episodes_are_spread(self):
         problem = episodic(Classification())
@@ -258,7 +272,23 @@ class TestErrors:
             return tf.where(wrong, np.nan * x, x), y, index
 
         problem = episodic(setting, inner_data=spoiled)
+        before = setting.model.get_weights()
         tuner = far.HyperOptimizer(problem, strategy=mirrored(count))
         with pytest.raises(far.NonFiniteError, match=r"In episode 4: .* step 1 "):
             tuner.run(3, episodes=[0, 3, 4, 1])
         assert float(setting.penalty) == 0.01
+        assert_close(setting.model.get_weights(), before, 0)
+
+    def test_the_problem_that_diverges_is_named(self):
+        setting, other = Classification(), Classification(seed=1)
+        other.weights, other.penalty = setting.weights, setting.penalty
+        problems = [
+            setting.bilevel(far.GradientDescent(0.1)),
+            other.bilevel(far.GradientDescent(1e300)),
+        ]
+        before = setting.model.get_weights()
+        for count in (0, 2):
+            tuner = far.HyperOptimizer(problems, strategy=mirrored(count))
+            with pytest.raises(far.NonFiniteError, match="In problem 1: "):
+                tuner.run(4)
+            assert_close(setting.model.get_weights(), before, 0)

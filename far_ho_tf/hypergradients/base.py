@@ -97,6 +97,7 @@ class HyperGradient(abc.ABC):
         keep_tangents=None,
         episodes=None,
         strategy=None,
+        write_back=True,
     ):
         """Trains for `num_steps` and differentiates through the training.
 
@@ -121,6 +122,7 @@ class HyperGradient(abc.ABC):
                 another.
             strategy: A `tf.distribute.Strategy`, over whose replicas each batch is
                 split; `None` for one device. See `HyperOptimizer`.
+            write_back: Whether the model's variables are to hold s_T afterwards.
 
         Returns:
             A `HyperGradientResult`.
@@ -142,6 +144,7 @@ class HyperGradient(abc.ABC):
             keep_tangents,
             episodes,
             strategy,
+            write_back,
         )
 
     def _compute(
@@ -155,6 +158,7 @@ class HyperGradient(abc.ABC):
         keep_tangents,
         episodes,
         strategy,
+        write_back,
     ):
         if tf.inside_function():
             raise ValueError(
@@ -171,10 +175,11 @@ class HyperGradient(abc.ABC):
                 problem, num_steps, state, first_step, outer_step, tangents, episodes
             )
             if num_replicas(strategy) > 1 and self.splits_batches:
-                problem.cached(
-                    ("division", strategy),
-                    lambda: check_division(problem, inputs, strategy),
-                )
+                with _preserved(problem):
+                    problem.cached(
+                        ("division", strategy),
+                        lambda: check_division(problem, inputs, strategy),
+                    )
             settings = Settings(
                 num_steps,
                 state is None,
@@ -190,7 +195,8 @@ class HyperGradient(abc.ABC):
                     self.verify(outputs.checks)
                 raise_non_finite(problem, num_steps, found, self.has_tangents)
             self.verify(outputs.checks)
-        problem.write_back(outputs.state)
+        if write_back:
+            problem.write_back(outputs.state)
         problem.dynamics.review(outputs.choices)
         goes_on = state is not None and tangents is None
         facts = {"truncated": num_steps if goes_on else None}

@@ -2,6 +2,7 @@
 
 import warnings
 
+import ml_dtypes
 import numpy as np
 import tensorflow as tf
 
@@ -14,8 +15,8 @@ from far_ho_tf.replicas import traced
 def check_division(problem, inputs, strategy):
     """Compares the objectives on a batch with the mean of those on its shares.
 
-    At the state and with the batch that a run begins with, without derivatives. Then
-    compares what the workers of the strategy have found.
+    With the first batch, at the state that a run begins with and at one beside it,
+    without derivatives. Then compares what the workers of the strategy have found.
 
     Args:
         problem: A `BilevelProblem`.
@@ -30,14 +31,14 @@ def check_division(problem, inputs, strategy):
         lambda inputs: _compare(problem, inputs, strategy.num_replicas_in_sync),
         autograph=False,
     )
+    tolerance = np.sqrt(float(ml_dtypes.finfo(problem.dtype.as_numpy_dtype).eps))
     values = [tensor.numpy() for tensor in compare(inputs)]
-    tolerance = np.sqrt(np.finfo(problem.dtype.as_numpy_dtype).eps)
+    _check_agreement(strategy, inputs, values, tolerance)
     normalizes = bool(floating(problem.start.extra))
-    for role, (whole, mean, total) in zip(
-        ("inner_objective", "outer_objective"), values, strict=True
-    ):
-        _check(role, whole, mean, total, tolerance, normalizes and role[0] == "i")
-    _check_agreement(strategy, problem, inputs, values, tolerance)
+    beside = [tensor.numpy() for tensor in compare(_moved(problem, inputs))]
+    for inner, outer in (values, beside):
+        _check("inner_objective", *inner, tolerance, normalizes)
+        _check("outer_objective", *outer, tolerance, False)
 
 
 def _compare(problem, inputs, count):
@@ -52,14 +53,14 @@ def _compare(problem, inputs, count):
         whole = value(batch)
         shares = Shares(batch, count)
         if shares.size is None:
-            return tf.stack([whole, whole, whole])
+            return tf.cast(tf.stack([whole, whole, whole]), tf.float64)
         call = traced(value, batch, shares)
         parts = [shares.part(index) for index in range(count)]
         values = tf.stack([call(part)(part) for part in parts])
         weights = tf.cast(tf.stack([part.weight for part in parts]), values.dtype)
         mean = tf.reduce_sum(values * weights)
         total = tf.reduce_sum(tf.where(weights > 0, values, tf.zeros_like(values)))
-        return tf.stack([whole, mean, total])
+        return tf.cast(tf.stack([whole, mean, total]), tf.float64)
 
     return [
         compare(
@@ -72,7 +73,7 @@ def _compare(problem, inputs, count):
 
 
 def _check(role, whole, mean, total, tolerance, normalizes):
-    scale = max(abs(whole), abs(total), np.finfo(whole.dtype).tiny)
+    scale = max(abs(whole), abs(total), np.finfo(np.float64).tiny)
     if not np.isfinite(scale) or abs(whole - mean) <= tolerance * scale:
         return
     received = (
@@ -92,23 +93,49 @@ def _check(role, whole, mean, total, tolerance, normalizes):
             f"{received}"
         )
     warnings.warn(
-        f"`{role}` normalizes by batches (BatchNormalization): each replica normalizes "
-        f"its share by itself, so that the run is another than on one. {received}",
+        f"`{role}` normalizes by batches (BatchNormalization), or is in another way no "
+        "mean over the examples of a batch: each replica takes its share by itself, so "
+        f"that the run is another than on one. {received}",
         stacklevel=4,
     )
 
 
-def _check_agreement(strategy, problem, inputs, values, tolerance):
+def _moved(problem, inputs):
+    """`Inputs` beside these, where nothing is equal by chance.
+
+    With weights of zero or equal hyperparameters all examples have the same loss, and
+    much is a mean that is none elsewhere.
+    """
+    random = np.random.RandomState(0)
+
+    def moved(tensor, constraint=None):
+        array = tensor.numpy().astype(np.float64)
+        array *= 1 + 0.1 * random.rand(*array.shape)
+        array += 0.01 * random.rand(*array.shape)
+        value = tf.cast(tf.constant(array), tensor.dtype)
+        return value if constraint is None else constraint(value)
+
+    return inputs._replace(
+        start=inputs.start._replace(variables=list(map(moved, inputs.start.variables))),
+        hyperparameters=[
+            moved(value, getattr(variable, "constraint", None))
+            for value, variable in zip(
+                inputs.hyperparameters, problem.hyperparameters, strict=True
+            )
+        ],
+    )
+
+
+def _check_agreement(strategy, inputs, values, tolerance):
     """Refuses workers that began with other values, or hold other data."""
-    named = {
-        "hyperparameters": inputs.hyperparameters,
-        "the inner state": tf.nest.flatten(inputs.start),
+    prints = {
+        "hyperparameters": _fingerprint(inputs.hyperparameters),
+        "inner state": _fingerprint(tf.nest.flatten(inputs.start)),
+        "inner_data": values[0][0],
+        "outer_data": values[1][0],
     }
-    prints = [_fingerprint(tensors) for tensors in named.values()]
-    prints += [float(whole) for whole, *_ in values]
-    names = [*named, "inner_objective on its data", "outer_objective on its data"]
-    rows = gathered(strategy, tf.constant(prints, tf.float64)).numpy()
-    for name, column in zip(names, rows.T, strict=True):
+    vector = tf.constant(list(prints.values()), tf.float64)
+    for name, column in zip(prints, gathered(strategy, vector).numpy().T, strict=True):
         spread = np.max(column) - np.min(column)
         if spread > tolerance * np.max(np.abs(column)):
             raise ValueError(

@@ -34,6 +34,7 @@ def check_episodes(problem, state, episodes, several):
     )
     require(
         isinstance(episodes, (list, tuple, range, np.ndarray))
+        and np.ndim(episodes) == 1
         and len(episodes)
         and all(is_integer(number) and 0 <= number < 2**31 for number in episodes),
         "`episodes` must be a list of integers from 0 on.",

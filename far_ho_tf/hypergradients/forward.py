@@ -83,6 +83,8 @@ class ForwardHG(HyperGradient):
         if spread and not settings.search:
             outcome = _spread(problem, settings, inputs, directions)
         else:
+            if spread:  # A search is one run; batches are whole.
+                settings = settings._replace(strategy=None)
             number, size = self._chunks(directions.size)
             run = _Run(problem, settings, inputs, directions, size)
             outcome = run.chunk(0) if number == 1 else run.chunks(number)

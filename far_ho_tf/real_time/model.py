@@ -109,6 +109,7 @@ class RealTimeModel(keras.Model):
         outer_limit=None,
         name=None,
     ):
+        _refuse_strategy()
         super().__init__(name=name)
         require(
             isinstance(model, keras.Model) and model.built,
@@ -229,6 +230,7 @@ class RealTimeModel(keras.Model):
         See `divergence`. The learning rates that led there are not mended by
         it: bound them (`constraint`) or clip their hypergradients before going on.
         """
+        _refuse_strategy()
         self.divergence = None
         if self._training is not None:
             self._training.keep_as_good()
@@ -378,3 +380,12 @@ class RealTimeModel(keras.Model):
 
 def _makes_batches(data):
     return isinstance(data, (Batches, tf.data.Dataset)) or callable(data)
+
+
+def _refuse_strategy():
+    require(
+        not tf.distribute.has_strategy(),
+        "RealTimeModel trains on one device. On several: "
+        'far.HyperOptimizer(..., far.ForwardHG(), strategy=...) with mode="online".',
+        strategy=tf.distribute.get_strategy(),
+    )
