@@ -1,23 +1,31 @@
 """What the command lines of all examples share: how they begin, and their flags."""
 
 import math
+import os
 import pathlib
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 
 import output
 
 FLAGS = flags.FLAGS
 
+# TensorFlow's notes on what it does, of which several devices make many.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+
 
 def run(main):
-    """`app.run`; a run that diverges ends with one line that says where."""
+    """`app.run`, quietly; far_ho_tf's own errors, such as divergence, end in a line."""
 
     def guarded(argv):
+        if not FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)
         try:
             main(argv)
-        except FloatingPointError as error:  # far_ho_tf.NonFiniteError is one.
+        except Exception as error:
+            if not type(error).__module__.startswith("far_ho_tf"):
+                raise
             sys.exit(f"{pathlib.Path(argv[0]).name}: {error}")
 
     app.run(guarded)

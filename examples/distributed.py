@@ -65,10 +65,10 @@ flags.DEFINE_integer("verbose", 1, "0: no progress bar.", 0, 2)
 
 
 def main(argv):
-    asked = FLAGS.workers and FLAGS.strategy == "multi_worker"
-    if asked and "TF_CONFIG" not in os.environ:
-        sys.exit(launcher.launch(FLAGS.workers))
     data, folder = command_line.begin(argv, _load)
+    if FLAGS.workers and not launcher.is_worker():
+        sys.exit(launcher.launch(FLAGS.workers))
+    launcher.end_with_launcher()
     # Only now, since it takes seconds: missing data are reported at once.
     import distributed_experiment as experiment
 
@@ -89,12 +89,18 @@ def _load():
             "--workers is for --strategy multi_worker. Received: "
             f"--workers {FLAGS.workers} --strategy {FLAGS.strategy}"
         )
-    if FLAGS.strategy == "multi_worker" and "TF_CONFIG" not in os.environ:
+    if FLAGS["replicas"].present and FLAGS.strategy != "mirrored":
+        raise ValueError(
+            "--replicas is for --strategy mirrored. Received: "
+            f"--replicas {FLAGS.replicas} --strategy {FLAGS.strategy}"
+        )
+    configured = "TF_CONFIG" in os.environ
+    if FLAGS.strategy == "multi_worker" and not (configured or FLAGS.workers):
         raise ValueError(
             "--strategy multi_worker needs the environment variable TF_CONFIG, or "
             "--workers N to start N processes on this machine. Received neither."
         )
-    if FLAGS.workers and not launcher.is_worker():
+    if FLAGS.workers and configured and not launcher.is_worker():
         raise ValueError(
             "--workers starts all workers here; TF_CONFIG makes this process one of "
             "others. Received both."

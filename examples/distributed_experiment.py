@@ -5,7 +5,6 @@ import time
 from typing import NamedTuple
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 import far_ho_tf as far
@@ -95,7 +94,8 @@ def tune(data, settings, checkpoint_dir, verbose):
 
     Returns:
         Mapping: the history of `fit`, the hyperparameters at its end, the number of
-        replicas, this worker's name (`None` where there is one) and seconds.
+        replicas, this worker's name (`None` where there is one), the number of
+        hyper-iterations that had been made before, and seconds.
     """
     strategy = make_strategy(settings.strategy, settings.replicas)
     tuner = make_tuner(data, settings, strategy)
@@ -112,11 +112,11 @@ def tune(data, settings, checkpoint_dir, verbose):
     return {
         "history": history.history,
         "hyperparameters": {
-            variable.name: np.float64(variable.numpy())
-            for variable in tuner.hyperparameters
+            variable.name: float(variable.numpy()) for variable in tuner.hyperparameters
         },
         "num_replicas": strategy.num_replicas_in_sync if strategy else 1,
         "worker": f"{resolver.task_type}-{resolver.task_id}" if several else None,
+        "resumed_from": tuner.initial_iteration,
         "seconds": time.time() - begin,
     }
 
@@ -124,23 +124,32 @@ def tune(data, settings, checkpoint_dir, verbose):
 def table(results):
     """The outcome as lines of text."""
     first, last = (results["history"]["outer_value"][i] for i in (0, -1))
-    lines = [
-        f"{results['num_replicas']} replicas, {results['seconds']:.1f} s",
+    lines = [f"{_replicas(results)}, {results['seconds']:.1f} s"]
+    if results["resumed_from"]:
+        lines[0] += f", went on from hyper-iteration {results['resumed_from']}"
+    lines += [
         f"validation loss {first:.4f} -> {last:.4f}",
     ]
     for name, value in results["hyperparameters"].items():
         start = results["history"][name][0]
-        lines.append(f"{name:>15} {start:.4f} -> {value!r}")
+        lines.append(f"{name:>15} {start:.4f} -> {value:.7g}")
     return "\n".join(lines)
 
 
 def draw(results, folder):
     """The validation loss by hyper-iteration, to curve.png."""
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import MaxNLocator
 
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
     axes.plot(results["history"]["outer_value"], marker=".")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("hyper-iteration")
     axes.set_ylabel("validation loss after training")
-    axes.set_title(f"{results['num_replicas']} replicas")
+    axes.set_title(f"Descent on learning rate, momentum, L2: {_replicas(results)}")
     return output.save_figure(figure, folder / "curve.png")
+
+
+def _replicas(results):
+    count = results["num_replicas"]
+    return "1 replica" if count == 1 else f"{count} replicas"

@@ -55,7 +55,8 @@ flags.DEFINE_integer(
     1,
     "Devices that the episodes are spread over, by tf.distribute.MirroredStrategy: "
     "the GPUs where there are as many, else parts of the CPU. 1: no strategy.",
-    lower_bound=1,
+    1,
+    64,
 )
 flags.DEFINE_string(
     "data_dir",

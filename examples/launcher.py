@@ -18,6 +18,20 @@ def is_worker():
     return _MARK in os.environ
 
 
+def end_with_launcher():
+    """Lets a worker end when its launcher does, however that ends.
+
+    Its standard input is a pipe from the launcher, which closes then.
+    """
+
+    def wait():
+        sys.stdin.read()
+        os._exit(1)
+
+    if is_worker():
+        threading.Thread(target=wait, daemon=True).start()
+
+
 def launch(num_workers):
     """Runs this command line in several processes, and waits for them.
 
@@ -70,6 +84,7 @@ def _start(index, addresses):
     cluster = {"cluster": {"worker": addresses}, "task": task}
     return subprocess.Popen(
         [sys.executable, *sys.argv],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -1,6 +1,9 @@
 """The update of hyperparameters by Keras optimizers."""
 
+import contextlib
+
 import keras
+import tensorflow as tf
 
 from far_ho_tf.checks import require
 from far_ho_tf.variables import find, is_variable, path_of
@@ -63,7 +66,8 @@ class OuterUpdate:
 
 def _build(optimizer, variables):
     try:
-        optimizer.build(variables)
+        with _scope_of(optimizer):
+            optimizer.build(variables)
     except (RuntimeError, ValueError) as error:
         if "distribute" not in str(error):
             raise
@@ -73,6 +77,17 @@ def _build(optimizer, variables):
             f"optimizer={optimizer.name}, for "
             f"{[path_of(variable) for variable in variables]}"
         ) from error
+
+
+def _scope_of(optimizer):
+    """The scope of a `OneDeviceStrategy` that an optimizer was made in.
+
+    There variables are ordinary ones: only the optimizer knows of it.
+    """
+    strategy = getattr(optimizer, "_distribution_strategy", None)
+    if isinstance(strategy, tf.distribute.OneDeviceStrategy):
+        return strategy.scope()
+    return contextlib.nullcontext()
 
 
 def _group(pair):

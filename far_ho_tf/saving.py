@@ -11,7 +11,7 @@ from far_ho_tf.checks import essence, require
 from far_ho_tf.state import State
 
 # Of the files' layout. Another number is refused.
-_FORMAT = 1
+_FORMAT = 2
 # What TensorFlow raises for files that are damaged, missing or of another kind.
 _UNREADABLE = (
     *(AssertionError, ValueError, LookupError, RuntimeError),

@@ -162,4 +162,6 @@ def _describe_problem(problem):
             for name, value in dynamics.numbers.items()
         },
         "optimizer": type(getattr(dynamics, "optimizer", None)).__name__,
+        "inner_data": problem.inner_data.description(),
+        "outer_data": problem.outer_data.description(),
     }

@@ -3,6 +3,7 @@
 import resource
 
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -57,6 +58,42 @@ def test_another_problem(change, match, saved):
     if callable(change.get("optimizer")):
         change = {"optimizer": change["optimizer"]()}
     refused(anew(simple, **change), saved, f"ckpt-2`.*{match}")
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"seed": 2}, r"inner_data\.seed=1 .*seed=2"),
+        ({"batch_size": 3}, r"inner_data\.batch_size=2 .*batch_size=3"),
+        ({"shuffle": False}, r"inner_data\.shuffle=True .*shuffle=False"),
+        ({"scale": 2.0}, r"inner_data\.checksum="),
+        ({"outer": 2.0}, r"outer_data\.checksum="),
+    ],
+)
+def test_other_data(change, match, tmp_path):
+    def tuner(scale=1.0, outer=1.0, **options):
+        x = np.arange(6.0)
+        options = {"batch_size": 2, "seed": 1} | options
+        w = keras.Variable(0.0, dtype="float64", name="w")
+        target = far.Hyperparameter(0.0, dtype="float64", name="target")
+
+        def objective(x):
+            return tf.reduce_mean((x * w - target) ** 2)
+
+        problem = far.BilevelProblem(
+            objective,
+            objective,
+            [w],
+            far.GradientDescent(0.01),
+            [target],
+            far.Batches(scale * x, **options),
+            outer * x,
+        )
+        return far.HyperOptimizer(problem, far.ReverseHG(jit_compile=False))
+
+    fit(anew(tuner), 2, callbacks=[far.Checkpoint(tmp_path)])
+    refused(anew(tuner, **change), tmp_path, match)
+    fit(anew(tuner), 3, callbacks=[far.Checkpoint(tmp_path)])
 
 
 def test_another_fit(saved):

@@ -2,10 +2,16 @@
 
 import json
 import os
+import pathlib
+import subprocess
+import sys
+import time
 
 import pytest
 
 from tests.helpers import relative_error, run_example
+
+EXAMPLES = pathlib.Path(__file__).parents[1] / "examples"
 
 SHORT = (
     *("--hyper_iterations", "2", "--num_steps", "4", "--batch_size", "25"),
@@ -29,6 +35,9 @@ def test_any_number_of_devices_gives_the_same(tmp_path):
     found, said = tuned(tmp_path / "m", "--strategy", "mirrored", "--replicas", "3")
     assert "3 replicas" in said
     assert relative_error(found, expected) < 1e-5
+    found, said = tuned(tmp_path / "o", "--strategy", "one_device")
+    assert "1 replica," in said
+    assert relative_error(found, expected) < 1e-6
     workers = ("--strategy", "multi_worker", "--workers", "2")
     checkpoints = ("--checkpoint_dir", str(tmp_path / "checkpoints"))
     found, said = tuned(tmp_path / "w", *workers, *checkpoints)
@@ -47,6 +56,7 @@ def test_any_number_of_devices_gives_the_same(tmp_path):
         (["--batch_size", "200", "--num_train", "100"], "--batch_size must not exceed"),
         (["--strategy", "horovod"], "one of <none|one_device|mirrored|multi_worker>"),
         (["--replicas", "0"], "--replicas=0"),
+        (["--replicas", "3", "--strategy", "none"], "--replicas is for"),
     ],
 )
 def test_wrong_flags(flags, words, tmp_path):
@@ -54,3 +64,38 @@ def test_wrong_flags(flags, words, tmp_path):
     assert done.returncode == 1
     assert words in done.stderr + done.stdout
     assert "Traceback" not in done.stderr
+
+
+def test_workers_end_with_their_launcher(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, sys, time, launcher\n"
+        "if not launcher.is_worker():\n"
+        "    sys.exit(launcher.launch(2))\n"
+        "launcher.end_with_launcher()\n"
+        "print('pid', os.getpid(), flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, script],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(EXAMPLES)},
+    ) as launcher:
+        lines = [launcher.stdout.readline() for _ in range(2)]
+        launcher.kill()
+    for line in lines:
+        _wait_for_end(int(line.split()[-1]))
+
+
+def _wait_for_end(process):
+    deadline = time.monotonic() + 30
+    status = pathlib.Path(f"/proc/{process}/stat")
+    while time.monotonic() < deadline:
+        try:
+            if status.read_text().split()[2] == "Z":  # Nobody asks for its status.
+                return
+        except FileNotFoundError:
+            return
+        time.sleep(0.1)
+    pytest.fail(f"Process {process} goes on without its launcher.")

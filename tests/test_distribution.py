@@ -348,13 +348,20 @@ class TestScope:
             result = tuner.run(2)
         assert_close(result.hypergradients, expected[1:4], 1e-10)
 
-    def test_one_device(self):
-        """All of it runs on that device."""
-        problem = minibatches(far.Adam)
-        expected = outcome(problem, far.ReverseHG(), 0)
+    @pytest.mark.parametrize("made_within", [False, True])
+    def test_one_device(self, made_within):
+        """All of it runs on that device, within the scope or not."""
         strategy = tf.distribute.OneDeviceStrategy("/cpu:2")
-        result = far.ReverseHG().compute(problem, 6, strategy=strategy)
-        assert_close(result.hypergradients, expected[1:4], 1e-12)
+        mode = far.ReverseHG(jit_compile=False)
+        expected = minibatches(far.Adam)
+        tuner = far.HyperOptimizer(expected, mode, keras.optimizers.Adam(0.1))
+        tuner.run(6)
+        with strategy.scope() if made_within else contextlib.nullcontext():
+            problem = minibatches(far.Adam)
+            adam = keras.optimizers.Adam(0.1)
+        other = far.HyperOptimizer(problem, mode, adam, strategy)
+        result = other.run(6)
+        assert_close(other.get_weights(), tuner.get_weights(), 1e-12)
         assert result.state.variables[0].device.endswith("CPU:2")
 
 
@@ -509,3 +516,79 @@ class TestKerasLosses:
             tuner = far.HyperOptimizer(problem, mode, strategy=strategy)
             result = tuner.run(6)
         assert_close(result.hypergradients, expected[1:2], 1e-10)
+
+
+class TestMeans:
+    """What looks like a mean, but is none, is found whatever it looks like."""
+
+    @pytest.mark.parametrize("dtype", ["float64", "float32"])
+    @pytest.mark.parametrize(
+        "inner",
+        [
+            lambda losses, weights: tf.sqrt(tf.reduce_mean(losses)),
+            lambda losses, weights: tf.reduce_sum(losses) + 1e9,
+            lambda losses, weights: tf.reduce_sum(losses) / 12.0,
+            lambda losses, weights: (
+                tf.reduce_sum(weights * losses) / tf.reduce_sum(weights)
+            ),
+        ],
+        ids=["root", "sum", "divided", "weights in the data"],
+    )
+    def test_refused(self, dtype, inner):
+        setting = Classification(dtype)
+        x, y, _ = setting.train
+        setting.train = x, y, np.ones(12, dtype)
+
+        def objective(batch):
+            x, y, weights = batch
+            losses = tf.reduce_sum((setting.model(x) - y) ** 2, axis=-1)
+            return inner(losses, weights) + setting.penalty
+
+        setting.inner = objective
+        problem = far.BilevelProblem(
+            setting.inner,
+            setting.outer,
+            setting.model,
+            far.GradientDescent(0.1),
+            [setting.penalty],
+            setting.train,
+            setting.validation,
+        )
+        with pytest.raises(ValueError, match="must be a mean"):
+            far.ReverseHG().compute(problem, 2, strategy=mirrored(2))
+
+    def test_a_mask_with_holes_in_a_later_batch(self):
+        setting = Classification()
+        x, y, _ = setting.train
+        data = x, y, np.arange(12) < 9
+
+        def objective(batch):
+            x, y, mask = batch
+            losses = tf.reduce_sum((setting.model(x) - y) ** 2, axis=-1)
+            kept = tf.boolean_mask(losses, mask)
+            return tf.reduce_mean(kept) + 0.0 * (setting.penalty + setting.weights[0])
+
+        setting.inner = objective
+        problem = setting.bilevel(
+            far.GradientDescent(0.1), inner_data=far.Batches(data, 6, shuffle=False)
+        )
+        with pytest.raises(ValueError, match="must be a mean"):
+            far.ReverseHG().compute(problem, 2, strategy=mirrored(2))
+
+    def test_a_gradient_that_vanishes_but_for_rounding_is_no_error(self):
+        """A constant within a softmax; float32."""
+        random = np.random.RandomState(0)
+        x = random.randn(12, 4).astype("float32")
+        w = keras.Variable(random.randn(4, 3), dtype="float32", name="w")
+        shift = keras.Variable(0.3, name="shift")
+        scale = far.Hyperparameter(0.5, name="scale")
+
+        def loss(x):
+            logits = 3.0 * x @ w + shift
+            return tf.reduce_mean(tf.nn.log_softmax(logits)[:, 0]) * scale
+
+        problem = far.BilevelProblem(
+            loss, loss, [w, shift], far.GradientDescent(0.1), [scale], x, x
+        )
+        mode = far.ReverseHG(jit_compile=False)
+        assert_close(outcome(problem, mode, 2)[:3], outcome(problem, mode, 0)[:3], 1e-5)

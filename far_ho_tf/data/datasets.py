@@ -1,11 +1,9 @@
 """Elements of a `tf.data.Dataset`, which cannot be asked for by their number."""
 
-import zlib
-
 import tensorflow as tf
 
 from far_ho_tf.data.readings import Readings
-from far_ho_tf.data.source import Source, ended
+from far_ho_tf.data.source import Source, checksum, ended
 
 
 class DatasetSource(Source):
@@ -69,11 +67,11 @@ class DatasetSource(Source):
         return self._sample
 
     def position(self):
-        return [self._readings.record(), self._checksum()]
+        return [self._readings.record(), checksum(self._first_row)]
 
     def replay(self, position):
         """Iterators that are done with are begun again too: each draws an order."""
-        record, checksum = position
+        record, expected = position
         before = list(self._readings)
         readings = list(Readings(record))
         if readings[: len(before)] != before:
@@ -85,19 +83,13 @@ class DatasetSource(Source):
             self._begin(first_step, num_steps)
             for chunk in range(chunks):
                 self._next(first_step + chunk * num_steps, num_steps)
-        if self._checksum() != checksum:
+        if checksum(self._first_row) != expected:
             raise ValueError(
                 f"`{self._name}` must give the elements that it gave in the run that "
                 "is to go on: a dataset that shuffles needs a seed, or a call of "
                 "`keras.utils.set_random_seed` before it is made. Received others, "
                 f"from {self._dataset}"
             )
-
-    def _checksum(self):
-        checksum = 0
-        for tensor in self._first_row:
-            checksum = zlib.crc32(tf.io.serialize_tensor(tensor).numpy(), checksum)
-        return checksum
 
     def shuffles(self):
         return [

@@ -2,6 +2,7 @@
 
 import abc
 import functools
+import zlib
 
 import tensorflow as tf
 
@@ -87,6 +88,14 @@ class Source(abc.ABC):
         """
         del position
 
+    def description(self):
+        """What the data are, so that a run does not go on with others.
+
+        Returns:
+            A mapping of plain values; empty where only reading them would tell.
+        """
+        return {}
+
     def shuffles(self):
         """The `tf.data.Dataset`s in it that draw an order.
 
@@ -160,6 +169,14 @@ def _common(spec, other):
     if common is None:
         raise ValueError(f"{spec} and {other} have nothing in common.")
     return common
+
+
+def checksum(tensors):
+    """A number of the values of a structure of tensors."""
+    total = 0
+    for tensor in tf.nest.flatten(tensors):
+        total = zlib.crc32(tf.io.serialize_tensor(tensor).numpy(), total)
+    return total
 
 
 def ended(name, last, received):

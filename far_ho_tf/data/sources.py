@@ -9,7 +9,7 @@ import tensorflow as tf
 from far_ho_tf.checks import CALLABLE_ERRORS, essence, num_arguments
 from far_ho_tf.data.batches import Batches, refuse_variables
 from far_ho_tf.data.datasets import DatasetSource
-from far_ho_tf.data.source import Source, ended
+from far_ho_tf.data.source import Source, checksum, ended
 
 
 def as_source(data, name, cycle=False):
@@ -65,6 +65,9 @@ class _ConstantSource(Source):
         del step, episode
         return prepared
 
+    def description(self):
+        return {"checksum": checksum(self._tensors)}
+
 
 class _BatchesSource(Source):
     def __init__(self, batches):
@@ -77,6 +80,11 @@ class _BatchesSource(Source):
     def batch(self, prepared, step, episode=None):
         del episode
         return self._batches.gather(prepared, step)
+
+    def description(self):
+        names = ("batch_size", "seed", "shuffle")
+        settings = {name: getattr(self._batches, name) for name in names}
+        return settings | {"checksum": checksum(self._batches.tensors)}
 
 
 class _CallableSource(Source):

@@ -178,7 +178,7 @@ class HyperGradient(abc.ABC):
                 with _preserved(problem):
                     problem.cached(
                         ("division", strategy),
-                        lambda: check_division(problem, inputs, strategy),
+                        lambda: check_division(problem, inputs, num_steps, strategy),
                     )
             settings = Settings(
                 num_steps,

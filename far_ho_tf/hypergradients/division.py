@@ -6,21 +6,25 @@ import ml_dtypes
 import numpy as np
 import tensorflow as tf
 
-from far_ho_tf.autodiff import floating
+from far_ho_tf.autodiff import floating, vjp, zeros_for_none
 from far_ho_tf.data.shares import Shares
 from far_ho_tf.distribution import gathered
 from far_ho_tf.replicas import traced
+from far_ho_tf.variables import path_of
 
 
-def check_division(problem, inputs, strategy):
+def check_division(problem, inputs, num_steps, strategy):
     """Compares the objectives on a batch with the mean of those on its shares.
 
-    With the first batch, at the state that a run begins with and at one beside it,
-    without derivatives. Then compares what the workers of the strategy have found.
+    Their values and their gradients are compared: on the first batch at the state that
+    a run begins with, and on the batch of the last step beside that state, where
+    nothing is equal by chance (see `_beside`). First of all the workers of the
+    strategy compare what they have found.
 
     Args:
         problem: A `BilevelProblem`.
         inputs: `Inputs` of tensors.
+        num_steps: Integer, the steps of the run.
         strategy: A `tf.distribute.Strategy` with several replicas.
 
     Raises:
@@ -28,69 +32,126 @@ def check_division(problem, inputs, strategy):
             what BatchNormalization does; or the workers' values differ.
     """
     compare = tf.function(
-        lambda inputs: _compare(problem, inputs, strategy.num_replicas_in_sync),
+        lambda inputs, slope: _compare(
+            problem, inputs, slope, strategy.num_replicas_in_sync
+        ),
         autograph=False,
     )
+    start = compare(inputs, tf.constant(0.0))
     tolerance = np.sqrt(float(ml_dtypes.finfo(problem.dtype.as_numpy_dtype).eps))
-    values = [tensor.numpy() for tensor in compare(inputs)]
-    _check_agreement(strategy, inputs, values, tolerance)
+    _check_agreement(strategy, inputs, [one[0].numpy() for one in start], tolerance)
+    beside = compare(_beside(problem, inputs, num_steps), tf.constant(0.5))
     normalizes = bool(floating(problem.start.extra))
-    beside = [tensor.numpy() for tensor in compare(_moved(problem, inputs))]
-    for inner, outer in (values, beside):
-        _check("inner_objective", *inner, tolerance, normalizes)
-        _check("outer_objective", *outer, tolerance, False)
+    names = [path_of(v) for v in problem.variables + problem.hyperparameters]
+    for (_, inner), (_, outer) in (start, beside):
+        _check("inner_objective", inner.numpy(), names, tolerance, normalizes)
+        _check("outer_objective", outer.numpy(), names, tolerance, False)
 
 
-def _compare(problem, inputs, count):
-    """For both objectives the value on a batch, and mean and sum of the shares'."""
+def _compare(problem, inputs, slope, count):
+    """Measures how far both objectives are from a mean of the shares'.
+
+    Returns:
+        A pair for each objective: its value; a matrix with a row for the value and
+        for each gradient, and these columns: the distance from the weighted mean of
+        the shares', that from their sum, and the size of what was added up.
+    """
+    variables, _, hyperparameters = problem.sources(
+        inputs.start, inputs.hyperparameters
+    )
+    sources = variables + hyperparameters
+
+    def measured(function, argument):
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(sources)
+            value = function(argument)
+        gradients = vjp(tape, value, sources, tf.ones_like(value))
+        return [value, *zeros_for_none(gradients, sources)]
 
     def compare(objective, source, prepared, step):
         batch = source.batch(prepared, step)
+        batch = _sloped(batch, Shares(batch, count).size, slope)
 
         def value(batch):
             return objective(inputs.start, inputs.hyperparameters, batch)
 
-        whole = value(batch)
+        whole = measured(value, batch)
         shares = Shares(batch, count)
         if shares.size is None:
-            return tf.cast(tf.stack([whole, whole, whole]), tf.float64)
+            return whole[0], tf.zeros([len(whole), 3], tf.float64)
         call = traced(value, batch, shares)
         parts = [shares.part(index) for index in range(count)]
-        values = tf.stack([call(part)(part) for part in parts])
-        weights = tf.cast(tf.stack([part.weight for part in parts]), values.dtype)
-        mean = tf.reduce_sum(values * weights)
-        total = tf.reduce_sum(tf.where(weights > 0, values, tf.zeros_like(values)))
-        return tf.cast(tf.stack([whole, mean, total]), tf.float64)
+        rows = [measured(call(part), part) for part in parts]
+        weights = tf.stack([part.weight for part in parts])
+        distances = [
+            _distances(one, tf.stack(those), weights)
+            for one, those in zip(whole, zip(*rows, strict=True), strict=True)
+        ]
+        return whole[0], tf.cast(tf.stack(distances), tf.float64)
 
-    return [
-        compare(
-            problem.inner_value, problem.inner_data, inputs.inner, inputs.first_step
-        ),
-        compare(
-            problem.outer_value, problem.outer_data, inputs.outer, inputs.outer_step
-        ),
-    ]
+    inner = problem.inner_value, problem.inner_data, inputs.inner, inputs.first_step
+    outer = problem.outer_value, problem.outer_data, inputs.outer, inputs.outer_step
+    return compare(*inner), compare(*outer)
 
 
-def _check(role, whole, mean, total, tolerance, normalizes):
-    scale = max(abs(whole), abs(total), np.finfo(np.float64).tiny)
-    if not np.isfinite(scale) or abs(whole - mean) <= tolerance * scale:
+def _distances(whole, parts, weights):
+    """A row of `_compare`'s matrix.
+
+    Args:
+        whole: Tensor, on the batch.
+        parts: Tensor, those on its shares, stacked.
+        weights: Vector, the shares' parts of the examples.
+    """
+    parts = tf.reshape(parts, [tf.size(weights), -1])
+    weights = tf.cast(weights, parts.dtype)
+    # A share without examples has one that does not count.
+    parts = tf.where(weights[:, None] > 0, parts, tf.zeros_like(parts))
+    whole = tf.reshape(whole, [-1])
+    mean = tf.linalg.matvec(parts, weights, transpose_a=True)
+    total = tf.reduce_sum(parts, axis=0)
+    size = tf.maximum(tf.norm(whole), tf.reduce_sum(tf.norm(parts, axis=1)))
+    return tf.stack([tf.norm(whole - mean), tf.norm(whole - total), size])
+
+
+def _check(role, distances, names, tolerance, normalizes):
+    """Refuses, or warns of, what is no mean.
+
+    What is not finite passes: it is for the run to say so.
+
+    Args:
+        role: Name of the objective.
+        distances: Matrix; see `_compare`.
+        names: List of the variables' names by which there are gradients.
+        tolerance: Relative difference that rounding may make.
+        normalizes: Whether there is a reason for another outcome.
+    """
+    off_mean, off_total, sizes = distances.T
+    # A gradient that vanishes, but for rounding, is measured by the others.
+    sizes[1:] += 100 * tolerance * np.max(sizes[1:], initial=0.0)
+    wrong = off_mean > tolerance * sizes
+    if not np.any(wrong):
         return
+    row = np.argmax(np.where(wrong, off_mean / np.where(wrong, sizes, 1.0), 0.0))
     received = (
-        f"Received: {whole:g} on the first batch, {mean:g} as the weighted mean of its "
-        "values on the replicas' shares"
+        f"Received: {f'its gradient by `{names[row - 1]}`' if row else 'its value'} on "
+        f"a batch differs by {off_mean[row] / sizes[row]:.1e}, relatively, from the "
+        "weighted mean of those on the replicas' shares"
     )
-    if abs(whole - total) <= tolerance * scale:
+    # A constant term hides it in the value, but not in the gradients.
+    decisive = wrong[1:] if np.any(wrong[1:]) else wrong[:1]
+    of_total = (off_total <= tolerance * sizes)[-decisive.size :]
+    if np.all(of_total[decisive]):
         raise ValueError(
             f"`{role}` must be a mean over the examples of a batch, to be split over "
-            f"replicas: it is a sum (divide it by the batch's size). {received}"
+            "replicas: it is a sum, perhaps divided by a number. Divide it by the "
+            f"number of examples that it is given, as tf.reduce_mean does. {received}"
         )
     if not normalizes:
         raise ValueError(
             f"`{role}` must be a mean over the examples of a batch (and terms that do "
             "not depend on the batch), to be split over replicas. Losses that compare "
-            "examples with each other, or divide by the sum of their weights, are not. "
-            f"{received}"
+            "examples with each other, or divide by the sum of their weights, are not, "
+            f"nor is a function, such as a root, of a mean. {received}"
         )
     warnings.warn(
         f"`{role}` normalizes by batches (BatchNormalization), or is in another way no "
@@ -100,11 +161,12 @@ def _check(role, whole, mean, total, tolerance, normalizes):
     )
 
 
-def _moved(problem, inputs):
-    """`Inputs` beside these, where nothing is equal by chance.
+def _beside(problem, inputs, num_steps):
+    """`Inputs` of another step and point, where nothing is equal by chance.
 
     With weights of zero or equal hyperparameters all examples have the same loss, and
-    much is a mean that is none elsewhere.
+    much is a mean that is none elsewhere. The batch of the last step may hold what the
+    first does not, such as a mask with holes.
     """
     random = np.random.RandomState(0)
 
@@ -116,6 +178,7 @@ def _moved(problem, inputs):
         return value if constraint is None else constraint(value)
 
     return inputs._replace(
+        first_step=inputs.first_step + (num_steps - 1),
         start=inputs.start._replace(variables=list(map(moved, inputs.start.variables))),
         hyperparameters=[
             moved(value, getattr(variable, "constraint", None))
@@ -126,13 +189,31 @@ def _moved(problem, inputs):
     )
 
 
+def _sloped(batch, size, slope):
+    """A batch of that size, whose floating tensors fall off by `slope` to the last.
+
+    So no two shares are alike, and weights that are all one are so no more.
+    """
+    if size is None:
+        return batch
+    ramp = 1.0 - slope * tf.linspace(0.0, 1.0, size)
+
+    def scaled(tensor):
+        if not (tensor.shape.rank and tensor.dtype.is_floating):
+            return tensor
+        shape = [-1] + [1] * (tensor.shape.rank - 1)
+        return tensor * tf.cast(tf.reshape(ramp, shape), tensor.dtype)
+
+    return tf.nest.map_structure(scaled, batch)
+
+
 def _check_agreement(strategy, inputs, values, tolerance):
     """Refuses workers that began with other values, or hold other data."""
     prints = {
         "hyperparameters": _fingerprint(inputs.hyperparameters),
         "inner state": _fingerprint(tf.nest.flatten(inputs.start)),
-        "inner_data": values[0][0],
-        "outer_data": values[1][0],
+        "inner_data": values[0],
+        "outer_data": values[1],
     }
     vector = tf.constant(list(prints.values()), tf.float64)
     for name, column in zip(prints, gathered(strategy, vector).numpy().T, strict=True):
