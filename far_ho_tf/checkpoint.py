@@ -149,7 +149,7 @@ class Checkpoint(keras.callbacks.Callback):
             tuner_state.warn_of_orders(tuner)
         else:
             self._saved = self._files.read(path)
-            self._check_same("", self._saved["of"], description)
+            self._check_same("with", self._saved["of"], description)
             self._fits = self._saved["fits"]
         self._description = description
         self._tuner = tuner
@@ -171,13 +171,13 @@ class Checkpoint(keras.callbacks.Callback):
     def _repeat(self, index, asked):
         """Brings the tuner to where it was after, or within, a `fit`."""
         fit, last = self._fits[index], index + 1 == len(self._fits)
-        place = f"fit {index}: "
+        whose = f"whose fit {index}"
         done, wanted = fit["done"], self.params["epochs"]
-        self._check_same(place, {name: fit[name] for name in asked}, asked)
+        self._check_same(f"{whose} had", {name: fit[name] for name in asked}, asked)
         ended = fit["stopped"] or bool(fit["diverged"])
         require(
             done <= wanted and (last or ended or done == wanted),
-            f"{self._belongs()}, whose {place}made {done} hyper-iterations"
+            f"{self._belongs()} {whose} made {done} hyper-iterations"
             f"{'' if last else ' before the next began'}: its `hyper_iterations` must "
             f"be {'at least ' if last else ''}as many.",
             hyper_iterations=wanted,
@@ -239,12 +239,12 @@ class Checkpoint(keras.callbacks.Callback):
             hyper_iterations=tuner_state.runs_of(self._tuner),
         )
 
-    def _check_same(self, place, expected, received):
+    def _check_same(self, having, expected, received):
         found = tuner_state.difference(expected, received)
         if found:
             name, expected, received = found
             raise ValueError(
-                f"{self._belongs()} with {place}{name}={expected!r} "
+                f"{self._belongs()} {having} {name}={expected!r} "
                 f"(saved with {self._saved['versions']}). Continue that one, or begin "
                 f"this one in another directory. Received: {name}={received!r}"
             )

@@ -70,12 +70,17 @@ def takes_argument(function):
 
 def num_arguments(function):
     """How many positional arguments a callable needs; 0 where Python cannot tell."""
+    return len(argument_names(function))
+
+
+def argument_names(function):
+    """The names of the positional arguments that a callable needs."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):  # As of some built-in functions.
-        return 0
+        return []
     positional = (
         inspect.Parameter.POSITIONAL_ONLY,
         inspect.Parameter.POSITIONAL_OR_KEYWORD,
     )
-    return sum(p.kind in positional and p.default is p.empty for p in parameters)
+    return [p.name for p in parameters if p.kind in positional and p.default is p.empty]

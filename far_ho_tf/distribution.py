@@ -1,6 +1,7 @@
 """Strategies of `tf.distribute`, their devices and workers."""
 
 import contextlib
+import functools
 from concurrent.futures import ThreadPoolExecutor
 
 import keras
@@ -29,7 +30,8 @@ def lost_workers():
     try:
         yield
     except tf.errors.OpError as error:
-        if "ollective" not in str(error):
+        # Their kind is that of other errors too; all name a collective operation.
+        if "collective" not in str(error).lower():
             raise
         raise WorkerLostError(
             "Another worker of the strategy has stopped or does not answer, and the "
@@ -119,16 +121,21 @@ def summed(strategy, structure):
     return unpack(structure, [on_first(vector) for vector in vectors], [])
 
 
-def outside_scope(function, *arguments):
-    """Calls a function as it were outside of any `strategy.scope()`.
+def outside_scope(function):
+    """Makes a function one that runs as it were outside of any `strategy.scope()`.
 
     There Keras' optimizers update variables that are mirrored, and others. A scope
     belongs to a thread.
     """
-    if not tf.distribute.in_cross_replica_context():
-        return function(*arguments)
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(function, *arguments).result()
+
+    @functools.wraps(function)
+    def outside(*arguments, **options):
+        if not tf.distribute.in_cross_replica_context():
+            return function(*arguments, **options)
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(function, *arguments, **options).result()
+
+    return outside
 
 
 def in_scope_of(variables, function, *arguments):
@@ -141,13 +148,12 @@ def in_scope_of(variables, function, *arguments):
         if isinstance(value, tf.distribute.DistributedValues):
             with value.distribute_strategy.scope():
                 return function(*arguments)
-    return outside_scope(function, *arguments)
+    return outside_scope(function)(*arguments)
 
 
 def gathered(strategy, tensor):
     """A tensor of each replica's, stacked; on each worker the tensor is its own."""
-    each = tf.function(on_each, autograph=False)
-    (rows,), _ = each(strategy, lambda _: ([tensor], []))
+    (rows,), _ = on_each(strategy, lambda _: ([tensor], []))
     return rows
 
 
@@ -169,11 +175,25 @@ def on_each(strategy, function):
         number = context.replica_id_in_sync_group
         rows, others = function(number)
         place = tf.one_hot(number, context.num_replicas_in_sync)
+        # Not by strategy.gather: with two strategies in one process it fails.
         return [tf.tensordot(tf.cast(place, r.dtype), r, 0) for r in rows], others
 
-    rows, others = strategy.run(on_replica)
-    # Not by strategy.gather: with two strategies in one process it fails.
-    total = tf.distribute.ReduceOp.SUM
+    return totals(strategy, on_replica)
+
+
+def totals(strategy, function):
+    """The sums over replicas of what a function makes on each.
+
+    Args:
+        strategy: A `tf.distribute.Strategy`.
+        function: Callable() -> two lists of tensors, called within a replica.
+
+    Returns:
+        The sums of the tensors of the first list; those of the second, of one replica,
+        as they must be the same on all.
+    """
+    summands, others = strategy.run(function)
+    add = tf.distribute.ReduceOp.SUM
     with lost_workers():
-        rows = [strategy.reduce(total, row, axis=None) for row in rows]
-    return rows, [strategy.experimental_local_results(one)[0] for one in others]
+        sums = [strategy.reduce(add, summand, axis=None) for summand in summands]
+    return sums, [strategy.experimental_local_results(one)[0] for one in others]

@@ -5,6 +5,7 @@ import warnings
 import keras
 import tensorflow as tf
 
+from far_ho_tf.autodiff import once_traced
 from far_ho_tf.callbacks import ProgressBar
 from far_ho_tf.checkpoint import with_checkpoint_last
 from far_ho_tf.checks import check_count, check_limit
@@ -91,7 +92,7 @@ class HyperOptimizer:
         )
         single = len(update.optimizers) == 1
         self.optimizer = update.optimizers[0] if single else update.optimizers
-        self._update = tf.function(update.apply, autograph=False)
+        self._update = outside_scope(once_traced(update.apply))
         self.stop_training = False
         self.history = None
         self.divergence = None
@@ -124,7 +125,7 @@ class HyperOptimizer:
                 hyperparameters stay as they were.
         """
         result = self.inner_runs.evaluate(num_steps, mode, episodes)
-        self._apply(result.hypergradients)
+        self._update(result.hypergradients)
         return result
 
     def fit(
@@ -211,14 +212,11 @@ class HyperOptimizer:
             callbacks.on_epoch_end(iteration, self._logs(result))
             if self.stop_training:
                 break
-            self._apply(result.hypergradients)
+            self._update(result.hypergradients)
             if checkpoint:
                 checkpoint.on_update_end()
         callbacks.on_train_end()
         return self.history
-
-    def _apply(self, gradients):
-        outside_scope(self._update, gradients)
 
     def get_weights(self):
         """The hyperparameters' values as a list of arrays."""

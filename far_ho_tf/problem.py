@@ -254,7 +254,7 @@ class BilevelProblem:
     @functools.cached_property
     def report(self):
         """The `preflight.Report` on the traced parts of the problem."""
-        report = outside_scope(preflight.inspect, self)
+        report = outside_scope(preflight.inspect)(self)
         self.dynamics.leave([find(v, self.variables) for v in report.unread])
         return report
 

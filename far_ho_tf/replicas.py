@@ -9,9 +9,9 @@ import contextlib
 
 import tensorflow as tf
 
-from far_ho_tf.autodiff import vjp
+from far_ho_tf.autodiff import once_traced, vjp
 from far_ho_tf.data.shares import Shares, leading
-from far_ho_tf.distribution import local_replicas, num_replicas
+from far_ho_tf.distribution import local_replicas, num_replicas, totals
 from far_ho_tf.draws import recorded_draws, shared_draws
 from far_ho_tf.packing import pack, unpack
 
@@ -32,11 +32,26 @@ class OneReplica:
     """Takes each batch as a whole."""
 
     def mean(self, function, batch):
-        """See `Replicas.mean`."""
+        """A function's value on a batch.
+
+        Args:
+            function: Callable(batch) -> structure of tensors and `None`.
+            batch: A structure of tensors.
+        """
         return function(batch)
 
     def pullback(self, function, sources, batch):
-        """See `Replicas.pullback`."""
+        """A function's value on a batch, and its vector–Jacobian product.
+
+        Args:
+            function: Callable(batch) -> structure of floating tensors.
+            sources: Structure of tensors or `tf.Variable`s that it reads.
+            batch: A structure of tensors.
+
+        Returns:
+            The value; a callable(cotangents) that gives the product, structured as
+            the sources: `None` where nothing depends on the source.
+        """
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(sources)
             targets = function(batch)
@@ -64,68 +79,52 @@ class Replicas(OneReplica):
     def mean(self, function, batch):
         """The mean of a function's values on the shares, weighted by their sizes.
 
-        Args:
-            function: Callable(batch) -> structure of tensors and `None`.
-            batch: A structure of tensors.
-
         Returns:
             Structured as the function's values. Of what is not floating (seeds)
             there is no mean: it must be, and is taken to be, the same everywhere.
         """
-        parts = self._parts(function, batch)
+        program, parts = self._parts(function, batch)
         if not parts:
             return function(batch)
-        return self._reduce(parts, lambda number, program, share: program(share))
+        return self._reduce(parts, lambda number: program(parts[number]))
 
     def pullback(self, function, sources, batch):
-        """The same, and the mean's vector–Jacobian product.
-
-        Args:
-            function: Callable(batch) -> structure of floating tensors.
-            sources: Structure of tensors or `tf.Variable`s that it reads.
-            batch: A structure of tensors.
-
-        Returns:
-            The mean; a callable(cotangents) that gives the product, structured as
-            the sources: `None` where nothing depends on the source.
-        """
-        parts = self._parts(function, batch)
+        """The mean of values on the shares, and its vector–Jacobian product."""
+        program, parts = self._parts(function, batch)
         if not parts:
             return super().pullback(function, sources, batch)
         taped = {}
 
-        def forward(number, program, share):
+        def forward(number):
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(sources)
-                targets = program(share)
+                targets = program(parts[number])
             taped[number] = tape, targets
             return targets
 
         def pull(cotangents):
             return self._reduce(
-                parts, lambda number, *_: vjp(*taped[number], sources, cotangents)
+                parts, lambda number: vjp(*taped[number], sources, cotangents)
             )
 
         return self._reduce(parts, forward), pull
 
     def _parts(self, function, batch):
-        """This worker's shares, and the function as a program for each.
-
-        Where the programs are traced, no replica is known: there Keras' losses would
-        divide by their number.
+        """The function on shares, and this worker's.
 
         Returns:
-            A mapping from the numbers of replicas to pairs (program, `Share`).
+            `OnShares`; a mapping from the numbers of replicas to `Share`s, which is
+            empty where the batch has no examples.
         """
         shares = Shares(batch, self._strategy.num_replicas_in_sync)
         if shares.size is None:
-            return {}
-        call = traced(function, batch, shares, self._compiled)
+            return None, {}
+        program = OnShares(function, batch, shares, self._compiled)
         parts = {}
         for number, _ in local_replicas(self._strategy):
-            share = shares.part(number)
-            parts[number] = call(share), share
-        return parts
+            parts[number] = shares.part(number)
+            program.trace(parts[number])
+        return program, parts
 
     def _reduce(self, parts, make):
         """The weighted mean of what each replica makes of its share.
@@ -133,26 +132,22 @@ class Replicas(OneReplica):
         One vector for each dtype travels between devices.
 
         Args:
-            parts: Mapping from numbers of replicas to pairs (program, `Share`).
-            make: Callable(number, program, share) -> structure of tensors and `None`.
+            parts: Mapping from numbers of replicas to `Share`s.
+            make: Callable(number) -> structure of tensors and `None`.
         """
         made = []
 
         def on_replica():
             context = tf.distribute.get_replica_context()
             number = int(tf.get_static_value(context.replica_id_in_sync_group))
-            program, share = parts[number]
-            made.append(make(number, program, share))
-            return pack(made[-1], share.weight)
+            made.append(make(number))
+            return pack(made[-1], parts[number].weight)
 
-        vectors, others = self._strategy.run(on_replica)
-        total = tf.distribute.ReduceOp.SUM
-        sums = [self._strategy.reduce(total, vector, axis=None) for vector in vectors]
-        others = [self._strategy.experimental_local_results(one)[0] for one in others]
+        sums, others = totals(self._strategy, on_replica)
         return unpack(made[0], sums, others)
 
 
-def traced(function, batch, shares, compiled=False):
+class OnShares:
     """A function of a batch as one program for each size of a share.
 
     Not one for each replica: it is traced on no device and runs on the caller's.
@@ -162,43 +157,53 @@ def traced(function, batch, shares, compiled=False):
         batch: A structure of tensors.
         shares: The batch's `Shares`.
         compiled: Whether XLA compiles it.
-
-    Returns:
-        Callable(share) -> callable(share) -> the function's value on it; the first
-        traces, where there is no replica context.
     """
 
-    def trace(share, shapes=None):
+    def __init__(self, function, batch, shares, compiled=False):
+        self._function = function
+        self._batch = batch
+        self._size = shares.size
+        self._compiled = compiled
+        self._programs = {}
+
+    def __call__(self, share):
+        """The function's value on a `Share`."""
+        self.trace(share)
+        return self._programs[_shapes(share)](share.tensors, share.first)
+
+    def trace(self, share):
+        """Makes the program for a `Share`, where there is no replica context.
+
+        Where a replica is known, Keras' losses would divide by the number of them.
+        """
+        if _shapes(share) in self._programs:
+            return
+        with tf.device(None), _synchronization_refused():
+            with recorded_draws() as drawn:
+                program = self._trace(share)
+            if drawn:
+                # Not within the trace of a share: Keras' calls of a model do not nest.
+                with recorded_draws() as whole:
+                    once_traced(self._function).get_concrete_function(self._batch)
+                program = self._trace(share, whole)
+        self._programs[_shapes(share)] = program
+
+    def _trace(self, share, whole=None):
+        """Args: share: A `Share`; whole: The shapes of the draws of the batch."""
+
         def on_share(tensors, first):
             rows = contextlib.nullcontext()
-            if shapes:
-                rows = shared_draws(leading(tensors), first, shares.size, shapes)
+            if whole:
+                rows = shared_draws(leading(tensors), first, self._size, whole)
             with rows:
-                return function(tf.nest.pack_sequence_as(batch, tensors))
+                return self._function(tf.nest.pack_sequence_as(self._batch, tensors))
 
-        compiler = tf.function(on_share, autograph=False, jit_compile=compiled)
+        compiler = once_traced(on_share, jit_compile=self._compiled)
         return compiler.get_concrete_function(share.tensors, share.first)
 
-    def trace_with_draws(share):
-        with recorded_draws() as drawn:
-            concrete = trace(share)
-        if not drawn:
-            return concrete
-        # Not within the trace of a share: Keras' calls of a model do not nest.
-        with recorded_draws() as shapes:
-            tf.function(function, autograph=False).get_concrete_function(batch)
-        return trace(share, shapes)
 
-    programs = {}
-
-    def program(share):
-        key = tuple(tuple(tensor.shape) for tensor in share.tensors)
-        if key not in programs:
-            with tf.device(None), _synchronization_refused():
-                programs[key] = trace_with_draws(share)
-        return lambda share: programs[key](share.tensors, share.first)
-
-    return program
+def _shapes(share):
+    return tuple(tuple(tensor.shape) for tensor in share.tensors)
 
 
 @contextlib.contextmanager

@@ -5,7 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 import tensorflow as tf
 
 from far_ho_tf.checks import require
-from far_ho_tf.distribution import local_replicas, num_replicas, summed
+from far_ho_tf.distribution import (
+    WorkerLostError,
+    local_replicas,
+    num_replicas,
+    summed,
+)
 from far_ho_tf.hypergradients import HyperGradientResult, NonFiniteError
 from far_ho_tf.variables import path_of
 
@@ -94,7 +99,8 @@ class Tasks:
             A `HyperGradientResult` without state, choices, status and tangents.
 
         Raises:
-            NonFiniteError: If a run of any worker ended in one.
+            The error, if there was one; else `NonFiniteError` if a run of another
+            worker ended in it, and `WorkerLostError` if one ended in another error.
         """
         dtype = self._hyperparameters[0].dtype
         gradients = [tf.zeros(h.shape, h.dtype) for h in self._hyperparameters]
@@ -113,14 +119,18 @@ class Tasks:
                     gradients, result.hypergradients, strict=True
                 )
             ]
-        failed = tf.constant(error is not None, dtype=tf.bool)
-        gradients, outer, inner, failed = summed(
-            self._strategy, (gradients, outer, inner, tf.cast(failed, dtype))
+        diverged = isinstance(error, NonFiniteError)
+        failures = tf.constant([diverged, bool(error) and not diverged])
+        gradients, outer, inner, failures = summed(
+            self._strategy, (gradients, outer, inner, tf.cast(failures, dtype))
         )
         if error is not None:
             raise error
+        diverged, failed = failures.numpy()
         if failed:
-            raise NonFiniteError("A run of another worker failed; see what it says.")
+            raise WorkerLostError("A run of another worker failed; see what it says.")
+        if diverged:
+            raise NonFiniteError("A run of another worker diverged; see what it says.")
         return HyperGradientResult(
             outer_value=tf.reduce_mean(outer),
             hypergradients=[total / number for total in gradients],

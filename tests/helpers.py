@@ -36,6 +36,17 @@ def hyper(value, name):
     return far.Hyperparameter(value, dtype="float64", name=name)
 
 
+def counted(function):
+    """A function that counts its calls, and the list that grows with each."""
+    calls = []
+
+    def counting(*arguments):
+        calls.append(arguments)
+        return function(*arguments)
+
+    return counting, calls
+
+
 def slope(mode, problem, num_steps, width, *moves):
     """Central difference of the outer value along pairs (variable, direction)."""
     starts = [variable.numpy() for variable, _ in moves]

@@ -8,7 +8,13 @@ import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
-from tests.helpers import Classification, assert_close, hyper, normalized_network
+from tests.helpers import (
+    Classification,
+    assert_close,
+    counted,
+    hyper,
+    normalized_network,
+)
 
 TOLERANCE = {"float64": 1e-10, "float32": 1e-5}
 
@@ -138,15 +144,8 @@ class TestModes:
             assert_close(outcome(problem, mode, 2), expected, 1e-10)
 
     def test_the_second_call_does_not_trace(self):
-        calls = []
         setting = Classification()
-        objective = setting.inner
-
-        def counted(batch):
-            calls.append(0)
-            return objective(batch)
-
-        setting.inner = counted
+        setting.inner, calls = counted(setting.inner)
         problem = setting.bilevel(far.GradientDescent(0.1))
         strategy = mirrored(2)
         far.ReverseHG().compute(problem, 3, strategy=strategy)
@@ -555,6 +554,23 @@ class TestMeans:
             setting.validation,
         )
         with pytest.raises(ValueError, match="must be a mean"):
+            far.ReverseHG().compute(problem, 2, strategy=mirrored(2))
+
+    def test_weights_that_are_not_read_by_index(self):
+        """They fit the whole batch, but not a share of it."""
+        setting = Classification()
+
+        def objective(batch):
+            losses = tf.reduce_sum((setting.model(batch[0]) - batch[1]) ** 2, axis=-1)
+            weighted = tf.convert_to_tensor(setting.weights) * losses
+            return tf.reduce_mean(weighted) + setting.penalty
+
+        setting.inner = objective
+        problem = setting.bilevel(far.GradientDescent(0.1))
+        far.ReverseHG().compute(problem, 2)
+        with pytest.raises(
+            ValueError, match=r"`inner_objective`.*2 shares.*tf\.gather"
+        ):
             far.ReverseHG().compute(problem, 2, strategy=mirrored(2))
 
     def test_a_mask_with_holes_in_a_later_batch(self):

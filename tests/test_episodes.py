@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
-from tests.helpers import Classification, assert_close
+from tests.helpers import Classification, assert_close, counted
 from tests.test_distribution import mirrored
 
 EPISODES = [3, 0, 4]
@@ -135,15 +135,8 @@ def test_data_by_python_functions():
 
 
 def test_one_trace_serves_all_episodes():
-    calls = []
     setting = Classification()
-    plain = setting.inner
-
-    def counted(batch):
-        calls.append(0)
-        return plain(batch)
-
-    setting.inner = counted
+    setting.inner, calls = counted(setting.inner)
     tuner = far.HyperOptimizer(
         episodic(setting), far.ReverseHG(jit_compile=True), strategy=mirrored(2)
     )
@@ -229,7 +222,7 @@ class TestErrors:
         setting = Classification()
         self.refused(episodic(setting), "(step, episode)", "which `episodes`")
         plain = setting.bilevel(far.GradientDescent(0.1))
-        self.refused(plain, "callable of (step, episode)", episodes=[0])
+        self.refused(plain, "(step, episode)", episodes=[0])
 
     @pytest.mark.parametrize("wrong", [[], [-1], [0.5], "three", 3, [2**31], [True]])
     def test_numbers(self, wrong):
@@ -292,3 +285,27 @@ class TestErrors:
             with pytest.raises(far.NonFiniteError, match="In problem 1: "):
                 tuner.run(4)
             assert_close(setting.model.get_weights(), before, 0)
+
+
+def test_arguments_in_the_wrong_order():
+    data = Classification().train
+    with pytest.raises(ValueError, match=r"inner_data.*\(step, episode\), in this ord"):
+        episodic(Classification(), inner_data=lambda episode, step: data)
+
+
+@pytest.mark.parametrize(
+    ("failures", "error"),
+    [([1.0, 0.0], far.NonFiniteError), ([0.0, 1.0], far.WorkerLostError)],
+)
+def test_the_failure_of_another_worker(failures, error, monkeypatch):
+    """Divergence ends `fit` with what was good; another error does not."""
+
+    def summed(strategy, structure):
+        return *structure[:-1], structure[-1] + tf.constant(failures, tf.float64)
+
+    monkeypatch.setattr("far_ho_tf.tasks.summed", summed)
+    tuner = far.HyperOptimizer(
+        episodic(Classification()), far.ReverseHG(jit_compile=False)
+    )
+    with pytest.raises(error, match="of another worker"):
+        tuner.run(2, episodes=2)

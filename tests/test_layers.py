@@ -52,6 +52,7 @@ LAYERS = (
     "problem",
     "hypergradients.program",
     "hypergradients.result",
+    "hypergradients.agreement",
     "hypergradients.division",
     "hypergradients.episodes",
     "hypergradients.nonfinite",

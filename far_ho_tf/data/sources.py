@@ -6,7 +6,13 @@ batch that the forward pass saw.
 
 import tensorflow as tf
 
-from far_ho_tf.checks import CALLABLE_ERRORS, essence, num_arguments
+from far_ho_tf.checks import (
+    CALLABLE_ERRORS,
+    argument_names,
+    essence,
+    num_arguments,
+    require,
+)
 from far_ho_tf.data.batches import Batches, refuse_variables
 from far_ho_tf.data.datasets import DatasetSource
 from far_ho_tf.data.source import Source, checksum, ended
@@ -93,6 +99,12 @@ class _CallableSource(Source):
         self._name = name
         self._checked = -1
         self.has_episodes = num_arguments(function) == 2
+        names = argument_names(function)
+        require(
+            names[:1] != ["episode"] and names[1:2] != ["step"],
+            f"`{name}` must be a callable of (step, episode), in this order.",
+            arguments=names,
+        )
 
     def prepare(self, first_step, num_steps):
         """Asks for the last batch: compiled code would not miss it.

@@ -86,6 +86,7 @@ class HyperGradient(abc.ABC):
         del problem, asked
         return False
 
+    @outside_scope
     def compute(
         self,
         problem,
@@ -133,33 +134,6 @@ class HyperGradient(abc.ABC):
                 derivatives are not right.
             NonFiniteError: If NaN or infinity appears.
         """
-        return outside_scope(
-            self._compute,
-            problem,
-            num_steps,
-            state,
-            first_step,
-            outer_step,
-            tangents,
-            keep_tangents,
-            episodes,
-            strategy,
-            write_back,
-        )
-
-    def _compute(
-        self,
-        problem,
-        num_steps,
-        state,
-        first_step,
-        outer_step,
-        tangents,
-        keep_tangents,
-        episodes,
-        strategy,
-        write_back,
-    ):
         if tf.inside_function():
             raise ValueError(
                 "`compute` cannot be called inside a tf.function: it makes its own. "
@@ -174,7 +148,8 @@ class HyperGradient(abc.ABC):
             inputs = _inputs(
                 problem, num_steps, state, first_step, outer_step, tangents, episodes
             )
-            if num_replicas(strategy) > 1 and self.splits_batches:
+            several = num_replicas(strategy) > 1
+            if several and self.splits_batches:
                 with _preserved(problem):
                     problem.cached(
                         ("division", strategy),
@@ -184,17 +159,11 @@ class HyperGradient(abc.ABC):
                 num_steps,
                 state is None,
                 episodes is None and self.keeps_tangents(problem, keep_tangents),
-                strategy if num_replicas(strategy) > 1 else None,
+                strategy if several else None,
             )
             program = self._program(problem, settings, inputs)
-        with _preserved(problem), device(strategy):
-            outputs = program(inputs)
-            if not bool(outputs.finite):
-                found = program.search(inputs)
-                if bool(found.finite):  # Then it is the mode's own.
-                    self.verify(outputs.checks)
-                raise_non_finite(problem, num_steps, found, self.has_tangents)
-            self.verify(outputs.checks)
+        with device(strategy):
+            outputs = self._run(problem, num_steps, program, inputs)
         if write_back:
             problem.write_back(outputs.state)
         problem.dynamics.review(outputs.choices)
@@ -211,6 +180,18 @@ class HyperGradient(abc.ABC):
             tangents=outputs.tangents,
             outer_values=outputs.outer_values,
         )
+
+    def _run(self, problem, num_steps, program, inputs):
+        """The program's `Outputs`, finite and verified."""
+        with _preserved(problem):
+            outputs = program(inputs)
+            if not bool(outputs.finite):
+                found = program.search(inputs)
+                if bool(found.finite):  # Then it is the mode's own.
+                    self.verify(outputs.checks)
+                raise_non_finite(problem, num_steps, found, self.has_tangents)
+            self.verify(outputs.checks)
+        return outputs
 
     def _check_arguments(self, problem, state, tangents, episodes, strategy):
         require(

@@ -1,16 +1,21 @@
 """Whether an objective may be split over replicas: is it a mean over examples?"""
 
+import contextlib
 import warnings
 
 import ml_dtypes
 import numpy as np
 import tensorflow as tf
 
-from far_ho_tf.autodiff import floating, vjp, zeros_for_none
+from far_ho_tf.autodiff import floating, once_traced, vjp, zeros_for_none
+from far_ho_tf.checks import essence
 from far_ho_tf.data.shares import Shares
-from far_ho_tf.distribution import gathered
-from far_ho_tf.replicas import traced
+from far_ho_tf.hypergradients.agreement import check_agreement
+from far_ho_tf.replicas import OnShares
 from far_ho_tf.variables import path_of
+
+# Of what TensorFlow says where shapes do not go together.
+_SHAPES_DIFFER = ("imensions must be equal", "ncompatible shapes")
 
 
 def check_division(problem, inputs, num_steps, strategy):
@@ -31,15 +36,11 @@ def check_division(problem, inputs, num_steps, strategy):
         ValueError: If an objective is no mean over the examples of a batch, but for
             what BatchNormalization does; or the workers' values differ.
     """
-    compare = tf.function(
-        lambda inputs, slope: _compare(
-            problem, inputs, slope, strategy.num_replicas_in_sync
-        ),
-        autograph=False,
-    )
+    count = strategy.num_replicas_in_sync
+    compare = once_traced(lambda inputs, slope: _compare(problem, inputs, slope, count))
     start = compare(inputs, tf.constant(0.0))
     tolerance = np.sqrt(float(ml_dtypes.finfo(problem.dtype.as_numpy_dtype).eps))
-    _check_agreement(strategy, inputs, [one[0].numpy() for one in start], tolerance)
+    check_agreement(strategy, inputs, [one[0].numpy() for one in start], tolerance)
     beside = compare(_beside(problem, inputs, num_steps), tf.constant(0.5))
     normalizes = bool(floating(problem.start.extra))
     names = [path_of(v) for v in problem.variables + problem.hyperparameters]
@@ -68,7 +69,7 @@ def _compare(problem, inputs, slope, count):
         gradients = vjp(tape, value, sources, tf.ones_like(value))
         return [value, *zeros_for_none(gradients, sources)]
 
-    def compare(objective, source, prepared, step):
+    def compare(role, objective, source, prepared, step):
         batch = source.batch(prepared, step)
         batch = _sloped(batch, Shares(batch, count).size, slope)
 
@@ -79,9 +80,10 @@ def _compare(problem, inputs, slope, count):
         shares = Shares(batch, count)
         if shares.size is None:
             return whole[0], tf.zeros([len(whole), 3], tf.float64)
-        call = traced(value, batch, shares)
+        program = OnShares(value, batch, shares)
         parts = [shares.part(index) for index in range(count)]
-        rows = [measured(call(part), part) for part in parts]
+        with _rows_explained(role, count):
+            rows = [measured(program, part) for part in parts]
         weights = tf.stack([part.weight for part in parts])
         distances = [
             _distances(one, tf.stack(those), weights)
@@ -89,9 +91,28 @@ def _compare(problem, inputs, slope, count):
         ]
         return whole[0], tf.cast(tf.stack(distances), tf.float64)
 
-    inner = problem.inner_value, problem.inner_data, inputs.inner, inputs.first_step
-    outer = problem.outer_value, problem.outer_data, inputs.outer, inputs.outer_step
-    return compare(*inner), compare(*outer)
+    inner = problem.inner_data, inputs.inner, inputs.first_step
+    outer = problem.outer_data, inputs.outer, inputs.outer_step
+    return (
+        compare("inner_objective", problem.inner_value, *inner),
+        compare("outer_objective", problem.outer_value, *outer),
+    )
+
+
+@contextlib.contextmanager
+def _rows_explained(role, count):
+    """Within, what TensorFlow says of shapes gets a hint at their likely cause."""
+    try:
+        yield
+    except (ValueError, tf.errors.InvalidArgumentError) as error:
+        if not any(words in str(error) for words in _SHAPES_DIFFER):
+            raise
+        raise ValueError(
+            f"`{role}` cannot be evaluated on one of {count} shares of a batch, though "
+            "on the whole batch. What holds a row for each example (weights, labels, "
+            "noise) must be part of the data, or be read by tf.gather with indices "
+            f"that are. Received: {essence(error)}"
+        ) from error
 
 
 def _distances(whole, parts, weights):
@@ -205,33 +226,3 @@ def _sloped(batch, size, slope):
         return tensor * tf.cast(tf.reshape(ramp, shape), tensor.dtype)
 
     return tf.nest.map_structure(scaled, batch)
-
-
-def _check_agreement(strategy, inputs, values, tolerance):
-    """Refuses workers that began with other values, or hold other data."""
-    prints = {
-        "hyperparameters": _fingerprint(inputs.hyperparameters),
-        "inner state": _fingerprint(tf.nest.flatten(inputs.start)),
-        "inner_data": values[0],
-        "outer_data": values[1],
-    }
-    vector = tf.constant(list(prints.values()), tf.float64)
-    for name, column in zip(prints, gathered(strategy, vector).numpy().T, strict=True):
-        spread = np.max(column) - np.min(column)
-        if spread > tolerance * np.max(np.abs(column)):
-            raise ValueError(
-                f"All workers must have the same {name}: each holds all of the data "
-                "and takes its share of each batch, and begins with the same values "
-                "(make variables within `strategy.scope()`, or call "
-                "keras.utils.set_random_seed). Received fingerprints, by replica: "
-                f"{column.tolist()}"
-            )
-
-
-def _fingerprint(tensors):
-    """A number that other values would not have, by chance."""
-    total = 0.0
-    for tensor in tensors:
-        flat = np.ravel(tensor).astype(np.float64)
-        total += float(flat @ np.sin(1.0 + np.arange(flat.size))) if flat.size else 0.0
-    return total

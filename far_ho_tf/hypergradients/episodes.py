@@ -28,8 +28,8 @@ def check_episodes(problem, state, episodes, several):
         return
     require(
         problem.has_episodes,
-        "`episodes` need `inner_data` or `outer_data` that is a callable of "
-        "(step, episode).",
+        "`episodes` need `inner_data` or `outer_data` that is a callable of two "
+        "arguments without defaults, (step, episode).",
         episodes=episodes,
     )
     require(

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 from absl import logging
 
+from far_ho_tf.autodiff import once_traced
 from far_ho_tf.checks import essence
 from far_ho_tf.distribution import WorkerLostError, lost_workers
 from far_ho_tf.state import State
@@ -150,14 +151,10 @@ class Program:
         self.function = self._compiled(search=False)
 
     def _compiled(self, search):
-        function = tf.function(
+        return once_traced(
             lambda inputs: self._build(inputs, search, self.compiler == "xla"),
             jit_compile=self._whole and self.compiler == "xla",
-            autograph=False,
         )
-        # Each program traces once; together they would set off TensorFlow's alarm.
-        function._omit_frequent_tracing_warning = True
-        return function
 
 
 def _run(function, inputs):

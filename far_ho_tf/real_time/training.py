@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from far_ho_tf.autodiff import all_finite
+from far_ho_tf.autodiff import all_finite, once_traced
 from far_ho_tf.hypergradients import NonFiniteError
 from far_ho_tf.hypergradients.dependence import Dependence
 from far_ho_tf.hypergradients.outer import differentiate_outer
@@ -92,8 +92,7 @@ class RealTimeTraining:
         self._outer_limit = float("inf") if outer_limit is None else outer_limit
         self._dependence = Dependence(problem)
         self._outer_dependence = Dependence(problem)
-        self._outer_value = tf.function(self._trace_outer_value, autograph=False)
-        self._outer_value._omit_frequent_tracing_warning = True  # It traces once.
+        self._outer_value = once_traced(self._trace_outer_value)
         self.carried = self._fresh() if previous is None else previous.carried
         if outer_update is not None:
             self._read_hyper_batch = problem.outer_data.reader()
