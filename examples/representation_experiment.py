@@ -124,7 +124,13 @@ class Evaluation:
     def __init__(self, represent, episodes, settings):
         self._represent, self._episodes = represent, episodes
         self._settings = settings
-        self._right_of = tf.function(self._right, autograph=False)
+        # Traced once, for any number of episodes and rates.
+        self._right_of = tf.function(
+            self._right, autograph=False
+        ).get_concrete_function(
+            tf.TensorSpec([None], tf.int32),
+            tf.TensorSpec([None], keras.config.floatx()),
+        )
 
     def shares(self, count, rates):
         """The share of right queries of the first episodes: an array [rates, count]."""
