@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from far_ho_tf import tuner_state
 from far_ho_tf.checks import check_count, is_integer, require
-from far_ho_tf.distribution import least, worker_name
+from far_ho_tf.distribution import gathered, worker_name
 from far_ho_tf.hypergradients import NonFiniteError
 from far_ho_tf.saving import Files, number_of
 
@@ -36,9 +36,12 @@ class Checkpoint(keras.callbacks.Callback):
     `CSVLogger` needs `append=True`.
 
     Give the same object to every `fit` of a `HyperOptimizer`, and let the script make
-    them in the same order. A `fit` that is called again in the same process counts as
-    a further one, and does all its hyper-iterations. `run` is not recorded: it may
-    come after the last `fit` only.
+    them in the same order. After a fit that was passed over, the hyperparameters are
+    those that it ended with; the model holds the state that was saved last.
+
+    A `fit` that is called again in the same process counts as a further one, and does
+    all its hyper-iterations. `run` is not recorded: it may come after the last `fit`
+    only.
 
     Args:
         directory: Path of a folder, for this run alone; it is made if it is missing.
@@ -161,11 +164,35 @@ class Checkpoint(keras.callbacks.Callback):
         counts: of two that were stopped one may be a saving ahead.
         """
         name = worker_name(strategy)
+        folders = self._files.folders()
+        require(
+            name is not None or not folders,
+            f"`{self._files.directory}` holds a run of several workers, and cannot be "
+            "gone on with by one process.",
+            found=folders,
+        )
         if name is None:
             return self._files.latest()
+        require(
+            self._files.latest() is None,
+            f"`{self._files.directory}` holds a run of one process, and cannot be gone "
+            "on with by several workers.",
+            found=self._files.latest(),
+        )
         self._files = self._files.within(name, max(2, self._files.max_to_keep))
         latest = self._files.latest()
-        number = least(strategy, -1 if latest is None else number_of(latest))
+        saved = -1 if latest is None else number_of(latest)
+        numbers = gathered(strategy, tf.constant(saved, tf.float64)).numpy()
+        # One that was stopped within its first saving, numbered 0, has none.
+        require(
+            min(numbers) >= 0 or max(numbers) <= 0,
+            "All workers must find what they saved. A folder is missing, or the number "
+            "of workers is another than before: restore it, or begin anew in another "
+            "directory.",
+            last_savings_by_replica=[int(number) for number in numbers],
+            directory=self._files.directory,
+        )
+        number = int(min(numbers))
         return self._files.saved_as(number) if number >= 0 else None
 
     def _repeat(self, index, asked):
@@ -183,6 +210,8 @@ class Checkpoint(keras.callbacks.Callback):
             hyper_iterations=wanted,
         )
         tuner_state.restore(self._tuner, self._saved["tuner"])
+        if not last:  # What the script reads before the next `fit`.
+            self._tuner.set_weights(fit["hyperparameters"])
         if last:
             self._saved = None  # It is as large as the state.
         self._tuner.initial_iteration = done
@@ -201,6 +230,7 @@ class Checkpoint(keras.callbacks.Callback):
         tuner, fit = self._tuner, self._fits[self._index]
         fit["done"] = done
         fit["stopped"] = tuner.stop_training
+        fit["hyperparameters"] = tuner.get_weights()
         fit["diverged"] = str(tuner.divergence) if tuner.divergence else None
         fit["history"] = {
             name: [float(v) if isinstance(v, numbers.Real) else v for v in values]

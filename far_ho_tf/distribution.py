@@ -25,13 +25,17 @@ class WorkerLostError(RuntimeError):
 
 
 @contextlib.contextmanager
-def lost_workers():
-    """Within, TensorFlow's errors of collectives become a `WorkerLostError`."""
+def lost_workers(strategy):
+    """Within, TensorFlow's errors of collectives become a `WorkerLostError`.
+
+    Where there are several workers: the GPUs of one have collectives too.
+    """
     try:
         yield
     except tf.errors.OpError as error:
         # Their kind is that of other errors too; all name a collective operation.
-        if "collective" not in str(error).lower():
+        collective = "collective" in str(error).lower()
+        if not collective or worker_name(strategy) is None:
             raise
         raise WorkerLostError(
             "Another worker of the strategy has stopped or does not answer, and the "
@@ -97,11 +101,6 @@ def worker_name(strategy):
     return f"{resolver.task_type}-{resolver.task_id}"
 
 
-def least(strategy, number):
-    """The least of the workers' integers."""
-    return int(tf.reduce_min(gathered(strategy, tf.constant(number, tf.float64))))
-
-
 def summed(strategy, structure):
     """The sum over workers of a structure of floating tensors, on each of them."""
     if worker_name(strategy) is None:
@@ -115,7 +114,7 @@ def summed(strategy, structure):
             return vector if first else tf.zeros_like(vector)
 
         values = strategy.experimental_distribute_values_from_function(value)
-        with lost_workers():
+        with lost_workers(strategy):
             return strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None)
 
     return unpack(structure, [on_first(vector) for vector in vectors], [])
@@ -194,6 +193,6 @@ def totals(strategy, function):
     """
     summands, others = strategy.run(function)
     add = tf.distribute.ReduceOp.SUM
-    with lost_workers():
+    with lost_workers(strategy):
         sums = [strategy.reduce(add, summand, axis=None) for summand in summands]
     return sums, [strategy.experimental_local_results(one)[0] for one in others]

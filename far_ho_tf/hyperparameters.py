@@ -53,6 +53,10 @@ class Hyperparameter(keras.Variable):
             )
         self.constraint = keras_constraints.get(constraint)
 
+    def __float__(self):
+        # Of a value that is mirrored over devices, Keras cannot make one.
+        return float(tf.convert_to_tensor(self))
+
 
 def scalar_names(hyperparameters, taken):
     """Names under which scalar hyperparameters appear in logs.

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 
 import numpy as np
 import tensorflow as tf
@@ -12,6 +13,7 @@ from far_ho_tf.state import State
 
 # Of the files' layout. Another number is refused.
 _FORMAT = 2
+_WORKER = re.compile(r"(worker|chief)-\d+")
 # What TensorFlow raises for files that are damaged, missing or of another kind.
 _UNREADABLE = (
     *(AssertionError, ValueError, LookupError, RuntimeError),
@@ -152,6 +154,14 @@ class Files:
             os.path.join(self.directory, name.removesuffix(".index")) for name in found
         ]
         return next(filter(_is_complete, paths), None)
+
+    def folders(self):
+        """The names of the workers' folders in it."""
+        exists = tf.io.gfile.exists(self.directory)
+        names = tf.io.gfile.listdir(self.directory) if exists else []
+        return sorted(
+            name for name in (n.rstrip("/") for n in names) if _WORKER.fullmatch(name)
+        )
 
     def within(self, name, max_to_keep):
         """The `Files` of a folder in this one."""

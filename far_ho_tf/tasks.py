@@ -12,6 +12,7 @@ from far_ho_tf.distribution import (
     summed,
 )
 from far_ho_tf.hypergradients import HyperGradientResult, NonFiniteError
+from far_ho_tf.hypergradients.agreement import check_agreement
 from far_ho_tf.variables import path_of
 
 
@@ -32,12 +33,14 @@ class Tasks:
         self._local = local_replicas(strategy)
 
     def check(self, problems, episodes):
-        """Refuses problems that cannot run at the same time.
+        """Refuses problems that cannot run at the same time, and workers that differ.
 
         Args:
             problems: List of `BilevelProblem`s.
             episodes: Whether they are episodes of one.
         """
+        for problem in problems:
+            check_agreement(problem, self._strategy)
         orders = [
             dataset
             for problem in problems

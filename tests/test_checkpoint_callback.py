@@ -222,11 +222,16 @@ def test_weights_of_no_known_seed(tmp_path):
 
 
 def test_several_fits(tmp_path):
-    """Complete ones are passed over, whatever the script assigns in between."""
+    """Complete ones are passed over, whatever the script assigns in between.
+
+    The hyperparameters that it reads there are those that it read.
+    """
+    read = []
 
     def script(stop, checkpoints=()):
         tuner = anew(forward)
         first = fit(tuner, 2, callbacks=checkpoints)
+        read.append(tuner.get_weights())
         tuner.optimizer[0].learning_rate = 0.002
         second = fit(tuner, 3, "online", [*checkpoints, *stop])
         return tuner, first.history, second.history
@@ -241,6 +246,9 @@ def test_several_fits(tmp_path):
     again, *histories = script([stop_at(0)], [far.Checkpoint(tmp_path)])
     same(state_of(again), state_of(whole))
     assert histories == expected
+    assert len(read) == 4
+    for one in read[1:]:
+        np.testing.assert_array_equal(np.hstack(one), np.hstack(read[0]))
     assert sorted(path.name for path in tmp_path.iterdir()) == files
 
 

@@ -96,6 +96,11 @@ def test_other_data(change, match, tmp_path):
     fit(anew(tuner), 3, callbacks=[far.Checkpoint(tmp_path)])
 
 
+def test_a_run_of_several_workers(tmp_path):
+    (tmp_path / "worker-1").mkdir()
+    refused(anew(simple), tmp_path, r"several workers.*found=\['worker-1'\]")
+
+
 def test_another_fit(saved):
     refused(anew(simple), saved, "num_steps=3.*num_steps=4", steps=4)
     refused(anew(simple), saved, "mode='restart'.*mode='online'", mode="online")

@@ -608,3 +608,181 @@ class TestMeans:
         )
         mode = far.ReverseHG(jit_compile=False)
         assert_close(outcome(problem, mode, 2)[:3], outcome(problem, mode, 0)[:3], 1e-5)
+
+    @pytest.mark.parametrize("kind", ["float", "integer"])
+    def test_state_that_counts_examples(self, kind):
+        setting = Classification()
+        dtype = {"float": "float64", "integer": "int32"}[kind]
+        count = keras.Variable(1, dtype=dtype, trainable=False, name="count")
+        plain = setting.inner
+
+        def objective(batch):
+            count.assign(count + tf.cast(tf.shape(batch[0])[0], dtype))
+            return plain(batch) * tf.exp(-tf.cast(count, tf.float64) / 30.0)
+
+        setting.inner = objective
+        setting.model.count = count
+        self.refused(setting, "`inner_objective` assigns state.*`count`")
+
+    def refused(self, setting, match, dynamics=None, num_steps=4):
+        problem = setting.bilevel(dynamics or far.GradientDescent(0.1))
+        with pytest.raises(ValueError, match=match):
+            far.ReverseHG(jit_compile=False).compute(
+                problem, num_steps, strategy=mirrored(2)
+            )
+
+    @pytest.mark.parametrize("role", ["inner", "outer"])
+    def test_what_is_a_mean_until_the_end_only(self, role):
+        """Flooding: at first both shares' losses are above the level, then one's is."""
+        w, scale = keras.Variable(5.0, dtype="float64", name="w"), hyper(1.0, "scale")
+        x = np.array([0.0, 1.0])
+
+        def loss(x):
+            return tf.reduce_mean((w - x) ** 2)
+
+        def flooded(x):
+            return tf.abs(loss(x) - 1.0) + 1.0
+
+        problem = far.BilevelProblem(
+            (lambda x: scale * flooded(x))
+            if role == "inner"
+            else (lambda x: scale * (w - 1.37) ** 2 + 0.0 * loss(x)),
+            loss if role == "inner" else flooded,
+            [w],
+            far.GradientDescent(0.01),
+            [scale],
+            x,
+            x,
+        )
+        with pytest.raises(ValueError, match=f"`{role}_objective` must be a mean"):
+            far.ReverseHG().compute(problem, 300, strategy=mirrored(2))
+
+    def test_holes_that_come_later(self):
+        """Looked for again after 1, 2, 4, 8, ... runs."""
+        setting = Classification()
+        mask = np.ones(12, bool)
+        mask[7:9] = False
+
+        def objective(batch):
+            x, y, index, mask = batch
+            losses = tf.reduce_sum((setting.model(x) - y) ** 2, axis=-1)
+            losses *= tf.gather(tf.convert_to_tensor(setting.weights), index)
+            return tf.reduce_mean(tf.boolean_mask(losses, mask))
+
+        setting.inner = objective
+        data = far.Batches((*setting.train, mask), 6, shuffle=False)
+        problem = setting.bilevel(far.GradientDescent(0.1), inner_data=data)
+        mode = far.ForwardHG(jit_compile=False)
+        tuner = far.HyperOptimizer(problem, mode, "sgd", strategy=mirrored(2))
+        tuner.run(1, mode="online")
+        with pytest.raises(ValueError, match="must be a mean"):
+            tuner.run(1, mode="online")
+
+    def test_a_gradient_that_is_no_number_hides_no_other(self):
+        setting = Classification()
+        edge = setting.hyper(0.99, "edge")  # Beside it the logarithm has no value.
+
+        def objective(batch):
+            x, y, index = batch
+            losses = tf.reduce_sum((setting.model(x) - y) ** 2, axis=-1)
+            weights = tf.gather(tf.convert_to_tensor(setting.weights), index)
+            mean = tf.reduce_sum(weights * losses) / tf.reduce_sum(weights)
+            return mean + setting.penalty
+
+        setting.inner = objective
+        plain = setting.outer
+        setting.outer = lambda batch: plain(batch) + tf.math.log(1.0 - edge)
+        problem = setting.bilevel(far.GradientDescent(0.1), [edge])
+        with pytest.raises(ValueError, match="`inner_objective` must be a mean"):
+            far.ReverseHG().compute(problem, 2, strategy=mirrored(2))
+
+    @pytest.mark.parametrize("strength", [-4.0, -11.0])
+    def test_a_weak_sum_beside_a_mean(self, strength):
+        setting = Classification("float32")
+        log_strength = setting.hyper(strength, "log_strength")
+        plain = setting.inner
+
+        def objective(batch):
+            squares = tf.reduce_sum(setting.model(batch[0]) ** 2)
+            return plain(batch) + tf.exp(log_strength) * squares
+
+        setting.inner = objective
+        problem = setting.bilevel(far.GradientDescent(0.1), [log_strength])
+        with pytest.raises(ValueError, match="`log_strength`"):
+            far.ReverseHG().compute(problem, 2, strategy=mirrored(2))
+
+    def test_a_sum_beside_batch_normalization(self):
+        x = np.random.RandomState(1).randn(60, 4)
+        model = normalized_network()
+        rate = hyper(0.1, "rate")
+        problem = far.BilevelProblem(
+            lambda x: tf.reduce_sum((model(x, training=True) - 1.0) ** 2),
+            lambda x: tf.reduce_mean((model(x) + 1.0) ** 2),
+            model,
+            far.GradientDescent(rate),
+            [rate],
+            x,
+            x,
+        )
+        with pytest.raises(ValueError, match="it is a sum"):
+            far.ReverseHG().compute(problem, 2, strategy=mirrored(2))
+
+
+class TestFalseAlarms:
+    """Means that could be taken for none."""
+
+    def network(self, dtype, target=None):
+        keras.utils.set_random_seed(0)
+        x = np.random.RandomState(1).randn(61, 4).astype("float32")
+        layers = [keras.layers.Dense(6, "tanh", dtype=dtype) for _ in range(2)]
+        model = keras.Sequential([keras.Input((4,)), *layers])
+        y = np.zeros((61, 6), "float32") if target is None else model(x)
+        rate = far.Hyperparameter(0.1, name="rate")
+
+        def loss(batch):
+            x, y = batch
+            return tf.reduce_mean((tf.cast(model(x), tf.float32) - y) ** 2)
+
+        data = tf.constant(x), tf.constant(y)
+        return far.BilevelProblem(
+            loss, loss, model, far.GradientDescent(rate), [rate], data, data
+        )
+
+    @pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
+    def test_half_precision(self, dtype):
+        problem = self.network(dtype)
+        mode = far.ReverseHG(jit_compile=False)
+        result = mode.compute(problem, 2, strategy=mirrored(3))
+        expected = mode.compute(problem, 2)
+        assert_close(result.hypergradients, expected.hypergradients, 0.05)
+
+    def test_a_loss_of_zero(self):
+        problem = self.network("float32", target="itself")
+        result = far.ReverseHG(jit_compile=False).compute(
+            problem, 2, strategy=mirrored(2)
+        )
+        assert float(result.outer_value) < 1e-10
+
+    def test_data_that_the_objective_checks(self):
+        setting = Classification()
+        plain = setting.inner
+
+        def objective(batch):
+            sums = tf.reduce_sum(batch[1], axis=-1)
+            tf.debugging.assert_near(sums, tf.ones_like(sums))
+            return plain(batch)
+
+        setting.inner = objective
+        problem = setting.bilevel(far.GradientDescent(0.1))
+        mode = far.ReverseHG(jit_compile=False)
+        expected = outcome(problem, mode, 0)
+        assert_close(outcome(problem, mode, 2), expected, 1e-10)
+
+
+def test_hyperparameters_in_a_scope_are_numbers():
+    with mirrored(2).scope():
+        rate = far.Hyperparameter(0.5, name="rate")
+        vector = far.Hyperparameter([0.5, 0.25], name="vector")
+    assert float(rate) == 0.5
+    with pytest.raises(TypeError):
+        float(vector)

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import socket
 import subprocess
 import sys
@@ -104,7 +105,21 @@ def test_a_worker_that_dies(whole, tmp_path):
             np.testing.assert_array_equal(value, whole[index][name])
 
 
-def test_workers_with_other_data(tmp_path):
-    workers = cluster("other data", tmp_path)
+@pytest.mark.parametrize("what", ["other data", "other episodes", "other shards"])
+def test_workers_with_other_data(what, tmp_path):
+    workers = cluster(what, tmp_path)
     for said in finish(workers):
         assert "All workers must have the same" in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_missing(tmp_path):
+    """Nothing is begun anew in silence, and what is there stays."""
+    finish(cluster("short", tmp_path))
+    saved = sorted((tmp_path / "short" / "worker-0").iterdir())
+    assert saved
+    shutil.rmtree(tmp_path / "short" / "worker-1")
+    for said in finish(cluster("short", tmp_path)):
+        assert "All workers must find what they saved" in said
+        assert "last_savings_by_replica=[2, -1]" in said
+    assert sorted((tmp_path / "short" / "worker-0").iterdir()) == saved

@@ -80,14 +80,35 @@ class Begun(keras.callbacks.Callback):
         print(epoch, flush=True)
 
 
-def tuned(strategy, folder):
+def others(what, index, strategy):
+    """Workers of which the second has other data: nothing is found."""
+    if what == "other data":
+        Classification.num_examples -= index
+        MODES["reverse"].compute(minibatches(), 2, strategy=strategy)
+    setting = Classification()
+    if what == "other shards":  # Whose losses are equal at weights of zero.
+        for weight in setting.model.weights:
+            weight.assign(tf.zeros_like(weight))
+        shard = tuple(array[index::2] for array in setting.train)
+        problem = setting.bilevel(far.GradientDescent(0.1), inner_data=shard)
+        MODES["reverse"].compute(problem, 2, strategy=strategy)
+    tensors = [tf.constant(array) for array in setting.train]
+
+    def data(step, episode):
+        return tuple(tf.gather(tensor, tf.range(5) + index) for tensor in tensors)
+
+    problem = setting.bilevel(far.GradientDescent(0.1), inner_data=data)
+    far.HyperOptimizer(problem, MODES["reverse"], "sgd", strategy).run(2, episodes=2)
+
+
+def tuned(strategy, folder, iterations=ITERATIONS, num_steps=60):
     """A run with checkpoints; all that it leaves."""
     with strategy.scope():
         problem = minibatches()
         adam = keras.optimizers.Adam(0.01)
         tuner = far.HyperOptimizer(problem, MODES["reverse"], adam, strategy)
     callbacks = [far.Checkpoint(folder), Begun()]
-    history = tuner.fit(ITERATIONS, 60, callbacks=callbacks, verbose=0)
+    history = tuner.fit(iterations, num_steps, callbacks=callbacks, verbose=0)
     state = [*tuner.get_weights(), *problem.variables, *history.history.values()]
     return {"tuned": state}
 
@@ -108,10 +129,11 @@ if __name__ == "__main__":
     index = strategy.cluster_resolver.task_id
     if what == "all":
         found = hypergradients(strategy) | tuned(strategy, folder / "whole")
-    elif what == "other data":
-        if index == 1:
-            Classification.num_examples = 11
-        found = {"": MODES["reverse"].compute(minibatches(), 2, strategy=strategy)}
+    elif what.startswith("other"):
+        found = others(what, index, strategy)
+    elif what == "short":
+        tuned(strategy, folder / "short", 2, 3)
+        found = {}
     else:
         found = tuned(strategy, folder / "stopped")
     save(found, folder / f"{what}-{index}.npz")

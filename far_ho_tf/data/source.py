@@ -55,6 +55,11 @@ class Source(abc.ABC):
         prepared = self.sample()
         return lambda step: self.batch(prepared, step)
 
+    def first_batch(self):
+        """The batch of step 0, and of episode 0."""
+        prepared, zero = self.sample(), tf.constant(0)
+        return self._traced(prepared)(prepared, zero, zero)
+
     def has_fixed_shapes(self, prepared):
         """Whether the batches' shapes are known before the steps."""
         return all(

@@ -13,7 +13,8 @@ from far_ho_tf.distribution import (
     num_replicas,
     outside_scope,
 )
-from far_ho_tf.hypergradients.division import check_division
+from far_ho_tf.hypergradients.agreement import check_agreement
+from far_ho_tf.hypergradients.division import Division
 from far_ho_tf.hypergradients.episodes import check_episodes, over_episodes
 from far_ho_tf.hypergradients.nonfinite import raise_non_finite
 from far_ho_tf.hypergradients.program import TRACING, Inputs, Program, Settings
@@ -149,12 +150,14 @@ class HyperGradient(abc.ABC):
                 problem, num_steps, state, first_step, outer_step, tangents, episodes
             )
             several = num_replicas(strategy) > 1
+            check_agreement(problem, strategy)
+            division = None
             if several and self.splits_batches:
+                division = problem.cached(
+                    ("division", strategy), lambda: Division(problem, strategy)
+                )
                 with _preserved(problem):
-                    problem.cached(
-                        ("division", strategy),
-                        lambda: check_division(problem, inputs, num_steps, strategy),
-                    )
+                    division.before(inputs, num_steps)
             settings = Settings(
                 num_steps,
                 state is None,
@@ -164,6 +167,9 @@ class HyperGradient(abc.ABC):
             program = self._program(problem, settings, inputs)
         with device(strategy):
             outputs = self._run(problem, num_steps, program, inputs)
+        if division is not None:
+            with _preserved(problem):
+                division.after(inputs, num_steps, outputs.state)
         if write_back:
             problem.write_back(outputs.state)
         problem.dynamics.review(outputs.choices)
@@ -239,7 +245,10 @@ class HyperGradient(abc.ABC):
 
         def make():
             whole = self.compiles_loops and settings.strategy is None
-            return Program(self.jit_compile, problem.report, fixed_shapes, build, whole)
+            return Program(
+                *(self.jit_compile, problem.report, fixed_shapes, build, whole),
+                strategy=settings.strategy,
+            )
 
         key = (self, settings, inputs.tangents is None, fixed_shapes)
         return problem.cached((*key, inputs.episode is None), make)

@@ -1,102 +1,277 @@
-"""Whether an objective may be split over replicas: is it a mean over examples?"""
+"""Whether objectives may be split over replicas: are they means over examples?"""
 
 import contextlib
 import warnings
+from typing import NamedTuple
 
 import ml_dtypes
 import numpy as np
 import tensorflow as tf
 
-from far_ho_tf.autodiff import floating, once_traced, vjp, zeros_for_none
+from far_ho_tf.autodiff import once_traced, vjp, zeros_for_none
 from far_ho_tf.checks import essence
 from far_ho_tf.data.shares import Shares
-from far_ho_tf.hypergradients.agreement import check_agreement
 from far_ho_tf.replicas import OnShares
 from far_ho_tf.variables import path_of
 
+# Examples of a replica that are looked at.
+_EXAMPLES = 16
+# How much more than `Distances.noise` rounding may make.
+_NOISE = 10
 # Of what TensorFlow says where shapes do not go together.
-_SHAPES_DIFFER = ("imensions must be equal", "ncompatible shapes")
+_SHAPES_DIFFER = ("imensions must", "imension must", "ncompatible shapes")
+# State that Keras' BatchNormalization assigns.
+_MOVING = ("/moving_mean", "/moving_variance")
 
 
-def check_division(problem, inputs, num_steps, strategy):
-    """Compares the objectives on a batch with the mean of those on its shares.
+class Distances(NamedTuple):
+    """How far what is computed on a batch is from a mean of that on its shares.
 
-    Their values and their gradients are compared: on the first batch at the state that
-    a run begins with, and on the batch of the last step beside that state, where
-    nothing is equal by chance (see `_beside`). First of all the workers of the
-    strategy compare what they have found.
+    Vectors with an element for each tensor: the value, the gradients by variables and
+    hyperparameters, and the state that is assigned.
+
+    Attributes:
+        mean, total: From the shares' weighted mean, and from their sum.
+        size: Of what was added up.
+        noise: How much it moves with the rounding of variables and hyperparameters.
+    """
+
+    mean: np.ndarray
+    total: np.ndarray
+    size: np.ndarray
+    noise: np.ndarray
+
+
+class Division:
+    """Compares a problem's objectives on batches with the mean of those on shares.
+
+    Their values, their gradients and the state that the inner one assigns are
+    compared, on a few of the batch's examples: before the first run at the state that
+    it begins with, and beside it, where nothing is equal by chance; after the first,
+    second, fourth, eighth, ... run at the state that it ended with.
 
     Args:
         problem: A `BilevelProblem`.
-        inputs: `Inputs` of tensors.
-        num_steps: Integer, the steps of the run.
         strategy: A `tf.distribute.Strategy` with several replicas.
-
-    Raises:
-        ValueError: If an objective is no mean over the examples of a batch, but for
-            what BatchNormalization does; or the workers' values differ.
     """
-    count = strategy.num_replicas_in_sync
-    compare = once_traced(lambda inputs, slope: _compare(problem, inputs, slope, count))
-    start = compare(inputs, tf.constant(0.0))
-    tolerance = np.sqrt(float(ml_dtypes.finfo(problem.dtype.as_numpy_dtype).eps))
-    check_agreement(strategy, inputs, [one[0].numpy() for one in start], tolerance)
-    beside = compare(_beside(problem, inputs, num_steps), tf.constant(0.5))
-    normalizes = bool(floating(problem.start.extra))
-    names = [path_of(v) for v in problem.variables + problem.hyperparameters]
-    for (_, inner), (_, outer) in (start, beside):
-        _check("inner_objective", inner.numpy(), names, tolerance, normalizes)
-        _check("outer_objective", outer.numpy(), names, tolerance, False)
+
+    def __init__(self, problem, strategy):
+        self._problem = problem
+        self._count = strategy.num_replicas_in_sync
+        self._compare = once_traced(self._compared)
+        self._eps = None
+        self._runs = 0
+
+    def before(self, inputs, num_steps):
+        """Checks what a first run begins with.
+
+        Args:
+            inputs: `Inputs` of tensors.
+            num_steps: Integer, the steps of the run.
+
+        Raises:
+            ValueError: If an objective is no mean over the examples of a batch, but
+                for what BatchNormalization does.
+        """
+        if self._runs:
+            return
+        self._check(inputs, 0.0)
+        beside = _beside(self._problem, _at_last(inputs, num_steps))
+        try:
+            self._check(beside, 0.5)
+        except tf.errors.InvalidArgumentError:  # The user's own checks of the data.
+            self._check(beside, 0.0)
+
+    def after(self, inputs, num_steps, state):
+        """Checks what a run ended with; see `before`."""
+        self._runs += 1
+        if self._runs & (self._runs - 1) == 0:
+            self._check(_at_last(inputs, num_steps)._replace(start=state), 0.0)
+
+    def _check(self, inputs, slope):
+        slope = tf.constant(slope, self._problem.dtype)
+        if self._eps is None:
+            traced = self._compare.get_concrete_function(inputs, slope, slope)
+            self._eps = tf.constant(_coarsest(traced.graph), slope.dtype)
+        inner, outer = self._compare(inputs, slope, self._eps)
+        problem = self._problem
+        names = [path_of(v) for v in problem.variables + problem.hyperparameters]
+        extra = [path_of(v) for v in problem.extra_variables]
+        for role, tensors, assigned in (
+            ("inner_objective", inner, extra),
+            ("outer_objective", outer, []),
+        ):
+            found = Distances(*(part.numpy() for part in tensors))
+            allowed = self._allowed(found, slice(1, len(names) + 1))
+            _Verdict(role, found, allowed, names, assigned).raise_or_warn()
+
+    def _allowed(self, found, gradients):
+        """How far each tensor may be from the mean; which of them are gradients."""
+        own = float(ml_dtypes.finfo(self._problem.dtype.as_numpy_dtype).eps)
+        # Where a gradient vanishes, what the rounding of others leaves in it counts.
+        sizes, noise = found.size[gradients], found.noise.copy()
+        largest = np.max(sizes[np.isfinite(sizes)], initial=0.0)
+        noise[gradients] = np.maximum(noise[gradients], float(self._eps) * largest)
+        return np.sqrt(own) * found.size + _NOISE * noise
+
+    def _compared(self, inputs, slope, eps):
+        """`Distances` of the inner and the outer objective."""
+        problem = self._problem
+        shaken = _shaken(inputs, eps)
+
+        def inner(inputs, batch):
+            _, extra, value = problem.oracle(
+                inputs.start, inputs.hyperparameters, batch
+            )
+            return value, extra
+
+        def outer(inputs, batch):
+            values = inputs.start, inputs.hyperparameters
+            return problem.outer_value(*values, batch), []
+
+        def compare(role, objective, source, prepared, step):
+            batch = _sloped(
+                _some(source.batch(prepared, step), self._count), self._count, slope
+            )
+
+            def measured(function, inputs, argument):
+                return _measured(problem, function, inputs, argument)
+
+            def on_batch(inputs):
+                return measured(lambda b: objective(inputs, b), inputs, batch)
+
+            whole, moved = on_batch(inputs), on_batch(shaken)
+            shares = Shares(batch, self._count)
+            if shares.size is None:
+                return Distances(*[tf.zeros([len(whole)], tf.float64)] * 4)
+            program = OnShares(lambda b: objective(inputs, b), batch, shares)
+            parts = [shares.part(index) for index in range(self._count)]
+            with _rows_explained(role, self._count):
+                rows = [measured(program, inputs, part) for part in parts]
+            return _distances(whole, moved, rows, [part.weight for part in parts])
+
+        return (
+            compare(
+                "inner_objective",
+                *(inner, problem.inner_data, inputs.inner, inputs.first_step),
+            ),
+            compare(
+                "outer_objective",
+                *(outer, problem.outer_data, inputs.outer, inputs.outer_step),
+            ),
+        )
 
 
-def _compare(problem, inputs, slope, count):
-    """Measures how far both objectives are from a mean of the shares'.
-
-    Returns:
-        A pair for each objective: its value; a matrix with a row for the value and
-        for each gradient, and these columns: the distance from the weighted mean of
-        the shares', that from their sum, and the size of what was added up.
-    """
+def _measured(problem, function, inputs, batch):
+    """List of tensors: the value, the gradients, and the assigned state."""
     variables, _, hyperparameters = problem.sources(
         inputs.start, inputs.hyperparameters
     )
     sources = variables + hyperparameters
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(sources)
+        value, extra = function(batch)
+    gradients = vjp(tape, value, sources, tf.ones_like(value))
+    return [value, *zeros_for_none(gradients, sources), *extra]
 
-    def measured(function, argument):
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(sources)
-            value = function(argument)
-        gradients = vjp(tape, value, sources, tf.ones_like(value))
-        return [value, *zeros_for_none(gradients, sources)]
 
-    def compare(role, objective, source, prepared, step):
-        batch = source.batch(prepared, step)
-        batch = _sloped(batch, Shares(batch, count).size, slope)
+def _distances(whole, moved, rows, weights):
+    """`Distances`, of tensors on the batch and of those on its shares.
 
-        def value(batch):
-            return objective(inputs.start, inputs.hyperparameters, batch)
+    Args:
+        whole, moved: Lists of tensors, on the batch: the second of shaken inputs.
+        rows: Lists of tensors, of each share.
+        weights: List of scalars, the shares' parts of the examples.
+    """
+    # A share without examples has one that does not count.
+    weights = tf.stack(weights)
 
-        whole = measured(value, batch)
-        shares = Shares(batch, count)
-        if shares.size is None:
-            return whole[0], tf.zeros([len(whole), 3], tf.float64)
-        program = OnShares(value, batch, shares)
-        parts = [shares.part(index) for index in range(count)]
-        with _rows_explained(role, count):
-            rows = [measured(program, part) for part in parts]
-        weights = tf.stack([part.weight for part in parts])
-        distances = [
-            _distances(one, tf.stack(those), weights)
-            for one, those in zip(whole, zip(*rows, strict=True), strict=True)
-        ]
-        return whole[0], tf.cast(tf.stack(distances), tf.float64)
+    def vector(tensor):
+        return tf.reshape(tf.cast(tensor, tf.float64), [-1])
 
-    inner = problem.inner_data, inputs.inner, inputs.first_step
-    outer = problem.outer_data, inputs.outer, inputs.outer_step
-    return (
-        compare("inner_objective", problem.inner_value, *inner),
-        compare("outer_objective", problem.outer_value, *outer),
-    )
+    columns = []
+    for tensors in zip(whole, moved, *rows, strict=True):
+        one, other, *parts = map(vector, tensors)
+        parts = tf.where(weights[:, None] > 0, tf.stack(parts), tf.zeros_like(parts))
+        mean = tf.linalg.matvec(parts, weights, transpose_a=True)
+        sizes = tf.reduce_sum(tf.norm(parts, axis=1))
+        columns.append(
+            [
+                tf.norm(one - mean),
+                tf.norm(one - tf.reduce_sum(parts, axis=0)),
+                tf.maximum(tf.norm(one), sizes),
+                tf.norm(one - other),
+            ]
+        )
+    return Distances(*map(tf.stack, zip(*columns, strict=True)))
+
+
+class _Verdict:
+    """What `Distances` say of an objective.
+
+    What is not finite passes: it is for the run to say so.
+    """
+
+    def __init__(self, role, found, allowed, names, assigned):
+        self._role = role
+        self._found = found
+        self._labels = ["its value", *(f"its gradient by `{name}`" for name in names)]
+        self._labels += [f"the state `{name}`, which it assigns," for name in assigned]
+        self._wrong = found.mean > allowed
+        normalizes = [name.endswith(_MOVING) for name in assigned]
+        self._normalizes = any(normalizes)
+        number = len(found.mean) - len(assigned)
+        # Of BatchNormalization's statistics the mean is taken, as documented.
+        self._wrong[number:] &= ~np.array(normalizes, bool)
+        self._state_wrong = bool(np.any(self._wrong[number:]))
+        # A constant term hides a sum in the value, but not in the gradients.
+        gradients = slice(1, number) if np.any(self._wrong[1:number]) else slice(1)
+        wrong = self._wrong[gradients]
+        off_mean, off_total = (
+            np.linalg.norm(one[gradients][wrong]) for one in (found.mean, found.total)
+        )
+        self._is_sum = off_total < 0.5 * off_mean
+
+    def raise_or_warn(self):
+        if not np.any(self._wrong):
+            return
+        must = f"`{self._role}` must be a mean over the examples of a batch"
+        if self._state_wrong:
+            raise ValueError(
+                f"`{self._role}` assigns state, of which the mean is taken, to be "
+                "split over replicas: it must be a mean over the examples of a batch "
+                f"then, and no count of them. {self._received()}"
+            )
+        if self._is_sum:
+            raise ValueError(
+                f"{must}, to be split over replicas: it is a sum, or divided by "
+                "another number than that of the examples that it is given. Use "
+                f"tf.reduce_mean. {self._received()}"
+            )
+        if not self._normalizes:
+            raise ValueError(
+                f"{must} (and terms that do not depend on the batch), to be split over "
+                "replicas. Losses that compare examples with each other, or divide by "
+                "the sum of their weights, are not, nor is a function, such as a root, "
+                "of a mean; nor what draws random numbers by other means than Keras' "
+                f"layers and `keras.random`. {self._received()}"
+            )
+        warnings.warn(
+            f"`{self._role}` normalizes by batches (BatchNormalization), or is in "
+            "another way no mean over the examples of a batch: each replica takes its "
+            "share by itself, so that the run is another than on one. "
+            f"{self._received()}",
+            stacklevel=5,
+        )
+
+    def _received(self):
+        found = self._found
+        relative = np.where(self._wrong, found.mean / np.maximum(found.size, 1e-300), 0)
+        row = int(np.argmax(relative))
+        return (
+            f"Received: {self._labels[row]} on a batch differs by {relative[row]:.1e}, "
+            "relatively, from the weighted mean of those on the replicas' shares"
+        )
 
 
 @contextlib.contextmanager
@@ -111,113 +286,100 @@ def _rows_explained(role, count):
             f"`{role}` cannot be evaluated on one of {count} shares of a batch, though "
             "on the whole batch. What holds a row for each example (weights, labels, "
             "noise) must be part of the data, or be read by tf.gather with indices "
-            f"that are. Received: {essence(error)}"
+            "that are; what does not (seeds) must have no dimensions, or not be part "
+            f"of the data. Received: {essence(error)}"
         ) from error
 
 
-def _distances(whole, parts, weights):
-    """A row of `_compare`'s matrix.
-
-    Args:
-        whole: Tensor, on the batch.
-        parts: Tensor, those on its shares, stacked.
-        weights: Vector, the shares' parts of the examples.
-    """
-    parts = tf.reshape(parts, [tf.size(weights), -1])
-    weights = tf.cast(weights, parts.dtype)
-    # A share without examples has one that does not count.
-    parts = tf.where(weights[:, None] > 0, parts, tf.zeros_like(parts))
-    whole = tf.reshape(whole, [-1])
-    mean = tf.linalg.matvec(parts, weights, transpose_a=True)
-    total = tf.reduce_sum(parts, axis=0)
-    size = tf.maximum(tf.norm(whole), tf.reduce_sum(tf.norm(parts, axis=1)))
-    return tf.stack([tf.norm(whole - mean), tf.norm(whole - total), size])
-
-
-def _check(role, distances, names, tolerance, normalizes):
-    """Refuses, or warns of, what is no mean.
-
-    What is not finite passes: it is for the run to say so.
-
-    Args:
-        role: Name of the objective.
-        distances: Matrix; see `_compare`.
-        names: List of the variables' names by which there are gradients.
-        tolerance: Relative difference that rounding may make.
-        normalizes: Whether there is a reason for another outcome.
-    """
-    off_mean, off_total, sizes = distances.T
-    # A gradient that vanishes, but for rounding, is measured by the others.
-    sizes[1:] += 100 * tolerance * np.max(sizes[1:], initial=0.0)
-    wrong = off_mean > tolerance * sizes
-    if not np.any(wrong):
-        return
-    row = np.argmax(np.where(wrong, off_mean / np.where(wrong, sizes, 1.0), 0.0))
-    received = (
-        f"Received: {f'its gradient by `{names[row - 1]}`' if row else 'its value'} on "
-        f"a batch differs by {off_mean[row] / sizes[row]:.1e}, relatively, from the "
-        "weighted mean of those on the replicas' shares"
-    )
-    # A constant term hides it in the value, but not in the gradients.
-    decisive = wrong[1:] if np.any(wrong[1:]) else wrong[:1]
-    of_total = (off_total <= tolerance * sizes)[-decisive.size :]
-    if np.all(of_total[decisive]):
-        raise ValueError(
-            f"`{role}` must be a mean over the examples of a batch, to be split over "
-            "replicas: it is a sum, perhaps divided by a number. Divide it by the "
-            f"number of examples that it is given, as tf.reduce_mean does. {received}"
-        )
-    if not normalizes:
-        raise ValueError(
-            f"`{role}` must be a mean over the examples of a batch (and terms that do "
-            "not depend on the batch), to be split over replicas. Losses that compare "
-            "examples with each other, or divide by the sum of their weights, are not, "
-            f"nor is a function, such as a root, of a mean. {received}"
-        )
-    warnings.warn(
-        f"`{role}` normalizes by batches (BatchNormalization), or is in another way no "
-        "mean over the examples of a batch: each replica takes its share by itself, so "
-        f"that the run is another than on one. {received}",
-        stacklevel=4,
+def _coarsest(graph):
+    """The largest rounding, relatively, of the floating dtypes in a graph."""
+    definition = graph.as_graph_def()
+    nodes = [
+        *definition.node,
+        *(n for f in definition.library.function for n in f.node_def),
+    ]
+    types = {node.attr["T"].type for node in nodes} - {0}
+    dtypes = map(tf.as_dtype, types)
+    return max(
+        float(ml_dtypes.finfo(dtype.as_numpy_dtype).eps)
+        for dtype in dtypes
+        if dtype.is_floating
     )
 
 
-def _beside(problem, inputs, num_steps):
-    """`Inputs` of another step and point, where nothing is equal by chance.
+def _at_last(inputs, num_steps):
+    """`Inputs` of the last step: its batch may hold what the first does not."""
+    return inputs._replace(first_step=inputs.first_step + (num_steps - 1))
+
+
+def _mapped(inputs, move):
+    """`Inputs` with moved variables and hyperparameters."""
+    return inputs._replace(
+        start=inputs.start._replace(variables=list(map(move, inputs.start.variables))),
+        hyperparameters=list(map(move, inputs.hyperparameters)),
+    )
+
+
+def _shaken(inputs, eps):
+    """`Inputs` moved by rounding: each element up or down."""
+
+    def move(tensor):
+        shape = tf.shape(tensor)
+        up = tf.random.stateless_uniform(shape, [1, 2], 0, 2, tf.int32)
+        signs = tf.cast(2 * up - 1, tensor.dtype)
+        return tensor + tf.cast(eps, tensor.dtype) * signs * tf.maximum(
+            tf.abs(tensor), tf.ones_like(tensor)
+        )
+
+    return _mapped(inputs, move)
+
+
+def _beside(problem, inputs):
+    """`Inputs` of another point, where nothing is equal by chance.
 
     With weights of zero or equal hyperparameters all examples have the same loss, and
-    much is a mean that is none elsewhere. The batch of the last step may hold what the
-    first does not, such as a mask with holes.
+    much is a mean that is none elsewhere.
     """
     random = np.random.RandomState(0)
 
-    def moved(tensor, constraint=None):
+    def move(tensor):
         array = tensor.numpy().astype(np.float64)
         array *= 1 + 0.1 * random.rand(*array.shape)
         array += 0.01 * random.rand(*array.shape)
-        value = tf.cast(tf.constant(array), tensor.dtype)
-        return value if constraint is None else constraint(value)
+        return tf.cast(tf.constant(array), tensor.dtype)
 
-    return inputs._replace(
-        first_step=inputs.first_step + (num_steps - 1),
-        start=inputs.start._replace(variables=list(map(moved, inputs.start.variables))),
+    moved = _mapped(inputs, move)
+    constraints = [getattr(h, "constraint", None) for h in problem.hyperparameters]
+    return moved._replace(
         hyperparameters=[
-            moved(value, getattr(variable, "constraint", None))
-            for value, variable in zip(
-                inputs.hyperparameters, problem.hyperparameters, strict=True
+            value if constraint is None else constraint(value)
+            for value, constraint in zip(
+                moved.hyperparameters, constraints, strict=True
             )
-        ],
+        ]
     )
 
 
-def _sloped(batch, size, slope):
-    """A batch of that size, whose floating tensors fall off by `slope` to the last.
+def _some(batch, count):
+    """Examples spread over the batch, so many that their shares differ in size."""
+    size, most = Shares(batch, count).size, _EXAMPLES * count + 1
+    if not isinstance(size, int) or size <= most:
+        return batch
+    rows = np.linspace(0, size - 1, most).astype(np.int32)
+    return tf.nest.map_structure(
+        lambda tensor: tf.gather(tensor, rows) if tensor.shape.rank else tensor, batch
+    )
+
+
+def _sloped(batch, count, slope):
+    """A batch whose floating tensors fall off by `slope` to the last example.
 
     So no two shares are alike, and weights that are all one are so no more.
     """
+    size = Shares(batch, count).size
     if size is None:
         return batch
-    ramp = 1.0 - slope * tf.linspace(0.0, 1.0, size)
+    ramp = 1 - slope * tf.linspace(tf.zeros_like(slope), tf.ones_like(slope), size)
 
     def scaled(tensor):
         if not (tensor.shape.rank and tensor.dtype.is_floating):

@@ -103,6 +103,7 @@ class Program:
         build: Callable(inputs, search, compiled) -> outputs that builds the graph;
             `compiled`: whether XLA is to compile it.
         whole: Whether XLA compiles all of it, or `build` its parts.
+        strategy: The `tf.distribute.Strategy` that it runs over, or `None`.
 
     It is traced once for all devices, and runs on that of the caller.
 
@@ -115,19 +116,22 @@ class Program:
         ValueError: If `jit_compile=True` and XLA would make the result wrong.
     """
 
-    def __init__(self, jit_compile, report, fixed_shapes, build, whole=True):
+    def __init__(
+        self, jit_compile, report, fixed_shapes, build, whole=True, strategy=None
+    ):
         self._may_fall_back = jit_compile == "auto"
         self._build = build
         self._whole = whole
+        self._strategy = strategy
         self.reason = obstacle(jit_compile, report, fixed_shapes)
         self._use("graph" if self.reason else "xla")
 
     def __call__(self, inputs):
         if self.compiler == "graph" or not self._may_fall_back:
-            return _run(self.function, inputs)
+            return self._run(self.function, inputs)
         failure = None
         try:
-            outputs = _run(self.function, inputs)
+            outputs = self._run(self.function, inputs)
         except WorkerLostError:
             raise
         # XLA's errors have no class of their own: some are TensorFlow's, its gradient
@@ -136,7 +140,9 @@ class Program:
             failure = essence(error)[:200]
         if failure is not None:
             self._use("graph")
-            outputs = _run(self.function, inputs)  # Raises where XLA is not to blame.
+            outputs = self._run(
+                self.function, inputs
+            )  # Raises where XLA is not to blame.
             self.reason = f"XLA cannot compile it: {failure}"
             logging.warning("far_ho_tf runs without XLA. %s", self.reason)
         self._may_fall_back = False
@@ -144,7 +150,7 @@ class Program:
 
     def search(self, inputs):
         """Runs again, up to the first value that is not finite."""
-        return _run(self._compiled(search=True), inputs)
+        return self._run(self._compiled(search=True), inputs)
 
     def _use(self, compiler):
         self.compiler = compiler
@@ -156,12 +162,11 @@ class Program:
             jit_compile=self._whole and self.compiler == "xla",
         )
 
-
-def _run(function, inputs):
-    with TRACING, tf.device(None):
-        concrete = function.get_concrete_function(inputs)
-    with lost_workers():
-        return concrete(inputs)
+    def _run(self, function, inputs):
+        with TRACING, tf.device(None):
+            concrete = function.get_concrete_function(inputs)
+        with lost_workers(self._strategy):
+            return concrete(inputs)
 
 
 def obstacle(jit_compile, report, fixed_shapes):
