@@ -16,7 +16,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
 
 
 def run(main):
-    """`app.run`, quietly; far_ho_tf's own errors, such as divergence, end in a line."""
+    """`app.run`, quietly; divergence, bad checkpoints, full disks end in one line."""
 
     def guarded(argv):
         if not FLAGS["verbosity"].present:
@@ -24,7 +24,8 @@ def run(main):
         try:
             main(argv)
         except Exception as error:
-            if not type(error).__module__.startswith("far_ho_tf"):
+            own = type(error).__module__.startswith("far_ho_tf")
+            if not own and not isinstance(error, OSError):  # Such as a full disk.
                 raise
             sys.exit(f"{pathlib.Path(argv[0]).name}: {error}")
 

@@ -95,6 +95,8 @@ def _load():
             f"--replicas {FLAGS.replicas} --strategy {FLAGS.strategy}"
         )
     configured = "TF_CONFIG" in os.environ
+    if FLAGS.strategy == "multi_worker" and configured:
+        launcher.check_configuration()
     if FLAGS.strategy == "multi_worker" and not (configured or FLAGS.workers):
         raise ValueError(
             "--strategy multi_worker needs the environment variable TF_CONFIG, or "

@@ -18,6 +18,24 @@ def is_worker():
     return _MARK in os.environ
 
 
+def check_configuration():
+    """Raises a `ValueError` if TF_CONFIG does not say which worker this is."""
+    value = os.environ["TF_CONFIG"]
+    try:
+        configuration = json.loads(value)
+        task = configuration["task"]
+        addresses = configuration["cluster"][task["type"]]
+        known = isinstance(addresses, list) and 0 <= task["index"] < len(addresses)
+    except (ValueError, LookupError, TypeError):
+        known = False
+    if not known:
+        raise ValueError(
+            'TF_CONFIG must be JSON: {"cluster": {"worker": [addresses]}, "task": '
+            '{"type": "worker", "index": place of this one among them}}. Received: '
+            f"{value}"
+        )
+
+
 def end_with_launcher():
     """Lets a worker end when its launcher does, however that ends.
 

@@ -7,8 +7,8 @@ from matplotlib.ticker import MaxNLocator
 from output import save_figure
 
 _LABELS = {
-    "pixels": "raw pixels",
-    "initial": "the network before it learned",
+    "pixels": "raw pixels, best rate",
+    "initial": "the network before, best rate",
     "learned": "the learned representation",
 }
 

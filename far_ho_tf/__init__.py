@@ -37,6 +37,7 @@ from far_ho_tf.planner import Plan as Plan
 from far_ho_tf.planner import plan as plan
 from far_ho_tf.problem import BilevelProblem as BilevelProblem
 from far_ho_tf.real_time import RealTimeModel as RealTimeModel
+from far_ho_tf.saving import CheckpointError as CheckpointError
 from far_ho_tf.schedules import Schedule as Schedule
 from far_ho_tf.state import State as State
 

@@ -11,7 +11,7 @@ from far_ho_tf import tuner_state
 from far_ho_tf.checks import check_count, is_integer, require
 from far_ho_tf.distribution import gathered, worker_name
 from far_ho_tf.hypergradients import NonFiniteError
-from far_ho_tf.saving import Files, number_of
+from far_ho_tf.saving import CheckpointError, Files, number_of
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -51,9 +51,9 @@ class Checkpoint(keras.callbacks.Callback):
         max_to_keep: Positive integer: how many savings stay.
 
     Raises:
-        ValueError: If an argument is wrong; by `fit`, if what is in `directory` is
-            damaged or belongs to another run, or if there were runs that it has not
-            recorded. The `HyperOptimizer` is as it was then.
+        ValueError: If an argument is wrong. By `fit` a `CheckpointError`, which is one:
+            if what is in `directory` is damaged or belongs to another run, or if there
+            were runs that it has not recorded. The `HyperOptimizer` is as it was then.
         OSError: By `fit`, if the folder cannot be written to.
 
     Example:
@@ -95,6 +95,12 @@ class Checkpoint(keras.callbacks.Callback):
     # The hooks, as `fit` calls them.
 
     def on_train_begin(self, logs=None):
+        try:
+            self._begin()
+        except ValueError as error:
+            raise CheckpointError(str(error)) from error
+
+    def _begin(self):
         tuner = self.model
         require(
             hasattr(tuner, "initial_iteration"),

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import keras
 import tensorflow as tf
 
+from far_ho_tf.autodiff import once_traced
 from far_ho_tf.checks import essence, require
 from far_ho_tf.packing import pack, unpack
 
@@ -152,7 +153,10 @@ def in_scope_of(variables, function, *arguments):
 
 def gathered(strategy, tensor):
     """A tensor of each replica's, stacked; on each worker the tensor is its own."""
-    (rows,), _ = on_each(strategy, lambda _: ([tensor], []))
+    # Run eagerly, TensorFlow would warn of its slowness.
+    each = once_traced(lambda one: on_each(strategy, lambda _: ([one], [])))
+    with lost_workers(strategy):
+        (rows,), _ = each(tensor)
     return rows
 
 

@@ -93,6 +93,10 @@ def _decode(value, arrays):
     return State(*items) if kind == "State" else tuple(items)
 
 
+class CheckpointError(ValueError):
+    """What a folder holds is damaged, or belongs to another run."""
+
+
 class Files:
     """A folder with the last few structures that were saved.
 

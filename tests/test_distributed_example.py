@@ -66,6 +66,33 @@ def test_wrong_flags(flags, words, tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        "{bad",
+        '{"cluster": {"worker": ["a:1"]}}',
+        '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}',
+        '{"cluster": {"worker": ["a:1"]}, "task": {"type": "chief", "index": 0}}',
+    ],
+)
+def test_wrong_configuration(value, tmp_path, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", value)
+    flags = ("--strategy", "multi_worker", "--output_dir", tmp_path)
+    done = run_example("distributed.py", *flags)
+    assert done.returncode == 1
+    assert "TF_CONFIG must be JSON" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_checkpoint_of_another_run(tmp_path):
+    flags = (*SHORT, "--output_dir", tmp_path / "o", "--checkpoint_dir", tmp_path / "c")
+    assert run_example("distributed.py", *flags).returncode == 0
+    done = run_example("distributed.py", *flags, "--seed", "1")
+    assert done.returncode == 1
+    assert "inner_data.seed=0" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_workers_end_with_their_launcher(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(

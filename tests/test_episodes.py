@@ -309,3 +309,19 @@ def test_the_failure_of_another_worker(failures, error, monkeypatch):
     )
     with pytest.raises(error, match="of another worker"):
         tuner.run(2, episodes=2)
+
+
+def test_batches_whose_size_differs_between_episodes():
+    setting = Classification()
+    tensors = [tf.constant(array) for array in setting.train]
+
+    def data(step, episode):
+        return tuple(tensor[: episode + 3] for tensor in tensors)
+
+    mode = far.ReverseHG(jit_compile=False)
+    problem = episodic(setting, inner_data=data)
+    result = mode.compute(problem, 3, episodes=[0, 4])
+    single = [mode.compute(problem, 3, episodes=[number]) for number in (0, 4)]
+    for index, gradient in enumerate(result.hypergradients):
+        mean = sum(one.hypergradients[index] for one in single) / 2
+        assert_close([gradient], [mean], 1e-12)

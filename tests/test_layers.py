@@ -53,6 +53,7 @@ LAYERS = (
     "hypergradients.program",
     "hypergradients.result",
     "hypergradients.agreement",
+    "hypergradients.comparison",
     "hypergradients.division",
     "hypergradients.episodes",
     "hypergradients.nonfinite",

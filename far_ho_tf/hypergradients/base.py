@@ -241,7 +241,7 @@ class HyperGradient(abc.ABC):
             now = settings._replace(search=search, compiled=compiled)
             if inputs.episode is None:
                 return self.differentiate(problem, now, inputs)
-            return over_episodes(self.differentiate, problem, now, inputs)
+            return over_episodes(self.differentiate, problem, now, inputs, fixed_shapes)
 
         def make():
             whole = self.compiles_loops and settings.strategy is None

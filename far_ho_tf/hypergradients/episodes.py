@@ -37,7 +37,8 @@ def check_episodes(problem, state, episodes, several):
         and np.ndim(episodes) == 1
         and len(episodes)
         and all(is_integer(number) and 0 <= number < 2**31 for number in episodes),
-        "`episodes` must be a list of integers from 0 on.",
+        "`episodes` must be a list of integers from 0 to 2**31 - 1 (or, for a "
+        "`HyperOptimizer`, how many of the next ones).",
         episodes=episodes,
     )
     require(
@@ -53,7 +54,7 @@ def check_episodes(problem, state, episodes, several):
     )
 
 
-def over_episodes(differentiate, problem, settings, inputs):
+def over_episodes(differentiate, problem, settings, inputs, fixed_shapes):
     """The mean `Outputs` of episodes.
 
     Args:
@@ -61,6 +62,7 @@ def over_episodes(differentiate, problem, settings, inputs):
         problem: A `BilevelProblem`.
         settings: `Settings`.
         inputs: `Inputs`, whose `episode` is a vector.
+        fixed_shapes: Whether all batches have one, known shape.
 
     Returns:
         `Outputs`; of a search those of the first episode that is not finite.
@@ -73,7 +75,7 @@ def over_episodes(differentiate, problem, settings, inputs):
     # XLA cannot compile vectorized loops. A bare tf.Variable, which a run assigns,
     # has one value at a time. A search ends at different steps.
     bare = bool(problem.bare_variables)
-    together = not (settings.compiled or settings.search or bare)
+    together = fixed_shapes and not (settings.compiled or settings.search or bare)
     outputs = map_stack(one, inputs.episode, _specs(problem, settings), together)
     first = tf.argmin(tf.cast(outputs.finite, tf.int32))
     if settings.search:
