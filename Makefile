@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 LINTER := $(VENV)/linter
+BENCH := .bench
 SOURCES := $(shell find far_ho_tf -name '*.py')
 
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format clean
+.PHONY: help install demo test bench lint format clean
 
 help:  ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -36,6 +37,16 @@ demo: install  ## Data hyper-cleaning on the embedded MNIST images
 test: install  ## Run the whole test suite, in two processes
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
+bench: $(BENCH)/installed  ## Measure beside other tools; WORKLOAD=1,2 TOOL=far,jax: a part
+	$(BENCH)/bin/python benchmarks/peers/run.py $(if $(WORKLOAD),--workload=$(WORKLOAD)) $(if $(TOOL),--tool=$(TOOL))
+
+$(BENCH)/installed: setup.py $(SOURCES) benchmarks/peers/requirements.txt
+	$(BENCH)/bin/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --upgrade 'pip>=25'
+	@rm -rf build
+	$(BENCH)/bin/python -m pip install --quiet . 'matplotlib>=3.8' -r benchmarks/peers/requirements.txt
+	touch $@
+
 lint: $(LINTER)  ## Check style and format
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
@@ -45,4 +56,4 @@ format: $(LINTER)  ## Mend style and format
 	$(BIN)/python -m ruff format .
 
 clean:  ## Remove .venv and everything made by it
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH) build *.egg-info .pytest_cache .ruff_cache

@@ -1,0 +1,102 @@
+"""Measures one tool on one workload, as `run.py` asks: one process for each.
+
+    python worker.py TOOL CONFIGURATION WORKLOAD
+    python worker.py TOOL list WORKLOAD
+
+The second prints the names of the tool's configurations. The first reads commands, one
+a line, and answers each with a line of JSON:
+    prepare     the first hypergradient and the first training run; seconds of each
+    hypergradient, train    seconds of one, the mean of as many as 0.2 s hold
+    memory      bytes by which the peak of the process grows during a hypergradient
+    values PATH writes the hypergradient to an .npz file
+"""
+
+import contextlib
+import ctypes
+import gc
+import importlib
+import json
+import os
+import pathlib
+import sys
+import time
+
+import numpy as np
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+
+from peers.workloads import WORKLOADS
+
+LEAST_SECONDS = 0.2
+
+
+def seconds(call):
+    """The mean duration of a call."""
+    count, start = 0, time.perf_counter()
+    while True:
+        call()
+        count += 1
+        taken = time.perf_counter() - start
+        if taken > LEAST_SECONDS:
+            return taken / count
+
+
+def growth(call):
+    """Bytes by which a call lets the peak of the process grow; for Linux with glibc."""
+    gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    pathlib.Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    before = _status("VmRSS")
+    call()
+    return _status("VmHWM") - before
+
+
+def _status(field):
+    """A field of Linux' account of this process, in bytes."""
+    for line in pathlib.Path("/proc/self/status").read_text("ascii").splitlines():
+        if line.startswith(field):
+            return 1024 * int(line.split()[1])
+    raise ValueError(f"No {field} here.")
+
+
+def answers(hypergradient, train):
+    """The commands' functions, by name."""
+
+    def prepare():
+        start = time.perf_counter()
+        hypergradient()
+        middle = time.perf_counter()
+        train()
+        return middle - start, time.perf_counter() - middle
+
+    return {
+        "prepare": prepare,
+        "hypergradient": lambda: seconds(hypergradient),
+        "train": lambda: seconds(train),
+        "memory": lambda: growth(hypergradient),
+        "values": lambda path: np.savez(path, **hypergradient()),
+    }
+
+
+def main(tool, configuration, workload):
+    answer_to = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # What tools print is no answer.
+    module = importlib.import_module(f"peers.with_{tool}")
+    if configuration == "list":
+        names = list(module.configurations(WORKLOADS[workload]()))
+        print(json.dumps(names), file=answer_to, flush=True)
+        return
+    if configuration == "reference":
+        found = module.reference(WORKLOADS[workload]())
+        commands = {"values": lambda path: np.savez(path, **found)}
+    else:
+        make = module.configurations(WORKLOADS[workload]())[configuration]
+        commands = answers(*make())
+    for line in sys.stdin:
+        name, *arguments = line.split()
+        print(json.dumps(commands[name](*arguments)), file=answer_to, flush=True)
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        main(*sys.argv[1:])
