@@ -44,7 +44,7 @@ $(BENCH)/installed: setup.py $(SOURCES) benchmarks/peers/requirements.txt
 	$(BENCH)/bin/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear $(BENCH)
 	$(BENCH)/bin/python -m pip install --quiet --upgrade 'pip>=25'
 	@rm -rf build
-	$(BENCH)/bin/python -m pip install --quiet . 'matplotlib>=3.8' -r benchmarks/peers/requirements.txt
+	$(BENCH)/bin/python -m pip install --quiet . -r benchmarks/peers/requirements.txt
 	touch $@
 
 lint: $(LINTER)  ## Check style and format

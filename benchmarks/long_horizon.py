@@ -6,11 +6,8 @@ process during it. Predictions are those of `far.plan`. Prints a Markdown table,
 draws --picture. For Linux with glibc.
 """
 
-import ctypes
-import gc
 import json
 import os
-import pathlib
 import subprocess
 import sys
 
@@ -22,6 +19,7 @@ from absl import app, flags
 
 import far_ho_tf as far
 from far_ho_tf.prediction import predict
+from peak_memory import FREEING, growth
 from problems import plain_training, seconds
 
 FLAGS = flags.FLAGS
@@ -128,32 +126,10 @@ def measure(spec):
     return spec | {"seconds": taken, "runs": taken / seconds(train)}
 
 
-def growth(call):
-    """Bytes by which a call lets the peak of the process grow."""
-    gc.collect()
-    ctypes.CDLL("libc.so.6").malloc_trim(0)
-    pathlib.Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    before = status("VmRSS")
-    call()
-    return status("VmHWM") - before
-
-
-def status(field):
-    """A field of Linux' account of this process, in bytes."""
-    for line in pathlib.Path("/proc/self/status").read_text("ascii").splitlines():
-        if line.startswith(field):
-            return 1024 * int(line.split()[1])
-    raise ValueError(f"No {field} here.")
-
-
 def in_processes(**spec):
-    """`measure`, timed in one process and watched in another; prints a row.
-
-    The other's allocator gives back what is freed, which takes time.
-    """
-    freeing = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    """`measure`, timed in one process and watched in another; prints a row."""
     one = {}
-    for watched, environment in ((False, {}), (True, freeing)):
+    for watched, environment in ((False, {}), (True, FREEING)):
         done = subprocess.run(
             [
                 *(sys.executable, __file__),

@@ -11,8 +11,9 @@ import output
 
 FLAGS = flags.FLAGS
 
-# TensorFlow's notes on what it does, of which several devices make many.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+# Errors only: TensorFlow notes what it does, more so with several devices, and warns of
+# costs that its optimizer cannot estimate.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
 def run(main):

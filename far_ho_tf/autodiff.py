@@ -108,17 +108,6 @@ def linearize(function, sources):
     return Linearization(targets, jvp, tf.nest.pack_sequence_as(sources, depends))
 
 
-def once_traced(function, **options):
-    """A `tf.function` for inputs of one kind.
-
-    Many of them, each made for one problem, would together set off TensorFlow's alarm
-    of functions that are traced again and again.
-    """
-    compiled = tf.function(function, autograph=False, **options)
-    compiled._omit_frequent_tracing_warning = True
-    return compiled
-
-
 def add(first, second):
     """Adds two lists of tensors, where `None` stands for zero."""
     return [

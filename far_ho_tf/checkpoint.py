@@ -169,21 +169,21 @@ class Checkpoint(keras.callbacks.Callback):
         Each of several workers has a folder of its own. What all of them have saved
         counts: of two that were stopped one may be a saving ahead.
         """
-        name = worker_name(strategy)
-        folders = self._files.folders()
-        require(
-            name is not None or not folders,
-            f"`{self._files.directory}` holds a run of several workers, and cannot be "
-            "gone on with by one process.",
-            found=folders,
-        )
+        name, whole = worker_name(strategy), self._files.latest()
         if name is None:
-            return self._files.latest()
+            folders = self._files.folders()
+            require(
+                not folders,
+                f"`{self._files.directory}` holds a run of several workers, and cannot "
+                "be gone on with by one process.",
+                found=folders,
+            )
+            return whole
         require(
-            self._files.latest() is None,
+            whole is None,
             f"`{self._files.directory}` holds a run of one process, and cannot be gone "
             "on with by several workers.",
-            found=self._files.latest(),
+            found=whole,
         )
         self._files = self._files.within(name, max(2, self._files.max_to_keep))
         latest = self._files.latest()
@@ -216,10 +216,10 @@ class Checkpoint(keras.callbacks.Callback):
             hyper_iterations=wanted,
         )
         tuner_state.restore(self._tuner, self._saved["tuner"])
-        if not last:  # What the script reads before the next `fit`.
-            self._tuner.set_weights(fit["hyperparameters"])
         if last:
             self._saved = None  # It is as large as the state.
+        else:  # What the script reads before the next `fit`.
+            self._tuner.set_weights(fit["hyperparameters"])
         self._tuner.initial_iteration = done
         self._tuner.stop_training = fit["stopped"]
         if fit["diverged"]:

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import keras
 import tensorflow as tf
 
-from far_ho_tf.autodiff import once_traced
 from far_ho_tf.checks import essence, require
 from far_ho_tf.packing import pack, unpack
+from far_ho_tf.tracing import once_traced
 
 _SUPPORTED = {
     name: getattr(tf.distribute, name)

@@ -5,7 +5,6 @@ import warnings
 import keras
 import tensorflow as tf
 
-from far_ho_tf.autodiff import once_traced
 from far_ho_tf.callbacks import ProgressBar
 from far_ho_tf.checkpoint import with_checkpoint_last
 from far_ho_tf.checks import check_count, check_limit
@@ -15,6 +14,7 @@ from far_ho_tf.hyperparameters import scalar_names
 from far_ho_tf.inner_runs import InnerRuns, check_mode
 from far_ho_tf.outer_update import OuterUpdate
 from far_ho_tf.problem import BilevelProblem
+from far_ho_tf.tracing import once_traced
 from far_ho_tf.variables import assign, read
 
 

@@ -9,11 +9,12 @@ import contextlib
 
 import tensorflow as tf
 
-from far_ho_tf.autodiff import once_traced, vjp
+from far_ho_tf.autodiff import vjp
 from far_ho_tf.data.shares import Shares, leading
 from far_ho_tf.distribution import local_replicas, num_replicas, totals
 from far_ho_tf.draws import recorded_draws, shared_draws
 from far_ho_tf.packing import pack, unpack
+from far_ho_tf.tracing import once_traced
 
 
 def as_replicas(strategy, compiled):

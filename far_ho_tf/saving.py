@@ -13,6 +13,7 @@ from far_ho_tf.state import State
 
 # Of the files' layout. Another number is refused.
 _FORMAT = 2
+# The folders of workers, as `distribution.worker_name` names them.
 _WORKER = re.compile(r"(worker|chief)-\d+")
 # What TensorFlow raises for files that are damaged, missing or of another kind.
 _UNREADABLE = (
@@ -94,7 +95,7 @@ def _decode(value, arrays):
 
 
 class CheckpointError(ValueError):
-    """What a folder holds is damaged, or belongs to another run."""
+    """A run cannot be gone on with: what was saved is damaged, or another run's."""
 
 
 class Files:

@@ -123,7 +123,7 @@ class Tasks:
                 )
             ]
         diverged = isinstance(error, NonFiniteError)
-        failures = tf.constant([diverged, bool(error) and not diverged])
+        failures = tf.constant([diverged, error is not None and not diverged])
         gradients, outer, inner, failures = summed(
             self._strategy, (gradients, outer, inner, tf.cast(failures, dtype))
         )

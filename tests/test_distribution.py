@@ -679,20 +679,26 @@ class TestMeans:
             tuner.run(1, mode="online")
 
     def test_a_gradient_that_is_no_number_hides_no_other(self):
+        """The root has none beside the start, where alone the weights are not one."""
         setting = Classification()
-        edge = setting.hyper(0.99, "edge")  # Beside it the logarithm has no value.
+        edge = setting.hyper(0.99, "edge")
 
         def objective(batch):
-            x, y, index = batch
+            x, y, weights = batch
             losses = tf.reduce_sum((setting.model(x) - y) ** 2, axis=-1)
-            weights = tf.gather(tf.convert_to_tensor(setting.weights), index)
             mean = tf.reduce_sum(weights * losses) / tf.reduce_sum(weights)
-            return mean + setting.penalty
+            return mean + setting.penalty * tf.sqrt(1.0 - edge)
 
-        setting.inner = objective
-        plain = setting.outer
-        setting.outer = lambda batch: plain(batch) + tf.math.log(1.0 - edge)
-        problem = setting.bilevel(far.GradientDescent(0.1), [edge])
+        x, y, _ = setting.train
+        problem = far.BilevelProblem(
+            objective,
+            setting.outer,
+            setting.model,
+            far.GradientDescent(setting.penalty),
+            [edge, setting.penalty],
+            (x, y, np.ones(12)),
+            setting.validation,
+        )
         with pytest.raises(ValueError, match="`inner_objective` must be a mean"):
             far.ReverseHG().compute(problem, 2, strategy=mirrored(2))
 

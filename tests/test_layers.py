@@ -40,6 +40,7 @@ LAYERS = (
     "data",
     "draws",
     "packing",
+    "tracing",
     "distribution",
     "replicas",
     "state",

@@ -81,24 +81,25 @@ class Begun(keras.callbacks.Callback):
 
 
 def others(what, index, strategy):
-    """Workers of which the second has other data: nothing is found."""
+    """Workers of which the second has other data: each of these is refused."""
     if what == "other data":
         Classification.num_examples -= index
-        MODES["reverse"].compute(minibatches(), 2, strategy=strategy)
+        return MODES["reverse"].compute(minibatches(), 2, strategy=strategy)
     setting = Classification()
     if what == "other shards":  # Whose losses are equal at weights of zero.
         for weight in setting.model.weights:
             weight.assign(tf.zeros_like(weight))
         shard = tuple(array[index::2] for array in setting.train)
         problem = setting.bilevel(far.GradientDescent(0.1), inner_data=shard)
-        MODES["reverse"].compute(problem, 2, strategy=strategy)
+        return MODES["reverse"].compute(problem, 2, strategy=strategy)
     tensors = [tf.constant(array) for array in setting.train]
 
     def data(step, episode):
         return tuple(tf.gather(tensor, tf.range(5) + index) for tensor in tensors)
 
     problem = setting.bilevel(far.GradientDescent(0.1), inner_data=data)
-    far.HyperOptimizer(problem, MODES["reverse"], "sgd", strategy).run(2, episodes=2)
+    tuner = far.HyperOptimizer(problem, MODES["reverse"], "sgd", strategy)
+    return tuner.run(2, episodes=2)
 
 
 def tuned(strategy, folder, iterations=ITERATIONS, num_steps=60):
@@ -130,7 +131,7 @@ if __name__ == "__main__":
     if what == "all":
         found = hypergradients(strategy) | tuned(strategy, folder / "whole")
     elif what.startswith("other"):
-        found = others(what, index, strategy)
+        found = {"": others(what, index, strategy).hypergradients}
     elif what == "short":
         tuned(strategy, folder / "short", 2, 3)
         found = {}

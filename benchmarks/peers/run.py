@@ -2,8 +2,8 @@
 
 Each tool has a process of its own; they are asked in turn, so that what else the
 machine does falls on all of them. Of a tool's configurations the fastest counts. A
-hypergradient is compared with JAX's in float64. Prints a Markdown table, and writes
-results.json, table.md and pictures to --output_dir.
+hypergradient is compared with JAX's in float64. Prints a Markdown table for each
+workload, and writes results.json to --output_dir.
 
 Run by `make bench`, which makes an environment with all tools;
 `make bench WORKLOAD=1,2 TOOL=jax,far` runs a part.
@@ -22,13 +22,12 @@ from absl import app, flags
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
+from peak_memory import FREEING
 from peers import report
 from peers.workloads import WORKLOADS
 
 TOOLS = ("far", "jax", "torch", "higher", "torchopt")
 WORKER = pathlib.Path(__file__).parent / "worker.py"
-# Large tensors get pages of their own, which are given back when they are freed.
-FREEING = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("workload", list(WORKLOADS), "Which workloads, by number.")
@@ -42,7 +41,6 @@ class Worker:
     """One tool and configuration on one workload; see `worker.py`."""
 
     def __init__(self, tool, configuration, workload, environment=None):
-        self.tool, self.configuration = tool, configuration
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115, closed by `close`.
         self._process = subprocess.Popen(
             [sys.executable, WORKER, tool, configuration, workload],
@@ -133,46 +131,57 @@ def start(tool, workload, reference):
 
 
 def measure(workload, tools):
-    """The records of all tools on a workload."""
+    """The records of all tools on a workload: of each its fastest configuration."""
     print(f"{workload}: {WORKLOADS[workload]().title}", flush=True)
     truth = Worker("jax", "reference", workload)
     reference = values(truth)
     truth.close()
-    started = [pair for tool in tools for pair in start(tool, workload, reference)]
-    timed = []
+    timed, best = [], []
+    for tool in tools:
+        started = start(tool, workload, reference)
+        fast, failed = _finalists(started)
+        timed += fast
+        best += [] if fast else failed[:1]
+    _take_turns(timed)
+    for tool in tools:
+        mine = [record for _, record in timed if record["tool"] == tool]
+        best += sorted(mine, key=lambda record: record["median"])[:1]
+    for record in best:
+        if "median" in record:
+            watched = Worker(record["tool"], record["configuration"], workload, FREEING)
+            watched.ask("prepare")
+            record["memory"] = watched.ask("memory")
+            watched.close()
+    return best
+
+
+def _finalists(started):
+    """Those of a tool's configurations that may be its fastest; those that failed."""
+    fast, failed = [], []
     for worker, record in started:
-        best = min(
-            r.get("once", np.inf) for _, r in started if r["tool"] == record["tool"]
-        )
         if worker is None:
-            continue
-        if record["once"] <= 1.2 * best:
-            timed.append((worker, record | {"hypergradient": [], "train": []}))
+            failed.append(record)
+        elif record["once"] <= 1.2 * started[0][1]["once"]:
+            fast.append((worker, record))
         else:
             worker.close()
-    rounds = min(
-        FLAGS.rounds,
-        max(2, *(int(FLAGS.most_seconds / (2 * r["once"])) for _, r in timed)),
-    )
+    return fast, failed
+
+
+def _take_turns(timed):
+    """Adds the measurements to the records, round by round, and ends the workers."""
+    slowest = max((record["once"] for _, record in timed), default=1.0)
+    rounds = min(FLAGS.rounds, max(2, int(FLAGS.most_seconds / (2 * slowest))))
+    for command in ("hypergradient", "train"):
+        for _, record in timed:
+            record[command] = []
     for _ in range(rounds):
         for worker, record in timed:
             for command in ("hypergradient", "train"):
                 record[command].append(worker.ask(command))
-    for worker, _ in timed:
+    for worker, record in timed:
         worker.close()
-    best = {}
-    for _, record in timed:
         record["median"] = float(np.median(record["hypergradient"]))
-        tool = record["tool"]
-        if tool not in best or record["median"] < best[tool]["median"]:
-            best[tool] = record
-    for record in best.values():
-        watched = Worker(record["tool"], record["configuration"], workload, FREEING)
-        watched.ask("prepare")
-        record["memory"] = watched.ask("memory")
-        watched.close()
-    failed = [record for worker, record in started if worker is None]
-    return [*best.values(), *(r for r in failed if r["tool"] not in best)]
 
 
 def main(argv):

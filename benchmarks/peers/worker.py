@@ -12,8 +12,6 @@ a line, and answers each with a line of JSON:
 """
 
 import contextlib
-import ctypes
-import gc
 import importlib
 import json
 import os
@@ -25,6 +23,7 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
+from peak_memory import growth
 from peers.workloads import WORKLOADS
 
 LEAST_SECONDS = 0.2
@@ -39,24 +38,6 @@ def seconds(call):
         taken = time.perf_counter() - start
         if taken > LEAST_SECONDS:
             return taken / count
-
-
-def growth(call):
-    """Bytes by which a call lets the peak of the process grow; for Linux with glibc."""
-    gc.collect()
-    ctypes.CDLL("libc.so.6").malloc_trim(0)
-    pathlib.Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    before = _status("VmRSS")
-    call()
-    return _status("VmHWM") - before
-
-
-def _status(field):
-    """A field of Linux' account of this process, in bytes."""
-    for line in pathlib.Path("/proc/self/status").read_text("ascii").splitlines():
-        if line.startswith(field):
-            return 1024 * int(line.split()[1])
-    raise ValueError(f"No {field} here.")
 
 
 def answers(hypergradient, train):

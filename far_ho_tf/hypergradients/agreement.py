@@ -28,11 +28,12 @@ def check_agreement(problem, strategy):
     Raises:
         ValueError: On all workers, if they differ.
     """
-    if worker_name(strategy) is not None:
-        problem.cached(("agreement", strategy), lambda: _compare(problem, strategy))
+    problem.cached(("agreement", strategy), lambda: _compare(problem, strategy))
 
 
 def _compare(problem, strategy):
+    if worker_name(strategy) is None:
+        return
     prints = {
         "hyperparameters": checksum(read(problem.hyperparameters)),
         "inner state": checksum(problem.start),

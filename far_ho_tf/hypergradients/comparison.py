@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from far_ho_tf.autodiff import vjp, zeros_for_none
 from far_ho_tf.checks import essence
-from far_ho_tf.data.shares import Shares
+from far_ho_tf.data.shares import Shares, leading
 from far_ho_tf.replicas import OnShares
 
 # Examples of a replica that are looked at.
@@ -59,7 +59,7 @@ def compare_shares(problem, count, inputs, slope, eps):
         return problem.outer_value(*values, batch), []
 
     def compare(role, objective, source, prepared, step):
-        batch = _sloped(_some(source.batch(prepared, step), count), count, slope)
+        batch = _sloped(_some(source.batch(prepared, step), count), slope)
 
         def measured(function, inputs, argument):
             return _measured(problem, function, inputs, argument)
@@ -183,12 +183,12 @@ def _some(batch, count):
     )
 
 
-def _sloped(batch, count, slope):
+def _sloped(batch, slope):
     """A batch whose floating tensors fall off by `slope` to the last example.
 
     So no two shares are alike, and weights that are all one are so no more.
     """
-    size = Shares(batch, count).size
+    size = leading(tf.nest.flatten(batch))
     if size is None:
         return batch
     ramp = 1 - slope * tf.linspace(tf.zeros_like(slope), tf.ones_like(slope), size)

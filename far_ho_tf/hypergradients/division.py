@@ -6,8 +6,8 @@ import ml_dtypes
 import numpy as np
 import tensorflow as tf
 
-from far_ho_tf.autodiff import once_traced
 from far_ho_tf.hypergradients.comparison import Distances, compare_shares, mapped
+from far_ho_tf.tracing import once_traced
 from far_ho_tf.variables import path_of
 
 # How much more than `Distances.noise` rounding may make.
@@ -81,9 +81,11 @@ class Division:
             found = Distances(*(part.numpy() for part in tensors))
             allowed = self._allowed(found, slice(1, len(names) + 1))
             verdict = _Verdict(role, found, allowed, names, assigned)
-            if verdict.refuses() and role not in self._warned:
+            if verdict.refusal is not None:
+                raise ValueError(verdict.refusal)
+            if verdict.warning is not None and role not in self._warned:
                 self._warned.append(role)
-                verdict.warn()
+                warnings.warn(verdict.warning, stacklevel=4)
 
     def _allowed(self, found, gradients):
         """How far each tensor may be from the mean; which of them are gradients."""
@@ -99,6 +101,10 @@ class _Verdict:
     """What `Distances` say of an objective.
 
     What is not finite passes: it is for the run to say so.
+
+    Attributes:
+        refusal: Why it is no mean, or `None`.
+        warning: That it is none, where BatchNormalization may be the cause, or `None`.
     """
 
     def __init__(self, role, found, allowed, names, assigned):
@@ -108,53 +114,56 @@ class _Verdict:
         self._labels += [f"the state `{name}`, which it assigns," for name in assigned]
         self._wrong = found.mean > allowed
         normalizes = [name.endswith(_MOVING) for name in assigned]
-        self._normalizes = any(normalizes)
         number = len(found.mean) - len(assigned)
         # Of BatchNormalization's statistics the mean is taken, as documented.
         self._wrong[number:] &= ~np.array(normalizes, bool)
-        self._state_wrong = bool(np.any(self._wrong[number:]))
+        state_wrong = np.any(self._wrong[number:])
         # A constant term hides a sum in the value, but not in the gradients.
         gradients = slice(1, number) if np.any(self._wrong[1:number]) else slice(1)
         wrong = self._wrong[gradients]
         off_mean, off_total = (
             np.linalg.norm(one[gradients][wrong]) for one in (found.mean, found.total)
         )
-        self._is_sum = off_total < 0.5 * off_mean
+        self.refusal = self.warning = None
+        if state_wrong:
+            self.refusal = self._assigns_no_mean()
+        elif off_total < 0.5 * off_mean:
+            self.refusal = self._is_sum()
+        elif np.any(self._wrong) and not any(normalizes):
+            self.refusal = self._is_no_mean()
+        elif np.any(self._wrong):
+            self.warning = self._may_normalize()
 
-    def refuses(self):
-        """Whether it is no mean; raises unless BatchNormalization may be the cause."""
-        if not np.any(self._wrong):
-            return False
-        must = f"`{self._role}` must be a mean over the examples of a batch"
-        if self._state_wrong:
-            raise ValueError(
-                f"`{self._role}` assigns state, of which the mean is taken, to be "
-                "split over replicas: it must be a mean over the examples of a batch "
-                f"then, and no count of them. {self._received()}"
-            )
-        if self._is_sum:
-            raise ValueError(
-                f"{must}, to be split over replicas: it is a sum, or divided by "
-                "another number than that of the examples that it is given. Use "
-                f"tf.reduce_mean. {self._received()}"
-            )
-        if not self._normalizes:
-            raise ValueError(
-                f"{must} (and terms that do not depend on the batch), to be split over "
-                "replicas. Losses that compare examples with each other, or divide by "
-                "the sum of their weights, are not, nor is a function, such as a root, "
-                "of a mean; nor what draws random numbers by other means than Keras' "
-                f"layers and `keras.random`. {self._received()}"
-            )
-        return True
+    def _assigns_no_mean(self):
+        return (
+            f"`{self._role}` assigns state, of which the mean is taken, to be split "
+            "over replicas: it must be a mean over the examples of a batch then, and "
+            f"no count of them. {self._received()}"
+        )
 
-    def warn(self):
-        warnings.warn(
+    def _is_sum(self):
+        return (
+            f"`{self._role}` must be a mean over the examples of a batch, to be split "
+            "over replicas: it is a sum, or divided by another number than that of the "
+            f"examples that it is given. Use tf.reduce_mean. {self._received()}"
+        )
+
+    def _is_no_mean(self):
+        return (
+            f"`{self._role}` must be a mean over the examples of a batch (and terms "
+            "that do not depend on the batch), to be split over replicas. Losses that "
+            "compare examples with each other, or divide by the sum of their weights, "
+            "are not, nor is a function, such as a root, of a mean; nor what draws "
+            "random numbers by other means than Keras' layers and `keras.random`. "
+            f"{self._received()}"
+        )
+
+    def _may_normalize(self):
+        return (
             f"`{self._role}` normalizes by batches (BatchNormalization), or is in "
             "another way no mean over the examples of a batch: each replica takes its "
             "share by itself, so that the run is another than on one. "
-            f"{self._received()}",
-            stacklevel=5,
+            f"{self._received()}"
         )
 
     def _received(self):

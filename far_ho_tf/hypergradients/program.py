@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 from absl import logging
 
-from far_ho_tf.autodiff import once_traced
 from far_ho_tf.checks import essence
 from far_ho_tf.distribution import WorkerLostError, lost_workers
 from far_ho_tf.state import State
+from far_ho_tf.tracing import once_traced
 
 # Held by the thread that traces: parts of TensorFlow are replaced meanwhile.
 TRACING = threading.RLock()
@@ -140,9 +140,8 @@ class Program:
             failure = essence(error)[:200]
         if failure is not None:
             self._use("graph")
-            outputs = self._run(
-                self.function, inputs
-            )  # Raises where XLA is not to blame.
+            # Raises where XLA is not to blame.
+            outputs = self._run(self.function, inputs)
             self.reason = f"XLA cannot compile it: {failure}"
             logging.warning("far_ho_tf runs without XLA. %s", self.reason)
         self._may_fall_back = False

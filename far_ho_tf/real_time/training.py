@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from far_ho_tf.autodiff import all_finite, once_traced
+from far_ho_tf.autodiff import all_finite
 from far_ho_tf.hypergradients import NonFiniteError
 from far_ho_tf.hypergradients.dependence import Dependence
 from far_ho_tf.hypergradients.outer import differentiate_outer
@@ -12,6 +12,7 @@ from far_ho_tf.hypergradients.program import Program
 from far_ho_tf.hypergradients.result import Status
 from far_ho_tf.hypergradients.tangents import Directions, Propagation
 from far_ho_tf.state import State
+from far_ho_tf.tracing import once_traced
 from far_ho_tf.variables import assign, read
 
 
