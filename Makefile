@@ -42,6 +42,8 @@ bench: $(BENCH)/installed  ## Measure beside other tools; WORKLOAD=1,2 TOOL=far,
 
 $(BENCH)/installed: setup.py $(SOURCES) benchmarks/peers/requirements.txt
 	$(BENCH)/bin/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet 'pip<24.1'  # Newer ones refuse Betty.
+	$(BENCH)/bin/python -m pip install --quiet --no-deps betty-ml==0.1.1
 	$(BENCH)/bin/python -m pip install --quiet --upgrade 'pip>=25'
 	@rm -rf build
 	$(BENCH)/bin/python -m pip install --quiet . -r benchmarks/peers/requirements.txt

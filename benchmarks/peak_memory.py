@@ -11,12 +11,17 @@ FREEING = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 
 def growth(call):
     """Bytes by which a call lets the peak of the process grow."""
-    gc.collect()
-    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    before = held()
     pathlib.Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    before = _status("VmRSS")
     call()
     return _status("VmHWM") - before
+
+
+def held():
+    """Bytes that the process holds when all that can be is given back."""
+    gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    return _status("VmRSS")
 
 
 def _status(field):

@@ -9,36 +9,108 @@ _COLUMNS = (
     *("tool", "hypergradient", "spread", "/ far_ho_tf", "/ own training"),
     *("compile s", "peak MB", "difference", "configuration"),
 )
+_PYTORCH = ("torch", "higher", "torchopt", "betty")
+
+
+def is_wrong(record):
+    """Whether a hypergradient differs too much from that in float64, or is NaN."""
+    return not difference(record) <= WRONG
+
+
+def difference(record):
+    """The largest relative difference of those hypergradients that it has."""
+    found = [one for one in record["differences"].values() if one is not None]
+    return max(found, default=np.nan)
+
+
+def document(results):
+    """All tables."""
+    tables = [table(workload) for workload in results["workloads"].values()]
+    return "\n\n".join(
+        [f"Measured on {results['machine']}.", *tables, summary(results)]
+    )
 
 
 def table(workload):
-    """A Markdown table of one workload's records."""
+    """A Markdown table of one workload's records; below it what is not compared."""
     records = workload["records"]
-    ours = next((r["median"] for r in records if r["tool"] == "far"), None)
+    ours = next((r["median"] for r in timed(records) if r["tool"] == "far"), None)
     lines = [f"**{workload['title']}**", "", _row(_COLUMNS), _row(["---"] * 9)]
-    lines += [_row(_cells(record, ours)) for record in records]
-    return "\n".join(lines)
+    lines += [_row(_cells(record, ours)) for record in timed(records)]
+    notes = [_note(r) for r in records if "median" not in r and _note(r)]
+    return "\n".join([*lines, "", *notes]).rstrip()
+
+
+def timed(records):
+    """Those that were measured to the end."""
+    return [record for record in records if "median" in record]
+
+
+def summary(results):
+    """How many times faster than the best JAX and the best PyTorch tool."""
+    lines = [
+        _row(("workload", "JAX / far_ho_tf", "best PyTorch / far_ho_tf")),
+        _row(["---"] * 3),
+    ]
+    columns = []
+    for name, workload in results["workloads"].items():
+        columns.append(ratios(workload["records"]))
+        lines.append(_row([name, *(_times(ratio) for ratio in columns[-1])]))
+    means = [_geometric_mean(column) for column in zip(*columns, strict=True)]
+    if means:
+        lines.append(_row(["geometric mean", *(_times(mean) for mean in means)]))
+    return "\n".join(lines) + "\n"
+
+
+def ratios(records):
+    """(JAX's time, the best right PyTorch tool's time) divided by ours, or `None`."""
+    times = {
+        record["tool"]: record["median"]
+        for record in timed(records)
+        if not is_wrong(record)
+    }
+    torch = min((times[t] for t in _PYTORCH if t in times), default=None)
+    ours = times.get("far")
+    return [
+        other / ours if ours and other else None for other in (times.get("jax"), torch)
+    ]
+
+
+def _geometric_mean(values):
+    known = [value for value in values if value is not None]
+    return float(np.exp(np.mean(np.log(known)))) if known else None
+
+
+def _times(ratio):
+    return "" if ratio is None else f"{ratio:.2f}"
 
 
 def _cells(record, ours):
-    if "median" not in record:
-        return [record["tool"], *[""] * 7, f"fails: {record['failure']}"]
     median = record["median"]
     low, high = np.percentile(record["hypergradient"], [25, 75])
     missing = [name for name, one in record["differences"].items() if one is None]
-    worst = max(one for one in record["differences"].values() if one is not None)
     note = f"; no {', '.join(missing)}" if missing else ""
     return [
         record["tool"],
-        "wrong" if not worst <= WRONG else _duration(median),
+        "wrong" if is_wrong(record) else _duration(median),
         f"{(high - low) / median:.0%}",
-        f"{median / ours:.2f}" if ours else "",
+        f"{median / ours:.2f}" if ours and not is_wrong(record) else "",
         f"{median / np.median(record['train']):.1f}",
         f"{record['first'] - median:.1f}",
         f"{record['memory'] / 1e6:.0f}",
-        f"{worst:.1e}",
+        f"{difference(record):.1e}",
         record["configuration"] + note,
     ]
+
+
+def _note(record):
+    """What became of a configuration that is not in the table, where that matters."""
+    name = f"{record['tool']} {record['configuration']}".strip()
+    if "failure" in record:
+        return f"* {name} fails: {record['failure'][:300]}"
+    if is_wrong(record):
+        return f"* {name} is wrong by {difference(record):.0e}."
+    return ""
 
 
 def _duration(seconds):

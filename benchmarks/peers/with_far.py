@@ -10,19 +10,14 @@ from problems import plain_training
 
 
 def configurations(workload):
-    """Callables() -> (hypergradient, train), by name; "auto" is what users get."""
-    compilers = {"auto": "auto", "XLA": True, "graph": False}
+    """Callables() -> (hypergradient, train), by name: what users get unasked."""
     modes = {
-        "reverse": far.ReverseHG,
-        "checkpoints": functools.partial(far.ReverseHG, checkpointing="sqrt"),
-        "forward": far.ForwardHG,
+        "reverse": far.ReverseHG(),
+        "checkpoints": far.ReverseHG(checkpointing="sqrt"),
+        "forward": far.ForwardHG(),
     }
-    return {
-        name: functools.partial(
-            _make, workload, modes[workload.mode](jit_compile=compiler)
-        )
-        for name, compiler in compilers.items()
-    }
+    mode = modes[workload.mode]
+    return {str(mode.jit_compile): functools.partial(_make, workload, mode)}
 
 
 def _make(workload, mode):
@@ -113,7 +108,7 @@ def _model(workload):
 
 def _dynamics(workload, values):
     if workload.dynamics == "descent":
-        return far.GradientDescent(0.05)
+        return far.GradientDescent(values.get("rate", 0.05))
     if workload.dynamics == "momentum":
         return far.Momentum(values["rate"], values["momentum"])
     return far.Adam(values["rate"], beta_1=values["beta_1"])

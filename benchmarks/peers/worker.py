@@ -8,6 +8,7 @@ a line, and answers each with a line of JSON:
     prepare     the first hypergradient and the first training run; seconds of each
     hypergradient, train    seconds of one, the mean of as many as 0.2 s hold
     memory      bytes by which the peak of the process grows during a hypergradient
+    held        bytes that the process holds
     values PATH writes the hypergradient to an .npz file
 """
 
@@ -23,8 +24,8 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-from peak_memory import growth
-from peers.workloads import WORKLOADS
+from peak_memory import growth, held
+from peers import workloads
 
 LEAST_SECONDS = 0.2
 
@@ -55,6 +56,7 @@ def answers(hypergradient, train):
         "hypergradient": lambda: seconds(hypergradient),
         "train": lambda: seconds(train),
         "memory": lambda: growth(hypergradient),
+        "held": held,
         "values": lambda path: np.savez(path, **hypergradient()),
     }
 
@@ -64,14 +66,14 @@ def main(tool, configuration, workload):
     os.dup2(2, 1)  # What tools print is no answer.
     module = importlib.import_module(f"peers.with_{tool}")
     if configuration == "list":
-        names = list(module.configurations(WORKLOADS[workload]()))
+        names = list(module.configurations(workloads.of(workload)))
         print(json.dumps(names), file=answer_to, flush=True)
         return
     if configuration == "reference":
-        found = module.reference(WORKLOADS[workload]())
+        found = module.reference(workloads.of(workload))
         commands = {"values": lambda path: np.savez(path, **found)}
     else:
-        make = module.configurations(WORKLOADS[workload]())[configuration]
+        make = module.configurations(workloads.of(workload))[configuration]
         commands = answers(*make())
     for line in sys.stdin:
         name, *arguments = line.split()

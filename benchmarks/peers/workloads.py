@@ -60,15 +60,16 @@ def mlp(
         batch: Examples in a batch.
         num_steps: T.
         mode: See `Workload`.
-        count: How many hyperparameters: rate, momentum and weights of groups of
-            examples; `None`: those two, the penalty and a weight for each example.
+        count: How many hyperparameters: rate (the only one of 1), momentum and weights
+            of groups of examples; `None`: those two, the penalty and a weight for each
+            example.
         examples: Of all batches; `None`: there is one batch.
         adam: Whether the dynamics are Adam's.
     """
     random = np.random.RandomState(0)
     total = examples or batch
     hyperparameters = {"rate": 1e-3, "beta_1": 0.9} if adam else {"rate": 0.05}
-    if not adam:
+    if not adam and count != 1:
         hyperparameters["momentum"] = 0.9
     groups = np.arange(total, dtype=np.int32)
     if count is None:
@@ -88,7 +89,7 @@ def mlp(
         batches,
         groups,
         {name: np.float32(value) for name, value in hyperparameters.items()},
-        "adam" if adam else "momentum",
+        "adam" if adam else "descent" if count == 1 else "momentum",
         num_steps,
         mode,
     )
@@ -129,6 +130,23 @@ def cleaning(title, num_examples, num_steps):
     return base._replace(hyperparameters={"weights": weights}, dynamics="descent")
 
 
+def growing(family, size):
+    """One of the workloads whose costs are seen to grow.
+
+    Args:
+        family: "steps": of workload 2; "weights": of networks with two square layers,
+            20 steps; "tangents": of workload 2 in forward mode, 100 steps.
+        size: Integer: T, the number of weights (nearly), or m.
+    """
+    title = f"{family}: {size:,}"
+    if family == "steps":
+        return mlp(title, SMALL, 50, size)
+    if family == "weights":
+        side = round(np.sqrt(size))
+        return mlp(title, (side // 2, side, side // 2), 100, 20)
+    return mlp(title, SMALL, 50, 100, "forward", size)
+
+
 def _dense(random, sizes):
     weights = []
     for before, after in itertools.pairwise(sizes):
@@ -143,6 +161,30 @@ def _examples(random, count, sizes):
 
 
 LARGE, SMALL = (784, 300, 300, 10), (20, 10, 2)
+
+GROWTH = {
+    "steps": (10, 100, 1000, 10_000),
+    "weights": (10**3, 10**4, 10**5, 10**6, 10**7),
+    "tangents": (1, 4, 16, 64, 256),
+}
+
+
+def of(name):
+    """A workload by its name: of `WORKLOADS`, or as in "steps-100".
+
+    A suffix as in "1@2" says how many steps it makes instead.
+    """
+    name, _, steps = name.partition("@")
+    family, _, size = name.partition("-")
+    workload = growing(family, int(size)) if family in GROWTH else WORKLOADS[name]()
+    if not steps:
+        return workload
+    steps = int(steps)
+    batches = workload.batches
+    return workload._replace(
+        num_steps=steps, batches=None if batches is None else batches[:steps]
+    )
+
 
 WORKLOADS = {
     "1": lambda: mlp("MLP 784-300-300-10, T = 100", LARGE, 100, 100),

@@ -14,9 +14,11 @@ from far_ho_tf.tracing import once_traced
 # Held by the thread that traces: parts of TensorFlow are replaced meanwhile.
 TRACING = threading.RLock()
 
-# Largest products (multiplications) up to which XLA is the faster on a CPU, by
-# benchmarks/compilers.py: beyond, TensorFlow's own kernels are.
+# Multiplications up to which XLA is the faster on a CPU, by benchmarks/compilers.py.
+# TensorFlow's own kernels are at larger convolutions; at larger matrix products only
+# where these, not the element-wise work on the weights, which XLA fuses, cost the time.
 _LARGEST_MATRIX_PRODUCT = 10_000_000
+_PRODUCT_FOR_EACH_WEIGHT = 1_000
 _LARGEST_CONVOLUTION = 300_000
 
 
@@ -193,8 +195,9 @@ def _slowness(report):
     """Why XLA would be the slower; an empty string where it is not."""
     if tf.config.list_logical_devices("GPU"):
         return ""
+    product = max(_LARGEST_MATRIX_PRODUCT, _PRODUCT_FOR_EACH_WEIGHT * report.weights)
     for kind, size, limit in (
-        ("matrix product", report.largest_product, _LARGEST_MATRIX_PRODUCT),
+        ("matrix product", report.largest_product, product),
         ("convolution", report.largest_convolution, _LARGEST_CONVOLUTION),
     ):
         if size > limit:

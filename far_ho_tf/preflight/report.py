@@ -34,6 +34,7 @@ class Report(NamedTuple):
         largest_product: Multiplications in the inner objective's largest
             matrix product.
         largest_convolution: Those in its largest convolution.
+        weights: The number of elements of all trained variables.
     """
 
     assigned: list
@@ -42,6 +43,7 @@ class Report(NamedTuple):
     xla_differences: list
     largest_product: int
     largest_convolution: int
+    weights: int
 
 
 def inspect(problem):
@@ -92,6 +94,7 @@ def inspect(problem):
         xla_differences=sentences[AVOIDS_XLA],
         largest_product=_largest(operations, "MatMul"),
         largest_convolution=_largest(operations, "Conv"),
+        weights=sum(variable.shape.num_elements() for variable in problem.variables),
     )
 
 
