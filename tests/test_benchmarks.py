@@ -51,3 +51,99 @@ def test_a_workload_is_what_it_says(monkeypatch):
         np.testing.assert_allclose(
             hypergradient()["weights"], expected, rtol=1e-3, atol=1e-6
         )
+
+
+def record(tool, median, difference=1e-6, **more):
+    return {
+        "tool": tool,
+        "configuration": "as it is",
+        "first": 1.0,
+        "median": median,
+        "hypergradient": [0.9 * median, median, 1.1 * median],
+        "train": [median / 4],
+        "memory": 5e6,
+        "differences": {"rate": difference, "momentum": None},
+        **more,
+    }
+
+
+class TestReport:
+    def report(self, monkeypatch):
+        monkeypatch.syspath_prepend(FOLDER)
+        return importlib.import_module("peers.report")
+
+    def test_a_tool_that_disagrees_is_wrong_and_not_fast(self, monkeypatch):
+        report = self.report(monkeypatch)
+        records = [record("far", 0.2), record("torchopt", 0.1, 0.02)]
+        _, _, _, _, ours, other = report.table(
+            {"title": "1: one", "records": records}
+        ).splitlines()
+        assert ours == (
+            "| far | 200.00 ms | 10% | 1.00 | 4.0 | 0.8 | 5 | 1.0e-06 "
+            "| as it is; no momentum |"
+        )
+        assert other.startswith("| torchopt | wrong | 10% |  | 4.0 |")
+        assert report.ratios(records) == [None, None]
+        assert report.is_wrong(record("jax", 0.1, np.nan))
+
+    def test_what_is_not_timed_is_told_below(self, monkeypatch):
+        report = self.report(monkeypatch)
+        failed = {"tool": "jax", "configuration": "scan", "failure": "no memory"}
+        wrong = record("betty", 0.1, 0.5)
+        slower = record("torch", 0.3)
+        for other in (wrong, slower):
+            del other["median"]
+        records = [record("far", 0.2), failed, wrong, slower]
+        lines = report.table({"title": "", "records": records}).splitlines()
+        assert lines[-2:] == [
+            "* jax scan fails: no memory",
+            "* betty as it is is wrong by 5e-01.",
+        ]
+
+    def test_the_summary_takes_geometric_means(self, monkeypatch):
+        report = self.report(monkeypatch)
+        workloads = {
+            "1": [record("far", 0.1), record("jax", 0.2), record("torch", 0.4)],
+            "2": [record("far", 0.1), record("jax", 0.05), record("higher", 0.3)],
+        }
+        results = {"workloads": {n: {"records": r} for n, r in workloads.items()}}
+        assert report.summary(results).splitlines()[2:] == [
+            "| 1 | 2.00 | 4.00 |",
+            "| 2 | 0.50 | 3.00 |",
+            "| geometric mean | 1.00 | 3.46 |",
+        ]
+
+    def test_pictures_are_drawn_and_the_slope_is_that_of_the_largest(
+        self, monkeypatch, tmp_path
+    ):
+        monkeypatch.syspath_prepend(FOLDER)
+        pictures = importlib.import_module("peers.pictures")
+        sizes = [1, 10, 100, 1000]
+        assert np.isclose(pictures.slope(sizes, [5.0, 1.0, 100.0, 10_000.0]), 2.0)
+        growth = [record("far", size / 9, size=size) for size in sizes]
+        records = [record("far", 0.1), record("jax", 0.2)]
+        results = {
+            "workloads": {"1": {"title": "", "records": records}},
+            "growth": {"steps": growth},
+        }
+        pictures.draw(results, tmp_path)
+        assert {path.name for path in tmp_path.iterdir()} == {
+            "workloads.png",
+            "growth-steps.png",
+        }
+
+
+def test_workloads_have_names(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    workloads = importlib.import_module("peers.workloads")
+    assert workloads.of("steps-10").num_steps == 10
+    assert workloads.of("5@2").batches.shape == (2, 100)
+    sizes = [workloads.of(f"weights-{n}").weights for n in (1000, 10**6)]
+    for n, weights in zip((1000, 10**6), sizes, strict=True):
+        assert abs(sum(w.size for w in weights) / n - 1) < 0.1
+    rate = workloads.of("tangents-1")
+    assert list(rate.hyperparameters) == ["rate"]
+    count = sum(
+        np.size(h) for h in workloads.of("tangents-64").hyperparameters.values()
+    )
+    assert count == 64
