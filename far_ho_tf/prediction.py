@@ -70,15 +70,15 @@ def predict(problem, num_steps, mode):
 def _reverse(problem, num_steps, mode):
     count = mode.differentiated_steps(num_steps)
     kept = mode.kept_states(problem, num_steps)
-    back = memory.of_reverse_step(problem)
-    slots = kept if kept == count else kept + 1
+    back = memory.of_reverse_step(problem, mode.products_limit(problem, num_steps))
     again = 0 if kept == count else num_recomputed(count, kept)
-    size = slots * memory.state_bytes(problem)
+    slots = kept if kept == count and not mode.keep_products else kept + 1
+    size = slots * memory.state_bytes(problem) + count * back.kept
     return Option(
         _name(mode),
         mode,
         size + back.bytes(_compiler(problem, mode)),
-        _cost(problem, num_steps, num_steps + again, count),
+        _cost(problem, num_steps, num_steps + again, count, back),
         exact=count == num_steps,
     )
 
@@ -123,9 +123,10 @@ def _forward(problem, num_steps, mode):
     )
 
 
-def _cost(problem, num_steps, steps, steps_back):
+def _cost(problem, num_steps, steps, steps_back, back=None):
     """In training runs, of the steps made forwards and backwards."""
-    forth, back = memory.of_step(problem), memory.of_reverse_step(problem)
+    forth = memory.of_step(problem)
+    back = back or memory.of_reverse_step(problem)
     ratio = 8 / 3  # Where there is no product: 8 for 3, as for a layer.
     if forth.multiplications:
         ratio = back.multiplications / forth.multiplications
@@ -144,8 +145,11 @@ def _compiler(problem, mode):
 def _name(mode):
     options = {
         name: getattr(mode, name)
-        for name in ("checkpointing", "truncation", "memory_budget", "chunk_size")
-        if getattr(mode, name, None) is not None
+        for name in (
+            *("checkpointing", "truncation", "memory_budget", "keep_products"),
+            "chunk_size",
+        )
+        if getattr(mode, name, None) not in (None, False)
     }
     inner = ", ".join(f"{name}={value!r}" for name, value in options.items())
     return f"{type(mode).__name__}({inner})"

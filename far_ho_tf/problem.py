@@ -213,6 +213,10 @@ class BilevelProblem:
         oracle = replicas.mean(
             lambda share: self.oracle(state, hyperparameters, share), batch
         )
+        return self.finish_step(state, oracle, hyperparameters, step, batch, replicas)
+
+    def finish_step(self, state, oracle, hyperparameters, step, batch, replicas):
+        """Φ from what `oracle` returned for the batch; returns what `step` does."""
         choice = self.choose(state, oracle, hyperparameters, step, batch, replicas)
         gradients, extra, value = oracle
         variables, slots = self.update(state, gradients, hyperparameters, step, choice)
@@ -292,13 +296,17 @@ class BilevelProblem:
             [snapshot(variable) for variable in self.extra_variables],
         )
 
+    def state_specs(self):
+        """A `State` of `tf.TensorSpec`s."""
+        slots = self.dynamics.initial_slots(self.start.variables)
+        return tf.nest.map_structure(
+            lambda tensor: tf.TensorSpec(tensor.shape, tensor.dtype),
+            self.start._replace(slots=slots),
+        )
+
     def check_state(self, state):
         """Refuses a `State` that is not one of this problem."""
-        expected = State(
-            [tf.TensorSpec(v.shape, self.dtype) for v in self.variables],
-            self.dynamics.initial_slots(self.start.variables),
-            self.start.extra,
-        )
+        expected = self.state_specs()
         require(
             layout(state) == layout(expected),
             "`state` must be that of a result of this problem.",

@@ -66,6 +66,7 @@ LAYERS = (
     "hypergradients.forward",
     "hypergradients.checkpoints",
     "hypergradients.trajectory",
+    "hypergradients.split",
     "hypergradients.reverse_run",
     "hypergradients.exact",
     "hypergradients.integers",

@@ -22,6 +22,7 @@ class Needs(NamedTuple):
         in_graph, in_xla: Bytes that it holds at most, with the states that it is
             given, but without data; see `peak`.
         multiplications: Those of its matrix products and convolutions.
+        kept: Bytes that the loop forwards keeps for it, beside the state.
         complete: Whether there was nothing that cannot be told, such as how often a
             loop turns.
     """
@@ -29,6 +30,7 @@ class Needs(NamedTuple):
     in_graph: int
     in_xla: int
     multiplications: int
+    kept: int
     complete: bool
 
     def bytes(self, compiler):
@@ -38,7 +40,7 @@ class Needs(NamedTuple):
 
 def state_bytes(problem):
     """The size of a state: variables, slots and what else a step changes."""
-    return bytes_of(_state(problem))
+    return bytes_of(problem.state_specs())
 
 
 def of_step(problem):
@@ -48,28 +50,32 @@ def of_step(problem):
         lambda: _trace(
             problem,
             lambda run, state: run.step(tf.constant(0), state),
-            _state(problem),
+            problem.state_specs(),
         ),
     )
 
 
-def of_reverse_step(problem):
-    """The `Needs` of a step back, the training step that it repeats included."""
+def of_reverse_step(problem, limit=None):
+    """The `Needs` of a step back, with what it repeats of the training step.
+
+    Args:
+        problem: A `BilevelProblem`.
+        limit: See `ReverseRun`.
+    """
 
     def visit(run, state_and_carry):
-        choice = tf.nest.map_structure(
-            lambda spec: tf.zeros(spec.shape, spec.dtype), problem.dynamics.choices
-        )
+        choice = _zeros(problem.dynamics.choices)
         state, carry = state_and_carry
-        return run.visit(tf.constant(0), state, choice, carry)
+        more = (state, _zeros(run.split.kept)) if run.split else ()
+        return run.visit(tf.constant(0), state, choice, carry, *more)
 
     def trace():
-        state = _state(problem)
+        state = problem.state_specs()
         cotangent = state._replace(extra=floating(state.extra))
         carry = cotangent, read(problem.hyperparameters)
-        return _trace(problem, visit, (state, carry))
+        return _trace(problem, visit, (state, carry), limit)
 
-    return problem.cached("needs of a reverse step", trace)
+    return problem.cached(f"needs of a reverse step, {limit}", trace)
 
 
 def of_tangents(problem, count):
@@ -81,7 +87,7 @@ def of_tangents(problem, count):
         )
 
     def trace():
-        state = _state(problem)
+        state = problem.state_specs()
         tangents = tf.nest.map_structure(
             lambda t: tf.TensorSpec((count, *t.shape), t.dtype),
             state._replace(extra=floating(state.extra)),
@@ -149,18 +155,19 @@ def states_within(problem, count, budget):
     return min(count, fits)
 
 
-def _state(problem):
-    slots = problem.dynamics.initial_slots(problem.start.variables)
-    return problem.start._replace(slots=slots)
+def _zeros(like):
+    return tf.nest.map_structure(lambda t: tf.zeros(t.shape, t.dtype), like)
 
 
-def _trace(problem, function, states):
+def _trace(problem, function, states, limit=None):
     """The `Needs` of a function of a run and of a structure of states."""
+    runs = []
     settings = Settings(1, restart=False, keep_tangents=False)
 
     def call(states, hyperparameters, inner):
         inputs = Inputs(hyperparameters, None, None, inner, (), tf.constant(0), None)
-        return function(ReverseRun(problem, settings, inputs), states)
+        runs.append(ReverseRun(problem, settings, inputs, limit))
+        return function(runs[0], states)
 
     with tf.init_scope():  # Memory is asked for while a run is traced, too.
         sample = problem.inner_data.sample()
@@ -179,6 +186,7 @@ def _trace(problem, function, states):
         peak(graph, given, fused=False),
         peak(graph, given, fused=True),
         sum(operation.multiplications for operation in found),
+        bytes_of(runs[0].split.kept) if runs[0].split else 0,
         complete=all(map(is_told, parts)),
     )
 

@@ -5,11 +5,26 @@ import tensorflow as tf
 from far_ho_tf.autodiff import add, all_finite, floating, vjp, zeros_for_none
 from far_ho_tf.hypergradients.program import Outputs
 from far_ho_tf.hypergradients.run import Run, stack
+from far_ho_tf.hypergradients.split import Split, Traced
+from far_ho_tf.replicas import ONE_REPLICA
 from far_ho_tf.state import State
 
 
 class ReverseRun(Run):
-    """Trains, and pulls the cotangent of the final state back along the run."""
+    """Trains, and pulls the cotangent of the final state back along the run.
+
+    Args:
+        problem, settings, inputs: See `Run`.
+        limit: Bytes that may be kept of a step beside its state, so that less of it is
+            made again on the way back; `None`: all of it is made again.
+
+    Attributes:
+        split: A `Split` of the steps, or `None`.
+    """
+
+    def __init__(self, problem, settings, inputs, limit=None):
+        super().__init__(problem, settings, inputs)
+        self.split = None if limit is None else self._split_steps(limit)
 
     def differentiate(self, trajectory, first=0):
         """Builds the graph.
@@ -49,8 +64,39 @@ class ReverseRun(Run):
             ),
         )
 
-    def _pull(self, step, state, choice, cotangent):
+    def step_and_products(self, step, state):
+        """A step, and what `split` keeps of it."""
+        if self.split is None:
+            return *self.step(step, state), []
+        choice = tf.nest.map_structure(
+            lambda spec: tf.zeros(spec.shape, spec.dtype), self.problem.dynamics.choices
+        )
+        oracle, products = self.split.oracle(step, state, choice)
+        return *self.finish_step(step, state, oracle), products
+
+    def _split_steps(self, limit):
+        """The `Split` of the steps; `None` where they have to be left whole."""
+        several = self.replicas is not ONE_REPLICA
+        if several or self._search or self.problem.bare_variables:
+            return None
+        state = self.problem.state_specs()
+        like = (
+            *(tf.TensorSpec([], tf.int32), state, dict(self.problem.dynamics.choices)),
+            state._replace(extra=floating(state.extra)),
+        )
+        split = Split(self._trace, like, limit)
+        return split if split.is_safe else None
+
+    def _trace(self, step, state, choice, cotangent):
+        """A step and its pullback, as `Split` takes them."""
+        kept = {}
+        pulled = self._pull(step, state, choice, cotangent, kept)
+        return Traced(kept["oracle"], kept["new"], pulled)
+
+    def _pull(self, step, state, choice, cotangent, kept):
         """α_{t+1} → α_t = α_{t+1} A_t, and the terms α_{t+1} B_t.
+
+        Puts what the step makes on the way into the mapping `kept`.
 
         The step is composed of the gradient oracle and the update rule U, and
         so is its vector–Jacobian product: U's first, at the cotangent, which
@@ -61,7 +107,8 @@ class ReverseRun(Run):
         own = sources[-1]
 
         def oracle(share):
-            gradients, extra, _ = problem.oracle(state, hyperparameters, share)
+            gradients, extra, value = problem.oracle(state, hyperparameters, share)
+            kept["oracle"] = gradients, extra, value
             return gradients, floating(extra)
 
         (gradients, _), pull = self.replicas.pullback(oracle, sources, self.batch(step))
@@ -70,6 +117,7 @@ class ReverseRun(Run):
             variables, slots = problem.update(
                 state, gradients, hyperparameters, self.number(step), choice
             )
+        kept["new"] = variables, slots
         by_variables, by_slots, by_gradients, by_own = vjp(
             update_tape,
             [variables, slots],
@@ -86,10 +134,21 @@ class ReverseRun(Run):
         )
         return cotangent, add(by_own, through_own)
 
-    def visit(self, step, state, choice, carry):
-        """A step back: the cotangent pulled through it, the hypergradients added to."""
+    def visit(self, step, state, choice, carry, new=None, products=None):
+        """A step back: the cotangent pulled through it, the hypergradients added to.
+
+        Args:
+            step, state, choice: As in the step.
+            carry: Cotangent of the new state, hypergradients so far.
+            new, products: The new state and what `split` kept, where there is one.
+        """
         cotangent, gradients = carry
-        cotangent, terms = self._pull(step, state, choice, cotangent)
+        if new is None:
+            cotangent, terms = self._pull(step, state, choice, cotangent, {})
+        else:
+            cotangent, terms = self.split.pull(
+                (step, state, choice, cotangent), (new.variables, new.slots), products
+            )
         return cotangent, add(gradients, terms)
 
     def _initial(self):

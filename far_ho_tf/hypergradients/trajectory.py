@@ -42,7 +42,8 @@ class Trajectory(abc.ABC):
         Args:
             kept: From `record`.
             choices: What the dynamics chose, by step: `TensorArray`s.
-            visit: Callable(step, state, choice, carry) -> carry.
+            visit: Callable(step, state, choice, carry) -> carry; where the run has a
+                `split`, of a `Stored` trajectory also (new state, products).
             carry: Structure of tensors.
 
         Returns:
@@ -62,28 +63,40 @@ class Trajectory(abc.ABC):
 
 
 class Stored(Trajectory):
-    """All states."""
+    """All states and, where the run has a `split`, the products that it keeps."""
 
     def record(self, step, state, logs):
-        def body(step, state, logs, kept):
-            new_state, log = self._run.step(step, state)
-            kept = write(kept, step - self._first, state)
-            return step + 1, new_state, write(logs, step, log), kept
+        run, split = self._run, self._run.split
 
-        return tf.while_loop(
-            lambda step, state, *_: self._run.goes_on(
-                step < self._run.num_steps, state
-            ),
+        def body(step, state, logs, states, products):
+            index = step - self._first
+            new_state, log, kept = run.step_and_products(step, state)
+            logs, states = write(logs, step, log), write(states, index, state)
+            return step + 1, new_state, logs, states, write(products, index, kept)
+
+        states = run.arrays(state, self._count + (split is not None))
+        products = run.arrays(split.kept if split else [], self._count)
+        step, state, logs, states, products = tf.while_loop(
+            lambda step, state, *_: run.goes_on(step < run.num_steps, state),
             body,
-            (step, state, logs, self._run.arrays(state, self._count)),
+            (step, state, logs, states, products),
             parallel_iterations=1,
             maximum_iterations=self._count,
         )
+        if split is not None:
+            states = write(states, self._count, state)
+        return step, state, logs, (states, products)
 
     def replay(self, kept, choices, visit, carry):
+        states, products = kept
+
         def body(step, carry):
-            state = read(kept, step - self._first)
-            return step - 1, visit(step, state, read(choices, step), carry)
+            index = step - self._first
+            more = ()
+            if self._run.split is not None:
+                more = read(states, index + 1), read(products, index)
+            state, choice = read(states, index), read(choices, step)
+            return step - 1, visit(step, state, choice, carry, *more)
 
         return self._backwards(body, carry)
 

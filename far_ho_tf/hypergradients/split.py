@@ -1,0 +1,214 @@
+"""A step and its pullback, traced once and cut where the least is computed again."""
+
+import math
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+# Multiplications behind an element that is worth keeping; see BUILD_NOTES.md.
+_WORTH_KEEPING = 64
+_CONTROL_FLOW = (
+    "While",
+    "StatelessWhile",
+    "If",
+    "StatelessIf",
+    "Case",
+    "StatelessCase",
+)
+
+
+class Traced(NamedTuple):
+    """What is traced together; tensors of one graph.
+
+    Attributes:
+        made: Structure: what the oracle of a step makes.
+        new: Structure: the parts of the new state that the pullback may read.
+        pulled: Structure of tensors and `None`: what the pullback makes.
+    """
+
+    made: Any
+    new: Any
+    pulled: Any
+
+
+class Split:
+    """The oracle of a step, and the step's pullback, as two parts of one graph.
+
+    The loop forwards keeps the results of matrix products that the pullback needs, as
+    far as they fit; what is cheap, element by element, is made again from them. What
+    the step made of the state is read from the next state: where the update rule's
+    derivative needs its gradient for nothing else, that is not made again.
+
+    Args:
+        trace: Callable(*arguments) -> `Traced`. The last argument is the cotangent,
+            on which `made` and `new` do not depend.
+        like: Tuple of structures of `tf.TensorSpec`s: the arguments.
+        limit: Bytes that may be kept of a step.
+
+    Attributes:
+        kept: List of symbolic tensors, of the shapes and dtypes of what is kept.
+        is_safe: Whether the graph holds nothing that may not be cut.
+
+    Source: Chen et al. 2016 (sublinear memory) on what to keep: what is expensive.
+    """
+
+    def __init__(self, trace, like, limit):
+        held = []
+
+        def call(*arguments):
+            held.append(trace(*arguments))
+            return [t for t in tf.nest.flatten(held[0]) if t is not None]
+
+        graph = tf.function(call, autograph=False).get_concrete_function(*like).graph
+        self._graph, self._graph_def = graph, graph.as_graph_def()
+        self._traced = held[0]
+        self._arguments = graph.inputs[: len(tf.nest.flatten(like))]
+        cotangent = self._arguments[-len(tf.nest.flatten(like[-1])) :]
+        self.kept = _chosen(graph, self._traced, cotangent, limit)
+        self.is_safe = _is_safe(graph)
+
+    def oracle(self, *arguments):
+        """`made`, and what is kept, of a step; takes all but the cotangent."""
+        given = dict(_pairs(self._arguments, arguments))
+        count = len(tf.nest.flatten(self._traced.made))
+        tensors = self._import(given, [*tf.nest.flatten(self._traced.made), *self.kept])
+        made = tf.nest.pack_sequence_as(self._traced.made, tensors[:count])
+        return made, tensors[count:]
+
+    def pull(self, arguments, new, kept):
+        """`pulled`, at a step.
+
+        Args:
+            arguments: All of them.
+            new: The parts of the new state.
+            kept: What `oracle` returned.
+        """
+        given = dict(_pairs(self._arguments, arguments))
+        given |= _pairs(tf.nest.flatten(self._traced.new), new)
+        given |= _pairs(self.kept, kept)
+        return tf.nest.pack_sequence_as(
+            self._traced.pulled,
+            self._import(given, tf.nest.flatten(self._traced.pulled)),
+        )
+
+    def _import(self, given, wanted):
+        """Puts that part of the graph that makes some tensors here.
+
+        Args:
+            given: Mapping from names of tensors of the graph to what stands for them.
+            wanted: List of tensors of the graph and `None`.
+        """
+        here = tf.compat.v1.get_default_graph()
+        given = given | {inner.name: outer for outer, inner in self._graph.captures}
+        asked = [t.name for t in wanted if t is not None and t.name not in given]
+        operations, used = self._behind(asked, given)
+        part = tf.compat.v1.GraphDef()
+        part.CopyFrom(self._graph_def)
+        del part.node[:]
+        part.node.extend(n for n in self._graph_def.node if n.name in operations)
+        for node in part.node:
+            node.attr.pop("_class", None)  # Colocation with what may be left out.
+        made = tf.graph_util.import_graph_def(
+            part,
+            {name: here.capture(given[name]) for name in used},
+            return_elements=asked,
+            name="step",
+        )
+        found = given | dict(zip(asked, made, strict=True))
+        return [None if t is None else found[t.name] for t in wanted]
+
+    def _behind(self, names, given):
+        """Names of the operations behind tensors, and of what is given to them."""
+        operations, used = set(), set()
+        left = [self._graph.get_tensor_by_name(name).op for name in names]
+        while left:
+            operation = left.pop()
+            if operation.name in operations:
+                continue
+            operations.add(operation.name)
+            left += operation.control_inputs
+            used |= {t.name for t in operation.inputs if t.name in given}
+            left += [t.op for t in operation.inputs if t.name not in given]
+        return operations, used
+
+
+def bytes_of(tensors):
+    """Their size; infinite where a shape is not known."""
+    sizes = [_elements(tensor) * tensor.dtype.size for tensor in tensors]
+    return sum(sizes)
+
+
+def _pairs(tensors, values):
+    # A shorter structure stands for the first of the tensors.
+    return {
+        tensor.name: value
+        for tensor, value in zip(tensors, tf.nest.flatten(values), strict=False)
+    }
+
+
+def _chosen(graph, traced, cotangent, limit):
+    """The products to keep: those that save most for each byte, within the limit."""
+    ready = {t.name for t in (*graph.inputs, *tf.nest.flatten(traced.new))}
+    needed = _needed(graph, traced.pulled, cotangent)
+    refused = set()
+    while True:
+        products = _products(needed, ready, refused)
+        if bytes_of(products) <= limit:
+            return products
+        refused.add(min(products, key=_saved).name)
+
+
+def _needed(graph, pulled, cotangent):
+    """The tensors that the pullback reads and that do not depend on the cotangent."""
+    dual = {t.op.name for t in cotangent}
+    needed = []
+    for operation in graph.get_operations():  # In topological order.
+        if any(t.op.name in dual for t in operation.inputs):
+            dual.add(operation.name)
+            needed += [t for t in operation.inputs if t.op.name not in dual]
+    pulled = [t for t in tf.nest.flatten(pulled) if t is not None]
+    return needed + [t for t in pulled if t.op.name not in dual]
+
+
+def _products(needed, ready, refused):
+    """The last products worth keeping on the ways to what is needed."""
+    found, seen, left = [], set(ready), list(needed)
+    while left:
+        tensor = left.pop()
+        if tensor.name in seen:
+            continue
+        seen.add(tensor.name)
+        if tensor.name not in refused and _saved(tensor) >= _WORTH_KEEPING:
+            found.append(tensor)
+        else:
+            left += tensor.op.inputs
+    return found
+
+
+def _saved(tensor):
+    """Multiplications behind each element of the result of a product; else 0."""
+    kind, inputs = tensor.op.type, tensor.op.inputs
+    if kind in ("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"):
+        first = inputs[0].shape
+        transposed = tensor.op.get_attr("transpose_a" if kind == "MatMul" else "adj_x")
+        return first[-2 if transposed else -1] or 0
+    if kind == "Conv2D":
+        return math.prod(inputs[1].shape[:-1].as_list())
+    if kind == "Conv2DBackpropInput":
+        kernel, output = inputs[1].shape, inputs[2]
+        both = math.prod(kernel[:-1].as_list()) * _elements(output)
+        return both / _elements(tensor)
+    return 0
+
+
+def _elements(tensor):
+    count = tensor.shape.num_elements()
+    return math.inf if count is None else count
+
+
+def _is_safe(graph):
+    """Whether parts of the graph may be left out, and others made twice."""
+    reads = ("ReadVariableOp", "Placeholder")
+    return all(op.type in reads for op in graph.control_outputs) and not any(
+        op.type in _CONTROL_FLOW for op in graph.get_operations()
+    )

@@ -1,0 +1,213 @@
+"""`ReverseHG(keep_products=True)`: the same numbers, less of them computed twice."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import far_ho_tf as far
+from far_ho_tf.hypergradients import memory, reverse, split
+from far_ho_tf.prediction import predict
+from tests import reference
+from tests.dynamics_table import NUM_STEPS, ROWS
+from tests.helpers import Classification, assert_close, hyper, normalized_network
+
+FIRST, SECOND = 12 * 5 * 4, 12 * 4 * 3  # Multiplications of a product of each layer.
+
+
+@pytest.fixture(autouse=True)
+def small_products_too(monkeypatch):
+    monkeypatch.setattr(split, "_WORTH_KEEPING", 1)
+
+
+def kept(problem, limit=10**9):
+    return memory.of_reverse_step(problem, limit).kept
+
+
+@pytest.mark.filterwarnings("ignore:.*moves weights by a sign")
+@pytest.mark.parametrize("name", ROWS)
+def test_equals_the_unrolled_reference(name):
+    problem = Classification()
+    dynamics, hypers, rule = ROWS[name](problem)
+    value, expected, final = reference.unrolled(problem.naive(hypers), rule, NUM_STEPS)
+    bilevel = problem.bilevel(dynamics, hypers)
+    mode = far.ReverseHG(jit_compile=False, keep_products=True)
+    result = mode.compute(bilevel, NUM_STEPS)
+    assert_close(result.hypergradients, expected, 1e-9)
+    assert_close([result.outer_value], [value], 1e-12)
+    assert_close(problem.model.trainable_variables, final, 1e-12)
+    assert kept(bilevel) > 0
+
+
+@pytest.mark.parametrize("name", ["Momentum"])
+def test_under_xla_and_truncated(name):
+    problem = Classification()
+    dynamics, hypers, _ = ROWS[name](problem)
+    batches = far.Batches(problem.train, batch_size=5, seed=3)
+    bilevel = problem.bilevel(dynamics, hypers, inner_data=batches)
+    for truncation in (None, 3):
+        full = far.ReverseHG(True, truncation=truncation).compute(bilevel, 9)
+        mode = far.ReverseHG(True, truncation=truncation, keep_products=True)
+        found = mode.compute(bilevel, 9)
+        assert_close(found.hypergradients, full.hypergradients, 1e-11)
+        assert_close([found.inner_values], [full.inner_values], 1e-13)
+
+
+def test_batchnorm_dropout_and_line_searches():
+    x = np.random.RandomState(0).randn(40, 4)
+    for dynamics in (far.Adam(0.05), far.BacktrackingGradientDescent(4.0)):
+        model, scale = normalized_network(), hyper(1.0, "scale")
+
+        def loss(batch, training, model=model):
+            return tf.reduce_mean(tf.square(model(batch, training=training) - 1.0))
+
+        problem = far.BilevelProblem(
+            lambda batch, scale=scale: scale * loss(batch, True),
+            lambda: loss(x, False),
+            model,
+            dynamics,
+            [scale],
+            inner_data=far.Batches(x, batch_size=16, seed=1),
+        )
+        full = far.ReverseHG(jit_compile=False).compute(problem, 9)
+        mode = far.ReverseHG(jit_compile=False, keep_products=True)
+        found = mode.compute(problem, 9)
+        assert_close(found.hypergradients, full.hypergradients, 1e-9)
+        assert_close(found.state.extra, full.state.extra, 1e-12)
+
+
+def test_convolutions():
+    random = np.random.RandomState(0)
+    x, y = random.randn(6, 8, 8, 2).astype("float32"), random.randint(0, 3, 6)
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 2)),
+            keras.layers.Conv2D(3, 3, padding="same", activation="tanh"),
+            keras.layers.MaxPooling2D(2),
+            keras.layers.Conv2D(4, 3, strides=2, activation="tanh"),
+            keras.layers.Flatten(),
+            keras.layers.Dense(3),
+        ]
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    rate = far.Hyperparameter(0.1, name="rate")
+    problem = far.BilevelProblem(
+        lambda: loss(y, model(x)),
+        lambda: loss(y, model(x[::-1])),
+        model,
+        far.Momentum(rate, 0.9),
+        [rate],
+    )
+    full = far.ReverseHG(jit_compile=False).compute(problem, 5)
+    mode = far.ReverseHG(jit_compile=False, keep_products=True)
+    found = mode.compute(problem, 5)
+    assert_close(found.hypergradients, full.hypergradients, 1e-5)
+    sizes = [6 * 8 * 8 * 3, 6 * 1 * 1 * 4, 6 * 3]  # What the layers give.
+    sizes += [6 * 4, 6 * 4 * 4 * 3]  # And what comes back to the last two.
+    assert kept(problem) == 4 * sum(sizes)
+
+
+class TestWhatIsKept:
+    def problem(self):
+        problem = Classification()
+        rate = problem.hyper(0.1, "rate")
+        return problem.bilevel(far.Momentum(rate, 0.9), [rate])
+
+    def test_neither_activations_nor_gradients_are_made_again(self):
+        """Of a step back what is left is the second derivative: 2 a layer, twice,
+        and once more for what comes back to the second."""
+        again = memory.of_reverse_step(self.problem())
+        assert again.kept == 0
+        assert again.multiplications == 4 * FIRST + 9 * SECOND
+        found = memory.of_reverse_step(self.problem(), 10**9)
+        assert found.multiplications == 2 * FIRST + 6 * SECOND
+        # Both layers' results, and what comes back to the first.
+        assert found.kept == 8 * 12 * (4 + 3 + 4)
+
+    def test_what_saves_least_is_given_up_first(self):
+        problem = self.problem()
+        assert kept(problem, 8 * 12 * 10) == 8 * 12 * (4 + 3)  # 5, 4 and 3 behind each.
+        assert kept(problem, 8 * 12 * 4) == 8 * 12 * 4
+        assert kept(problem, 0) == 0
+
+    def test_the_limit_is_the_state_or_what_a_run_may_take(self, monkeypatch):
+        problem, mode = self.problem(), far.ReverseHG(keep_products=True)
+        assert mode.products_limit(problem, 100) == 2**28 // 100
+        monkeypatch.setattr(reverse, "_PRODUCTS", 1000)
+        assert mode.products_limit(problem, 100) == memory.state_bytes(problem)
+        assert far.ReverseHG().products_limit(problem, 100) is None
+
+    def test_the_planner_knows(self):
+        problem = self.problem()
+        option = predict(problem, 1000, far.ReverseHG(keep_products=True))
+        step, back = 2 * FIRST + 3 * SECOND, 2 * FIRST + 6 * SECOND
+        assert option.cost == pytest.approx(1 + back / step)
+        assert option.name == "ReverseHG(keep_products=True)"
+        size = 1001 * memory.state_bytes(problem) + 1000 * 8 * 12 * (4 + 3 + 4)
+        assert 0 < option.memory - size < 10_000
+
+
+class TestWhereStepsAreLeftWhole:
+    def compare(self, inner, dynamics=None, variables=None):
+        w = keras.Variable(1.5, name="w")
+        rate = far.Hyperparameter(0.1, name="rate")
+        problem = far.BilevelProblem(
+            lambda: inner(w),
+            lambda: w * w,
+            [w] if variables is None else variables,
+            far.Momentum(rate, 0.9),
+            [rate],
+        )
+        found = [
+            far.ReverseHG(jit_compile=False, keep_products=keep)
+            .compute(problem, 4)
+            .hypergradients
+            for keep in (False, True)
+        ]
+        assert_close(found[1], found[0], 1e-6)
+        return problem
+
+    def test_loops(self):
+        def inner(w):
+            _, total = tf.while_loop(
+                lambda i, _: i < 3,
+                lambda i, total: (i + 1, total * w),
+                (0, tf.convert_to_tensor(w)),
+            )
+            return total
+
+        self.compare(inner)
+
+    def test_what_is_printed_is_printed(self, capfd):
+        def inner(w):
+            tf.print("seen")
+            return w * w
+
+        self.compare(inner)
+        assert "seen" in capfd.readouterr().err
+
+    def test_search_for_what_is_not_finite(self):
+        w, rate = keras.Variable(1.0, name="w"), far.Hyperparameter(3.0, name="rate")
+        problem = far.BilevelProblem(
+            *(lambda: tf.exp(w * w), lambda: 1.0 * w, [w]),
+            *(far.GradientDescent(rate), [rate]),
+        )
+        steps = []
+        for mode in (far.ReverseHG(), far.ReverseHG(keep_products=True)):
+            with pytest.raises(far.NonFiniteError) as caught:
+                mode.compute(problem, 9)
+            steps.append(caught.value.step)
+        assert steps[0] == steps[1] < 8
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"keep_products": 1},
+        {"keep_products": True, "checkpointing": 3},
+        {"keep_products": True, "memory_budget": 10**6},
+    ],
+)
+def test_refusals(options):
+    with pytest.raises(ValueError, match="`keep_products`"):
+        far.ReverseHG(**options)
