@@ -86,7 +86,7 @@ def _reverse(problem, num_steps, mode):
 def _reversible(problem, num_steps, mode):
     bits = reversal.bits(problem, num_steps)
     products = memory.of_step(problem).multiplications
-    integers = _INTEGERS * memory.elements(problem) / products if products else 0.0
+    integers = _INTEGERS * problem.report.weights / products if products else 0.0
     return Option(
         _name(mode),
         mode,

@@ -72,6 +72,24 @@ def normalized_network():
     return keras.Sequential([keras.Input((4,), dtype="float64"), *layers])
 
 
+def normalized_problem(dynamics):
+    """A loss's scale, through BatchNorm, Dropout and minibatches, in float64."""
+    x = np.random.RandomState(0).randn(40, 4)
+    model, scale = normalized_network(), hyper(1.0, "scale")
+
+    def loss(batch, training):
+        return tf.reduce_mean(tf.square(model(batch, training=training) - 1.0))
+
+    return far.BilevelProblem(
+        lambda batch: scale * loss(batch, True),
+        lambda: loss(x, False),
+        model,
+        dynamics,
+        [scale],
+        inner_data=far.Batches(x, batch_size=16, seed=1),
+    )
+
+
 class Classification:
     """A two-layer network on twelve random examples, each with a weight.
 

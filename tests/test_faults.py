@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
+from far_ho_tf.hypergradients.program import obstacle
 from far_ho_tf.mending import moments, stopped_moments
 from far_ho_tf.preflight.faults import (
     AVOIDS_XLA,
@@ -20,6 +21,7 @@ from far_ho_tf.preflight.faults import (
     REFUSED_BY_XLA,
     WARNED,
 )
+from far_ho_tf.preflight.report import Report
 from tests.helpers import relative_error
 
 RANDOM = np.random.RandomState(0)
@@ -587,3 +589,22 @@ class TestMendedMoments:
         )
         with pytest.raises(ValueError, match=r"holds StopGradient.*full name"):
             far.ReverseHG().compute(problem, 2)
+
+
+@pytest.mark.parametrize(
+    ("product", "convolution", "weights", "slow"),
+    [
+        (10_000_000, 0, 10, ""),
+        (10_000_001, 0, 10, "matrix product of 10,000,001"),
+        (235_200_000, 0, 235_200, ""),
+        (235_200_001, 0, 235_200, "matrix product of 235,200,001"),
+        (0, 300_000, 10**9, ""),
+        (0, 300_001, 10**9, "convolution of 300,001"),
+    ],
+)
+def test_the_graph_is_taken_where_it_is_faster(product, convolution, weights, slow):
+    """By large convolutions; by products that are large by their examples."""
+    found = Report([], [], [], [], product, convolution, weights)
+    for jit_compile, reason in (("auto", slow), (True, "")):
+        told = obstacle(jit_compile, found, fixed_shapes=True)
+        assert (reason in told) if reason else told == ""

@@ -6,11 +6,11 @@ import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
-from far_ho_tf.hypergradients import memory, reverse, split
+from far_ho_tf.hypergradients import memory, reverse, reverse_run, split
 from far_ho_tf.prediction import predict
 from tests import reference
 from tests.dynamics_table import NUM_STEPS, ROWS
-from tests.helpers import Classification, assert_close, hyper, normalized_network
+from tests.helpers import Classification, assert_close, hyper, normalized_problem
 
 FIRST, SECOND = 12 * 5 * 4, 12 * 4 * 3  # Multiplications of a product of each layer.
 
@@ -39,7 +39,7 @@ def test_equals_the_unrolled_reference(name):
     assert kept(bilevel) > 0
 
 
-@pytest.mark.parametrize("name", ["Momentum"])
+@pytest.mark.parametrize("name", ["Momentum", "Adam"])
 def test_under_xla_and_truncated(name):
     problem = Classification()
     dynamics, hypers, _ = ROWS[name](problem)
@@ -54,21 +54,8 @@ def test_under_xla_and_truncated(name):
 
 
 def test_batchnorm_dropout_and_line_searches():
-    x = np.random.RandomState(0).randn(40, 4)
     for dynamics in (far.Adam(0.05), far.BacktrackingGradientDescent(4.0)):
-        model, scale = normalized_network(), hyper(1.0, "scale")
-
-        def loss(batch, training, model=model):
-            return tf.reduce_mean(tf.square(model(batch, training=training) - 1.0))
-
-        problem = far.BilevelProblem(
-            lambda batch, scale=scale: scale * loss(batch, True),
-            lambda: loss(x, False),
-            model,
-            dynamics,
-            [scale],
-            inner_data=far.Batches(x, batch_size=16, seed=1),
-        )
+        problem = normalized_problem(dynamics)
         full = far.ReverseHG(jit_compile=False).compute(problem, 9)
         mode = far.ReverseHG(jit_compile=False, keep_products=True)
         found = mode.compute(problem, 9)
@@ -114,8 +101,9 @@ class TestWhatIsKept:
         return problem.bilevel(far.Momentum(rate, 0.9), [rate])
 
     def test_neither_activations_nor_gradients_are_made_again(self):
-        """Of a step back what is left is the second derivative: 2 a layer, twice,
-        and once more for what comes back to the second."""
+        """A step makes 2 products for the first layer, which passes nothing back, and
+        3 for the second; its second derivative 2 and 6.
+        """
         again = memory.of_reverse_step(self.problem())
         assert again.kept == 0
         assert again.multiplications == 4 * FIRST + 9 * SECOND
@@ -148,43 +136,58 @@ class TestWhatIsKept:
 
 
 class TestWhereStepsAreLeftWhole:
-    def compare(self, inner, dynamics=None, variables=None):
-        w = keras.Variable(1.5, name="w")
-        rate = far.Hyperparameter(0.1, name="rate")
-        problem = far.BilevelProblem(
-            lambda: inner(w),
-            lambda: w * w,
-            [w] if variables is None else variables,
-            far.Momentum(rate, 0.9),
-            [rate],
-        )
-        found = [
-            far.ReverseHG(jit_compile=False, keep_products=keep)
-            .compute(problem, 4)
-            .hypergradients
-            for keep in (False, True)
-        ]
-        assert_close(found[1], found[0], 1e-6)
-        return problem
+    @pytest.fixture(autouse=True)
+    def splits(self, monkeypatch):
+        """Those that were made."""
+        made = []
 
-    def test_loops(self):
+        class Seen(split.Split):
+            def __init__(self, *arguments):
+                super().__init__(*arguments)
+                made.append(self)
+
+        monkeypatch.setattr(reverse_run, "Split", Seen)
+        return made
+
+    def compute(self, inner, keep):
+        w, rate = keras.Variable(1.5, dtype="float64", name="w"), hyper(0.1, "rate")
+        problem = far.BilevelProblem(
+            *(lambda: inner(w), lambda: w * w, [w]),
+            *(far.Momentum(rate, 0.9), [rate]),
+        )
+        mode = far.ReverseHG(jit_compile=False, keep_products=keep)
+        return mode.compute(problem, 4).hypergradients
+
+    def test_loops(self, splits):
         def inner(w):
             _, total = tf.while_loop(
                 lambda i, _: i < 3,
                 lambda i, total: (i + 1, total * w),
                 (0, tf.convert_to_tensor(w)),
             )
-            return total
+            return 0.01 * total
 
-        self.compare(inner)
+        full, found = (self.compute(inner, keep) for keep in (False, True))
+        assert_close(found, full, 1e-13)
+        assert [one.is_safe for one in splits] == [False]
 
-    def test_what_is_printed_is_printed(self, capfd):
+    def test_what_is_printed_is_printed(self, splits, capfd):
         def inner(w):
             tf.print("seen")
             return w * w
 
-        self.compare(inner)
-        assert "seen" in capfd.readouterr().err
+        printed, found = [], []
+        for keep in (False, True):
+            found.append(self.compute(inner, keep))
+            printed.append(capfd.readouterr().err.count("seen"))
+        assert_close(found[1], found[0], 1e-13)
+        assert printed[0] == printed[1] > 0
+        assert [one.is_safe for one in splits] == [False]
+
+    def test_others_are_cut(self, splits):
+        full, found = (self.compute(lambda w: w * w, keep) for keep in (False, True))
+        assert_close(found, full, 1e-13)
+        assert [one.is_safe for one in splits] == [True]
 
     def test_search_for_what_is_not_finite(self):
         w, rate = keras.Variable(1.0, name="w"), far.Hyperparameter(3.0, name="rate")

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 import far_ho_tf as far
 from tests import reference
-from tests.helpers import Classification, assert_close, hyper, normalized_network
+from tests.helpers import Classification, assert_close, hyper, normalized_problem
 from tests.reference import constant
 
 NUM_STEPS = 13
@@ -81,21 +81,8 @@ def test_truncation_leaves_out_the_initial_values():
 
 def test_batchnorm_dropout_and_line_searches_are_replayed():
     """What is computed again is what was computed before."""
-    x = np.random.RandomState(0).randn(40, 4)
     for dynamics in (far.Adam(0.05), far.BacktrackingGradientDescent(4.0)):
-        model, scale = normalized_network(), hyper(1.0, "scale")
-
-        def loss(batch, training, model=model):
-            return tf.reduce_mean(tf.square(model(batch, training=training) - 1.0))
-
-        problem = far.BilevelProblem(
-            lambda batch, scale=scale: scale * loss(batch, True),
-            lambda: loss(x, False),
-            model,
-            dynamics,
-            [scale],
-            inner_data=far.Batches(x, batch_size=16, seed=1),
-        )
+        problem = normalized_problem(dynamics)
         full = far.ReverseHG(jit_compile=False).compute(problem, 9)
         found = far.ReverseHG(jit_compile=False, checkpointing=2).compute(problem, 9)
         assert_close(found.hypergradients, full.hypergradients, 1e-9)

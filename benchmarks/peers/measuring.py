@@ -112,7 +112,9 @@ def measure_growth(family, sizes, tools, rounds, most_seconds):
             for name in (wanted or known)[:1]:
                 record = {"tool": tool, "configuration": name, "size": size}
                 records.append(record)
-                _prepare(record, workload, timed)
+                worker = _prepare(record, workload)
+                if worker is not None:
+                    timed.append((worker, record))
         _take_turns(timed, rounds, most_seconds)
     return records
 
@@ -123,8 +125,8 @@ def _configurations(tool, workload):
         return worker.ask("")
 
 
-def _prepare(record, workload, timed):
-    """Compiles, and makes one hypergradient; appends worker and record, or a failure.
+def _prepare(record, workload):
+    """Compiles, and makes one hypergradient; its times or a failure go to the record.
 
     Returns:
         The `Worker`, or `None`.
@@ -137,7 +139,6 @@ def _prepare(record, workload, timed):
         record["failure"] = str(error)
         worker.close()
         return None
-    timed.append((worker, record))
     return worker
 
 
@@ -153,7 +154,7 @@ def _start(tool, workload, reference):
     started = []
     for name in names:
         record = {"tool": tool, "configuration": name}
-        worker = _prepare(record, workload, [])
+        worker = _prepare(record, workload)
         if worker is not None:
             record["differences"] = differences(_values(worker), reference)
         print("    ", record, flush=True)

@@ -102,11 +102,6 @@ def _propagation(problem, hyperparameters, count):
     return Propagation(problem, hyperparameters, directions, Dependence(problem))
 
 
-def elements(problem):
-    """The number of weights."""
-    return sum(variable.shape.num_elements() for variable in problem.start.variables)
-
-
 def of_reversal(problem, compiler):
     """Bytes that a step back of integers holds at most, with those that it is given.
 
@@ -116,7 +111,7 @@ def of_reversal(problem, compiler):
     """
     back = of_reverse_step(problem)
     size = state_bytes(problem)
-    integers = 3 * elements(problem) * tf.int64.size
+    integers = 3 * problem.report.weights * tf.int64.size
     beyond = back.bytes(compiler) - 2 * size
     if compiler == "xla":
         beyond += size  # A function's results are not written over what it is given.

@@ -68,11 +68,16 @@ class ReverseRun(Run):
         """A step, and what `split` keeps of it."""
         if self.split is None:
             return *self.step(step, state), []
-        choice = tf.nest.map_structure(
-            lambda spec: tf.zeros(spec.shape, spec.dtype), self.problem.dynamics.choices
+        oracle, products = self.split.oracle(step, state)
+        new_state, value, choice = self.problem.finish_step(
+            state,
+            oracle,
+            self.hyperparameters,
+            self.number(step),
+            self.batch(step),
+            self.replicas,
         )
-        oracle, products = self.split.oracle(step, state, choice)
-        return *self.finish_step(step, state, oracle), products
+        return new_state, (value, choice), products
 
     def _split_steps(self, limit):
         """The `Split` of the steps; `None` where they have to be left whole."""

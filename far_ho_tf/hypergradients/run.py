@@ -44,18 +44,6 @@ class Run:
         )
         return new_state, (value, choice)
 
-    def finish_step(self, step, state, oracle):
-        """Φ from what the oracle gave for the batch; returns what `step` does."""
-        new_state, value, choice = self.problem.finish_step(
-            state,
-            oracle,
-            self.hyperparameters,
-            self.number(step),
-            self.batch(step),
-            self.replicas,
-        )
-        return new_state, (value, choice)
-
     def redo(self, step, state, choice):
         """Φ once more, with what the dynamics chose before."""
         gradients, extra, _ = self.replicas.mean(

@@ -5,16 +5,12 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from far_ho_tf.hypergradients.peaks import bytes_of, is_told
+from far_ho_tf.preflight import graph_search
+
 # Multiplications behind an element that is worth keeping; see BUILD_NOTES.md.
 _WORTH_KEEPING = 64
-_CONTROL_FLOW = (
-    "While",
-    "StatelessWhile",
-    "If",
-    "StatelessIf",
-    "Case",
-    "StatelessCase",
-)
+_CONTROL_FLOW = ("While", "If", "Case")  # "StatelessWhile" and so on, too.
 
 
 class Traced(NamedTuple):
@@ -68,8 +64,9 @@ class Split:
         self.is_safe = _is_safe(graph)
 
     def oracle(self, *arguments):
-        """`made`, and what is kept, of a step; takes all but the cotangent."""
-        given = dict(_pairs(self._arguments, arguments))
+        """`made`, and what is kept, of a step; takes the first of the arguments, those
+        that both depend on."""
+        given = _pairs(self._arguments, arguments)
         count = len(tf.nest.flatten(self._traced.made))
         tensors = self._import(given, [*tf.nest.flatten(self._traced.made), *self.kept])
         made = tf.nest.pack_sequence_as(self._traced.made, tensors[:count])
@@ -83,7 +80,7 @@ class Split:
             new: The parts of the new state.
             kept: What `oracle` returned.
         """
-        given = dict(_pairs(self._arguments, arguments))
+        given = _pairs(self._arguments, arguments)
         given |= _pairs(tf.nest.flatten(self._traced.new), new)
         given |= _pairs(self.kept, kept)
         return tf.nest.pack_sequence_as(
@@ -132,12 +129,6 @@ class Split:
         return operations, used
 
 
-def bytes_of(tensors):
-    """Their size; infinite where a shape is not known."""
-    sizes = [_elements(tensor) * tensor.dtype.size for tensor in tensors]
-    return sum(sizes)
-
-
 def _pairs(tensors, values):
     # A shorter structure stands for the first of the tensors.
     return {
@@ -178,7 +169,8 @@ def _products(needed, ready, refused):
         if tensor.name in seen:
             continue
         seen.add(tensor.name)
-        if tensor.name not in refused and _saved(tensor) >= _WORTH_KEEPING:
+        known = tensor.name not in refused and is_told(tensor.op)
+        if known and _saved(tensor) >= _WORTH_KEEPING:
             found.append(tensor)
         else:
             left += tensor.op.inputs
@@ -195,20 +187,15 @@ def _saved(tensor):
     if kind == "Conv2D":
         return math.prod(inputs[1].shape[:-1].as_list())
     if kind == "Conv2DBackpropInput":
-        kernel, output = inputs[1].shape, inputs[2]
-        both = math.prod(kernel[:-1].as_list()) * _elements(output)
-        return both / _elements(tensor)
+        kernel, output = inputs[1].shape, inputs[2].shape
+        both = math.prod(kernel[:-1].as_list()) * (output.num_elements() or 0)
+        return both / tensor.shape.num_elements()
     return 0
-
-
-def _elements(tensor):
-    count = tensor.shape.num_elements()
-    return math.inf if count is None else count
 
 
 def _is_safe(graph):
     """Whether parts of the graph may be left out, and others made twice."""
     reads = ("ReadVariableOp", "Placeholder")
     return all(op.type in reads for op in graph.control_outputs) and not any(
-        op.type in _CONTROL_FLOW for op in graph.get_operations()
+        op.type.endswith(_CONTROL_FLOW) for op in graph_search.operations(graph, [])
     )
