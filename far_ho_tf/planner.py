@@ -113,6 +113,7 @@ def plan(problem, num_steps, memory_budget=None):
 
 def _modes(num_steps, budget):
     yield ReverseHG()
+    yield ReverseHG(keep_products=False)
     yield ReverseHG(checkpointing="sqrt")
     for kept in (30, 10, 3):
         if kept < num_steps:

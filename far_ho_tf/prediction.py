@@ -70,9 +70,10 @@ def predict(problem, num_steps, mode):
 def _reverse(problem, num_steps, mode):
     count = mode.differentiated_steps(num_steps)
     kept = mode.kept_states(problem, num_steps)
-    back = memory.of_reverse_step(problem, mode.products_limit(problem, num_steps))
+    limit = mode.products_limit(problem, num_steps)
+    back = memory.of_reverse_step(problem, limit)
     again = 0 if kept == count else num_recomputed(count, kept)
-    slots = kept if kept == count and not mode.keep_products else kept + 1
+    slots = kept if kept == count and limit is None else kept + 1
     size = slots * memory.state_bytes(problem) + count * back.kept
     return Option(
         _name(mode),
@@ -145,11 +146,11 @@ def _compiler(problem, mode):
 def _name(mode):
     options = {
         name: getattr(mode, name)
-        for name in (
-            *("checkpointing", "truncation", "memory_budget", "keep_products"),
-            "chunk_size",
+        for name, default in (
+            *(("checkpointing", None), ("truncation", None), ("memory_budget", None)),
+            *(("keep_products", "auto"), ("chunk_size", None)),
         )
-        if getattr(mode, name, None) not in (None, False)
+        if getattr(mode, name, default) != default
     }
     inner = ", ".join(f"{name}={value!r}" for name, value in options.items())
     return f"{type(mode).__name__}({inner})"

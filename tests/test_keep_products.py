@@ -46,7 +46,9 @@ def test_under_xla_and_truncated(name):
     batches = far.Batches(problem.train, batch_size=5, seed=3)
     bilevel = problem.bilevel(dynamics, hypers, inner_data=batches)
     for truncation in (None, 3):
-        full = far.ReverseHG(True, truncation=truncation).compute(bilevel, 9)
+        full = far.ReverseHG(True, truncation=truncation, keep_products=False).compute(
+            bilevel, 9
+        )
         mode = far.ReverseHG(True, truncation=truncation, keep_products=True)
         found = mode.compute(bilevel, 9)
         assert_close(found.hypergradients, full.hypergradients, 1e-11)
@@ -56,7 +58,7 @@ def test_under_xla_and_truncated(name):
 def test_batchnorm_dropout_and_line_searches():
     for dynamics in (far.Adam(0.05), far.BacktrackingGradientDescent(4.0)):
         problem = normalized_problem(dynamics)
-        full = far.ReverseHG(jit_compile=False).compute(problem, 9)
+        full = far.ReverseHG(jit_compile=False, keep_products=False).compute(problem, 9)
         mode = far.ReverseHG(jit_compile=False, keep_products=True)
         found = mode.compute(problem, 9)
         assert_close(found.hypergradients, full.hypergradients, 1e-9)
@@ -85,7 +87,7 @@ def test_convolutions():
         far.Momentum(rate, 0.9),
         [rate],
     )
-    full = far.ReverseHG(jit_compile=False).compute(problem, 5)
+    full = far.ReverseHG(jit_compile=False, keep_products=False).compute(problem, 5)
     mode = far.ReverseHG(jit_compile=False, keep_products=True)
     found = mode.compute(problem, 5)
     assert_close(found.hypergradients, full.hypergradients, 1e-5)
@@ -119,18 +121,18 @@ class TestWhatIsKept:
         assert kept(problem, 0) == 0
 
     def test_the_limit_is_the_state_or_what_a_run_may_take(self, monkeypatch):
-        problem, mode = self.problem(), far.ReverseHG(keep_products=True)
+        problem, mode = self.problem(), far.ReverseHG()
         assert mode.products_limit(problem, 100) == 2**28 // 100
         monkeypatch.setattr(reverse, "_PRODUCTS", 1000)
         assert mode.products_limit(problem, 100) == memory.state_bytes(problem)
-        assert far.ReverseHG().products_limit(problem, 100) is None
+        assert far.ReverseHG(keep_products=False).products_limit(problem, 100) is None
 
     def test_the_planner_knows(self):
         problem = self.problem()
-        option = predict(problem, 1000, far.ReverseHG(keep_products=True))
+        option = predict(problem, 1000, far.ReverseHG())
         step, back = 2 * FIRST + 3 * SECOND, 2 * FIRST + 6 * SECOND
         assert option.cost == pytest.approx(1 + back / step)
-        assert option.name == "ReverseHG(keep_products=True)"
+        assert option.name == "ReverseHG()"
         size = 1001 * memory.state_bytes(problem) + 1000 * 8 * 12 * (4 + 3 + 4)
         assert 0 < option.memory - size < 10_000
 
@@ -196,7 +198,7 @@ class TestWhereStepsAreLeftWhole:
             *(far.GradientDescent(rate), [rate]),
         )
         steps = []
-        for mode in (far.ReverseHG(), far.ReverseHG(keep_products=True)):
+        for mode in (far.ReverseHG(keep_products=False), far.ReverseHG()):
             with pytest.raises(far.NonFiniteError) as caught:
                 mode.compute(problem, 9)
             steps.append(caught.value.step)

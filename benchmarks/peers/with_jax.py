@@ -22,7 +22,8 @@ def configurations(workload):
             for unroll in (1, 8)
         },
         "checkpoints": {
-            f"scans of √T steps, checkpoint, unroll {unroll}": ("sqrt", unroll)
+            f"scans of √T steps, checkpoint{more}, unroll {unroll}": (kept, unroll)
+            for more, kept in (("", "sqrt"), (" of each step too", "sqrt, all"))
             for unroll in (1, 8)
         },
         "forward": {f"scan, unroll {unroll}": (False, unroll) for unroll in (1, 8)},
@@ -59,11 +60,11 @@ def _make(workload, checkpoint, unroll, dtype=np.float32):
     def final(values, constants):
         start, train, validation, groups, batches = constants
         step = functools.partial(_step, workload, values, train, groups)
-        if checkpoint is True:
+        if checkpoint in (True, "sqrt, all"):
             step = jax.checkpoint(step)
         state = _initial(workload, start)
         steps = jnp.arange(workload.num_steps), batches
-        if checkpoint == "sqrt":
+        if checkpoint in ("sqrt", "sqrt, all"):
             state = _scan_of_scans(step, state, steps, workload.num_steps, unroll)
         else:
             state, _ = jax.lax.scan(step, state, steps, unroll=unroll)
@@ -88,7 +89,7 @@ def _scan_of_scans(step, state, steps, num_steps, unroll):
 
     @jax.checkpoint
     def segment(state, steps):
-        return jax.lax.scan(jax.checkpoint(step), state, steps, unroll=unroll)
+        return jax.lax.scan(step, state, steps, unroll=unroll)
 
     segments = jax.tree.map(lambda a: a.reshape(-1, length, *a.shape[1:]), steps)
     return jax.lax.scan(segment, state, segments)[0]

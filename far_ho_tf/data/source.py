@@ -6,6 +6,10 @@ import zlib
 
 import tensorflow as tf
 
+from far_ho_tf.tracing import Concrete
+
+_SCALAR = tf.TensorSpec([], tf.int32)
+
 
 class Source(abc.ABC):
     """What a compiled run reads its batches from.
@@ -111,12 +115,11 @@ class Source(abc.ABC):
 
     def _traced(self, prepared):
         """`batch` as a concrete function, traced once for each structure."""
-        scalar = tf.TensorSpec([], tf.int32)
-        return self._function_of_batch.get_concrete_function(prepared, scalar, scalar)
+        return self._concrete(prepared, _SCALAR, _SCALAR)
 
     @functools.cached_property
-    def _function_of_batch(self):
-        return tf.function(self.batch, autograph=False)
+    def _concrete(self):
+        return Concrete(tf.function(self.batch, autograph=False))
 
 
 class Placeholder(Source):

@@ -1,5 +1,6 @@
 """One compiled hyper-iteration: what it takes and returns, and its compiler."""
 
+import contextlib
 import threading
 from typing import Any, NamedTuple
 
@@ -8,8 +9,9 @@ from absl import logging
 
 from far_ho_tf.checks import essence
 from far_ho_tf.distribution import WorkerLostError, lost_workers
+from far_ho_tf.hypergradients.products import fused_small_products
 from far_ho_tf.state import State
-from far_ho_tf.tracing import once_traced
+from far_ho_tf.tracing import Concrete, once_traced
 
 # Held by the thread that traces: parts of TensorFlow are replaced meanwhile.
 TRACING = threading.RLock()
@@ -130,10 +132,10 @@ class Program:
 
     def __call__(self, inputs):
         if self.compiler == "graph" or not self._may_fall_back:
-            return self._run(self.function, inputs)
+            return self._run(self._concrete, inputs)
         failure = None
         try:
-            outputs = self._run(self.function, inputs)
+            outputs = self._run(self._concrete, inputs)
         except WorkerLostError:
             raise
         # XLA's errors have no class of their own: some are TensorFlow's, its gradient
@@ -143,7 +145,7 @@ class Program:
         if failure is not None:
             self._use("graph")
             # Raises where XLA is not to blame.
-            outputs = self._run(self.function, inputs)
+            outputs = self._run(self._concrete, inputs)
             self.reason = f"XLA cannot compile it: {failure}"
             logging.warning("far_ho_tf runs without XLA. %s", self.reason)
         self._may_fall_back = False
@@ -151,23 +153,28 @@ class Program:
 
     def search(self, inputs):
         """Runs again, up to the first value that is not finite."""
-        return self._run(self._compiled(search=True), inputs)
+        return self._run(Concrete(self._compiled(search=True)), inputs)
 
     def _use(self, compiler):
         self.compiler = compiler
         self.function = self._compiled(search=False)
+        self._concrete = Concrete(self.function)
 
     def _compiled(self, search):
-        return once_traced(
-            lambda inputs: self._build(inputs, search, self.compiler == "xla"),
-            jit_compile=self._whole and self.compiler == "xla",
-        )
+        xla = self.compiler == "xla"
 
-    def _run(self, function, inputs):
+        def build(inputs):
+            on_cpu = xla and not tf.config.list_logical_devices("GPU")
+            with fused_small_products() if on_cpu else contextlib.nullcontext():
+                return self._build(inputs, search, xla)
+
+        return once_traced(build, jit_compile=self._whole and xla)
+
+    def _run(self, concrete, inputs):
         with TRACING, tf.device(None):
-            concrete = function.get_concrete_function(inputs)
+            function = concrete(inputs)
         with lost_workers(self._strategy):
-            return concrete(inputs)
+            return function(inputs)
 
 
 def obstacle(jit_compile, report, fixed_shapes):

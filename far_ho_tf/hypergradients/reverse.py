@@ -38,8 +38,9 @@ class ReverseHG(HyperGradient):
         keep_products: Whether results of matrix products are kept, instead of being
             computed again on the way back: about three training runs instead of four,
             in as much memory again as the states take, or 256 MB where that is more.
-            Only with all states; without effect over several replicas, and where a
-            step holds loops or branches, or assigns `tf.Variable`s.
+            Only with all states, as "auto" knows; without effect over several
+            replicas, and where a step holds loops or branches, or assigns
+            `tf.Variable`s.
 
     Example, with w_2 = 2 (1 − 2η)² and so d½w_2²/dη = w_2 · (−8) (1 − 2η):
 
@@ -64,7 +65,7 @@ class ReverseHG(HyperGradient):
     checkpointing: int | str | None = None
     truncation: int | None = None
     memory_budget: int | None = None
-    keep_products: bool = False
+    keep_products: bool | str = "auto"
 
     def __post_init__(self):
         super().__post_init__()
@@ -85,12 +86,12 @@ class ReverseHG(HyperGradient):
             memory_budget=self.memory_budget,
         )
         require(
-            isinstance(self.keep_products, bool),
-            "`keep_products` must be a boolean.",
+            isinstance(self.keep_products, bool) or self.keep_products == "auto",
+            "`keep_products` must be True, False or 'auto'.",
             keep_products=self.keep_products,
         )
         require(
-            not self.keep_products
+            self.keep_products is not True
             or (self.checkpointing is None and self.memory_budget is None),
             "`keep_products` goes with all states: without `checkpointing` and "
             "`memory_budget`.",
@@ -122,7 +123,8 @@ class ReverseHG(HyperGradient):
 
         `None` where none are.
         """
-        if not self.keep_products:
+        all_states = self.checkpointing is None and self.memory_budget is None
+        if not (self.keep_products and all_states):
             return None
         count = self.differentiated_steps(num_steps)
         return max(memory.state_bytes(problem), _PRODUCTS // count)
