@@ -72,9 +72,12 @@ def _reverse(problem, num_steps, mode):
     kept = mode.kept_states(problem, num_steps)
     limit = mode.products_limit(problem, num_steps)
     back = memory.of_reverse_step(problem, limit)
-    again = 0 if kept == count else num_recomputed(count, kept)
-    slots = kept if kept == count and limit is None else kept + 1
-    size = slots * memory.state_bytes(problem) + count * back.kept
+    whole, stored = limit is None, kept == count
+    again = 0 if stored else num_recomputed(count, kept) if whole else count
+    slots = kept if stored and whole else kept + 1
+    size = slots * memory.state_bytes(problem)
+    if not whole:
+        size += min(kept, mode.kept_products(num_steps)) * back.kept
     return Option(
         _name(mode),
         mode,

@@ -45,21 +45,23 @@ def test_under_xla_and_truncated(name):
     dynamics, hypers, _ = ROWS[name](problem)
     batches = far.Batches(problem.train, batch_size=5, seed=3)
     bilevel = problem.bilevel(dynamics, hypers, inner_data=batches)
-    for truncation in (None, 3):
-        full = far.ReverseHG(True, truncation=truncation, keep_products=False).compute(
-            bilevel, 9
+    for options in ({}, {"truncation": 3}, {"checkpointing": "sqrt"}):
+        full, found = (
+            far.ReverseHG(True, keep_products=keep, **options).compute(bilevel, 9)
+            for keep in (False, True)
         )
-        mode = far.ReverseHG(True, truncation=truncation, keep_products=True)
-        found = mode.compute(bilevel, 9)
         assert_close(found.hypergradients, full.hypergradients, 1e-11)
         assert_close([found.inner_values], [full.inner_values], 1e-13)
 
 
-def test_batchnorm_dropout_and_line_searches():
+@pytest.mark.parametrize("checkpointing", [None, "sqrt"])
+def test_batchnorm_dropout_and_line_searches(checkpointing):
     for dynamics in (far.Adam(0.05), far.BacktrackingGradientDescent(4.0)):
         problem = normalized_problem(dynamics)
         full = far.ReverseHG(jit_compile=False, keep_products=False).compute(problem, 9)
-        mode = far.ReverseHG(jit_compile=False, keep_products=True)
+        mode = far.ReverseHG(
+            jit_compile=False, keep_products=True, checkpointing=checkpointing
+        )
         found = mode.compute(problem, 9)
         assert_close(found.hypergradients, full.hypergradients, 1e-9)
         assert_close(found.state.extra, full.state.extra, 1e-12)
@@ -124,7 +126,9 @@ class TestWhatIsKept:
         problem, mode = self.problem(), far.ReverseHG()
         assert mode.products_limit(problem, 100) == 2**28 // 100
         monkeypatch.setattr(reverse, "_PRODUCTS", 1000)
-        assert mode.products_limit(problem, 100) == memory.state_bytes(problem)
+        size = memory.state_bytes(problem)
+        assert mode.products_limit(problem, 100) == size
+        assert far.ReverseHG(checkpointing="sqrt").products_limit(problem, 100) == size
         assert far.ReverseHG(keep_products=False).products_limit(problem, 100) is None
 
     def test_the_planner_knows(self):
@@ -134,6 +138,16 @@ class TestWhatIsKept:
         assert option.cost == pytest.approx(1 + back / step)
         assert option.name == "ReverseHG()"
         size = 1001 * memory.state_bytes(problem) + 1000 * 8 * 12 * (4 + 3 + 4)
+        assert 0 < option.memory - size < 10_000
+
+    def test_the_planner_knows_segments(self):
+        problem = self.problem()
+        option = predict(problem, 1000, far.ReverseHG(checkpointing="sqrt"))
+        back = memory.of_reverse_step(problem, memory.state_bytes(problem))
+        assert back.kept == 8 * 12 * 4
+        step = 2 * FIRST + 3 * SECOND
+        assert option.cost == pytest.approx(2 + back.multiplications / step)
+        size = 65 * memory.state_bytes(problem) + 32 * back.kept
         assert 0 < option.memory - size < 10_000
 
 

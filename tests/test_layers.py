@@ -51,7 +51,7 @@ LAYERS = (
     "preflight",
     "objective",
     "problem",
-    "hypergradients.products",
+    "hypergradients.xla_forms",
     "hypergradients.program",
     "hypergradients.result",
     "hypergradients.agreement",

@@ -26,26 +26,35 @@ def momentum(problem, **options):
 
 
 @COMPILERS
-@pytest.mark.parametrize("checkpointing", ["sqrt", 1, 3, 13])
-def test_checkpoints_equal_the_unrolled_reference(checkpointing, jit_compile):
+@pytest.mark.parametrize(
+    "checkpointing, keep_products, kept",
+    [
+        *(("sqrt", "auto", 4 + 4), ("sqrt", False, 4)),
+        *((1, "auto", 1), (3, False, 3), (13, "auto", 13)),
+    ],
+)
+def test_checkpoints_equal_the_unrolled_reference(
+    checkpointing, keep_products, kept, jit_compile
+):
     problem = Classification()
     bilevel, naive, rule = momentum(problem)
     value, expected, final = reference.unrolled(naive, rule, NUM_STEPS)
-    mode = far.ReverseHG(jit_compile, checkpointing=checkpointing)
+    mode = far.ReverseHG(
+        jit_compile, checkpointing=checkpointing, keep_products=keep_products
+    )
     result = mode.compute(bilevel, NUM_STEPS)
     assert_close(result.hypergradients, expected, 1e-9)
     assert_close([result.outer_value], [value], 1e-12)
     assert_close(problem.model.trainable_variables, final, 1e-12)
     full = far.ReverseHG(jit_compile).compute(bilevel, NUM_STEPS)
     assert_close([result.inner_values], [full.inner_values], 1e-13)
-    kept = {"sqrt": 4}.get(checkpointing, checkpointing)
     assert result.status.kept_states == kept
     assert full.status.kept_states == NUM_STEPS
 
 
 @COMPILERS
-@pytest.mark.parametrize("checkpointing", [None, 2])
-@pytest.mark.parametrize("last", [1, 5])
+@pytest.mark.parametrize("checkpointing", [None, 2, "sqrt"])
+@pytest.mark.parametrize("last", [1, 11])
 def test_truncation_is_a_run_from_a_constant_state(last, checkpointing, jit_compile):
     """The hypergradient of the last steps alone, from where the others end."""
     bilevel, _, _ = momentum(Classification())
@@ -95,11 +104,12 @@ def test_a_step_that_is_not_finite_is_found_without_storing_all():
         lambda: tf.exp(w * w), lambda: 1.0 * w, [w], far.GradientDescent(rate), [rate]
     )
     steps = []
-    for mode in (far.ReverseHG(), far.ReverseHG(checkpointing=2)):
+    for checkpointing in (None, 2, "sqrt"):
+        mode = far.ReverseHG(checkpointing=checkpointing)
         with pytest.raises(far.NonFiniteError) as caught:
             mode.compute(problem, 9)
         steps.append(caught.value.step)
-    assert steps[0] == steps[1] < 8
+    assert steps[0] == steps[1] == steps[2] < 8
 
 
 def test_a_budget_with_a_dataset():

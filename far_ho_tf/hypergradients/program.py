@@ -9,7 +9,7 @@ from absl import logging
 
 from far_ho_tf.checks import essence
 from far_ho_tf.distribution import WorkerLostError, lost_workers
-from far_ho_tf.hypergradients.products import fused_small_products
+from far_ho_tf.hypergradients.xla_forms import xla_forms
 from far_ho_tf.state import State
 from far_ho_tf.tracing import Concrete, once_traced
 
@@ -165,7 +165,7 @@ class Program:
 
         def build(inputs):
             on_cpu = xla and not tf.config.list_logical_devices("GPU")
-            with fused_small_products() if on_cpu else contextlib.nullcontext():
+            with xla_forms() if on_cpu else contextlib.nullcontext():
                 return self._build(inputs, search, xla)
 
         return once_traced(build, jit_compile=self._whole and xla)

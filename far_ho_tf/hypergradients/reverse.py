@@ -1,13 +1,14 @@
 """Reverse mode: backwards over the trajectory."""
 
 import dataclasses
+import math
 
 from far_ho_tf.checks import check_count, is_integer, require
 from far_ho_tf.hypergradients import memory
 from far_ho_tf.hypergradients.base import HyperGradient
 from far_ho_tf.hypergradients.checkpoints import fewest_without_a_third_run
 from far_ho_tf.hypergradients.reverse_run import ReverseRun
-from far_ho_tf.hypergradients.trajectory import Checkpointed, Stored
+from far_ho_tf.hypergradients.trajectory import Checkpointed, Segmented, Stored
 
 # Bytes of products that may be kept of a run even where its states take less.
 _PRODUCTS = 2**28
@@ -26,9 +27,11 @@ class ReverseHG(HyperGradient):
     Args:
         jit_compile: See `HyperGradient`.
         checkpointing: How many states are kept at any time; the others are computed
-            again, by the schedule that computes the fewest steps. `None`: all.
-            "sqrt": the fewest for which each step is computed at most once more,
-            about √(2 num_steps). An integer: so many.
+            again. `None`: all. "sqrt": about 2 √num_steps, the first of each segment of
+            √num_steps steps, and those of one segment with its products; with
+            `keep_products=False` the fewest for which each step is computed at most
+            once more, about √(2 num_steps). An integer: so many, by the schedule that
+            computes the fewest steps.
         truncation: Integer K: only the last K steps are differentiated, in the
             memory that K steps take. The hypergradient is then that of a run that
             starts from s_{T−K}, a constant. `None`: all steps.
@@ -37,10 +40,10 @@ class ReverseHG(HyperGradient):
             `None`: no limit. In the place of `checkpointing`.
         keep_products: Whether results of matrix products are kept, instead of being
             computed again on the way back: about three training runs instead of four,
-            in as much memory again as the states take, or 256 MB where that is more.
-            Only with all states, as "auto" knows; without effect over several
-            replicas, and where a step holds loops or branches, or assigns
-            `tf.Variable`s.
+            in as much memory again as the states take, or 256 MB where that is more
+            and all states are kept. "auto": with all states and "sqrt", not with a
+            number of states or a `memory_budget`. Without effect over several replicas,
+            and where a step holds loops or branches, or assigns `tf.Variable`s.
 
     Example, with w_2 = 2 (1 − 2η)² and so d½w_2²/dη = w_2 · (−8) (1 − 2η):
 
@@ -91,10 +94,8 @@ class ReverseHG(HyperGradient):
             keep_products=self.keep_products,
         )
         require(
-            self.keep_products is not True
-            or (self.checkpointing is None and self.memory_budget is None),
-            "`keep_products` goes with all states: without `checkpointing` and "
-            "`memory_budget`.",
+            self.keep_products is not True or self._may_keep_products,
+            "`keep_products` goes with all states or checkpointing='sqrt'.",
             checkpointing=self.checkpointing,
             memory_budget=self.memory_budget,
         )
@@ -105,9 +106,12 @@ class ReverseHG(HyperGradient):
         count = self.differentiated_steps(settings.num_steps)
         first = settings.num_steps - count
         kept = self.kept_states(problem, settings.num_steps)
-        trajectory = (
-            Stored(run, first) if kept == count else Checkpointed(run, first, kept)
-        )
+        if kept == count:
+            trajectory = Stored(run, first)
+        elif limit is not None:
+            trajectory = Segmented(run, first, _segment(count))
+        else:
+            trajectory = Checkpointed(run, first, kept)
         return run.differentiate(trajectory, first)
 
     def describe(self, problem, num_steps, checks):
@@ -123,17 +127,34 @@ class ReverseHG(HyperGradient):
 
         `None` where none are.
         """
-        all_states = self.checkpointing is None and self.memory_budget is None
-        if not (self.keep_products and all_states):
+        if not (self.keep_products and self._may_keep_products):
             return None
         count = self.differentiated_steps(num_steps)
-        return max(memory.state_bytes(problem), _PRODUCTS // count)
+        free = 0 if self.checkpointing else _PRODUCTS // count
+        return max(memory.state_bytes(problem), free)
+
+    @property
+    def _may_keep_products(self):
+        return self.checkpointing in (None, "sqrt") and self.memory_budget is None
+
+    def kept_products(self, num_steps):
+        """The most steps whose products are kept at any time, where any are."""
+        count = self.differentiated_steps(num_steps)
+        return _segment(count) if self.checkpointing else count
 
     def kept_states(self, problem, num_steps):
         """How many states are kept at any time."""
         count = self.differentiated_steps(num_steps)
         if self.memory_budget is not None:
             return memory.states_within(problem, count, self.memory_budget)
-        if self.checkpointing == "sqrt":
+        if self.checkpointing != "sqrt":
+            return min(count, self.checkpointing or count)
+        if not self.keep_products:
             return fewest_without_a_third_run(count)
-        return min(count, self.checkpointing or count)
+        length = _segment(count)
+        return min(count, length + math.ceil(count / length))
+
+
+def _segment(count):
+    """The length of the segments of so many steps: the least sum of states."""
+    return math.isqrt(count - 1) + 1

@@ -79,6 +79,13 @@ class ReverseRun(Run):
         )
         return new_state, (value, choice), products
 
+    def redo_and_products(self, step, state, choice):
+        """`redo`, and what `split` keeps of the step."""
+        if self.split is None:
+            return self.redo(step, state, choice), []
+        oracle, products = self.split.oracle(step, state)
+        return self.moved(step, state, oracle, choice), products
+
     def _split_steps(self, limit):
         """The `Split` of the steps; `None` where they have to be left whole."""
         several = self.replicas is not ONE_REPLICA

@@ -6,6 +6,7 @@ from far_ho_tf.autodiff import all_finite
 from far_ho_tf.hypergradients.dependence import Dependence
 from far_ho_tf.hypergradients.outer import differentiate_outer
 from far_ho_tf.replicas import as_replicas
+from far_ho_tf.state import State
 
 
 class Run:
@@ -46,14 +47,19 @@ class Run:
 
     def redo(self, step, state, choice):
         """Φ once more, with what the dynamics chose before."""
-        gradients, extra, _ = self.replicas.mean(
+        oracle = self.replicas.mean(
             lambda share: self.problem.oracle(state, self.hyperparameters, share),
             self.batch(step),
         )
+        return self.moved(step, state, oracle, choice)
+
+    def moved(self, step, state, oracle, choice):
+        """The new state by what the oracle gave, and what the dynamics chose before."""
+        gradients, extra, _ = oracle
         variables, slots = self.problem.update(
             state, gradients, self.hyperparameters, self.number(step), choice
         )
-        return state._replace(variables=variables, slots=slots, extra=extra)
+        return State(variables, slots, extra)
 
     def loop(self, move, step, last, state, logs):
         """Moves on by `move` up to a step, or to where a search ends.

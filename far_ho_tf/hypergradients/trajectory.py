@@ -43,7 +43,7 @@ class Trajectory(abc.ABC):
             kept: From `record`.
             choices: What the dynamics chose, by step: `TensorArray`s.
             visit: Callable(step, state, choice, carry) -> carry; where the run has a
-                `split`, of a `Stored` trajectory also (new state, products).
+                `split`, and the trajectory products, also of (new state, products).
             carry: Structure of tensors.
 
         Returns:
@@ -52,7 +52,7 @@ class Trajectory(abc.ABC):
         """
 
     def _backwards(self, body, carry, *others):
-        """A loop over the steps; `carry` must be finite for a search to go on."""
+        """A loop down the steps; `carry` must be finite for a search to go on."""
         return tf.while_loop(
             lambda step, carry, *_: self._run.goes_on(step >= self._first, carry),
             body,
@@ -62,43 +62,156 @@ class Trajectory(abc.ABC):
         )
 
 
-class Stored(Trajectory):
-    """All states and, where the run has a `split`, the products that it keeps."""
+class _Window:
+    """The states of some consecutive steps and, where the run has a `split`, the new
+    state of the last of them and the products that are kept.
 
-    def record(self, step, state, logs):
-        run, split = self._run, self._run.split
+    Args:
+        run: A `Run`.
+        size: Python integer, the most steps.
+    """
+
+    def __init__(self, run, size):
+        self._run = run
+        self._split = run.split
+        self._size = size
+
+    def blank(self, state):
+        """`TensorArray`s for states like one, and for products."""
+        states = self._run.arrays(state, self._size + (self._split is not None))
+        return states, self._run.arrays(
+            self._split.kept if self._split else [], self._size
+        )
+
+    def fill(self, move, first, last, step, state, logs, kept):
+        """Moves on from a step to the last, and keeps what is on the way.
+
+        Args:
+            move: Callable(step, state, logs) -> (new state, logs, products).
+            first, last: The window's first step, and the one after its last.
+            step: Where to begin: `first`, or less if a search ended before.
+            state, logs: What is moved.
+            kept: From `blank`.
+
+        Returns:
+            The step reached, state, logs, and what was kept.
+        """
 
         def body(step, state, logs, states, products):
-            index = step - self._first
-            new_state, log, kept = run.step_and_products(step, state)
-            logs, states = write(logs, step, log), write(states, index, state)
-            return step + 1, new_state, logs, states, write(products, index, kept)
+            index = step - first
+            new_state, logs, made = move(step, state, logs)
+            states, products = write(states, index, state), write(products, index, made)
+            return step + 1, new_state, logs, states, products
 
-        states = run.arrays(state, self._count + (split is not None))
-        products = run.arrays(split.kept if split else [], self._count)
         step, state, logs, states, products = tf.while_loop(
-            lambda step, state, *_: run.goes_on(step < run.num_steps, state),
+            lambda step, state, *_: self._run.goes_on(step < last, state),
             body,
-            (step, state, logs, states, products),
+            (step, state, logs, *kept),
             parallel_iterations=1,
-            maximum_iterations=self._count,
+            maximum_iterations=self._size,
         )
-        if split is not None:
-            states = write(states, self._count, state)
+        if self._split is not None:
+            states = write(states, last - first, state)
         return step, state, logs, (states, products)
 
-    def replay(self, kept, choices, visit, carry):
+    def empty(self, first, last, kept, choices, visit, carry):
+        """Visits the steps of the window from the last to the first; see `replay`."""
         states, products = kept
 
         def body(step, carry):
-            index = step - self._first
+            index = step - first
             more = ()
-            if self._run.split is not None:
+            if self._split is not None:
                 more = read(states, index + 1), read(products, index)
             state, choice = read(states, index), read(choices, step)
             return step - 1, visit(step, state, choice, carry, *more)
 
-        return self._backwards(body, carry)
+        return tf.while_loop(
+            lambda step, carry: self._run.goes_on(step >= first, carry),
+            body,
+            (tf.convert_to_tensor(last - 1), carry),
+            parallel_iterations=1,
+            maximum_iterations=self._size,
+        )
+
+
+class Stored(Trajectory):
+    """All states and, where the run has a `split`, the products that it keeps."""
+
+    def __init__(self, run, first):
+        super().__init__(run, first)
+        self._window = _Window(run, self._count)
+        self._bounds = first, run.num_steps
+
+    def record(self, step, state, logs):
+        def move(step, state, logs):
+            new_state, log, products = self._run.step_and_products(step, state)
+            return new_state, write(logs, step, log), products
+
+        kept = self._window.blank(state)
+        return self._window.fill(move, *self._bounds, step, state, logs, kept)
+
+    def replay(self, kept, choices, visit, carry):
+        return self._window.empty(*self._bounds, kept, choices, visit, carry)
+
+
+class Segmented(Trajectory):
+    """The first state of each segment; the others are computed again with it, and the
+    products that the run's `split` keeps.
+
+    Args:
+        run, first: See `Trajectory`.
+        length: Python integer, the steps of a segment.
+
+    Source: Chen et al. 2016 (sublinear memory).
+    """
+
+    def __init__(self, run, first, length):
+        super().__init__(run, first)
+        self._length = length
+        self._number = -(-self._count // length)
+        self._window = _Window(run, length)
+
+    def record(self, step, state, logs):
+        run = self._run
+
+        def move(step, state, logs):
+            state, log = run.step(step, state)
+            return state, write(logs, step, log)
+
+        def segment(step, state, logs, starts):
+            starts = write(starts, (step - self._first) // self._length, state)
+            last = tf.minimum(step + self._length, run.num_steps)
+            return *run.loop(move, step, last, state, logs), starts
+
+        starts = run.arrays(state, self._number)
+        *reached, starts = tf.while_loop(
+            lambda step, state, *_: run.goes_on(step < run.num_steps, state),
+            segment,
+            (step, state, logs, starts),
+            parallel_iterations=1,
+            maximum_iterations=self._number,
+        )
+        return *reached, (starts, self._window.blank(state))
+
+    def replay(self, kept, choices, visit, carry):
+        starts, window = kept
+
+        def again(step, state, nothing):
+            choice = read(choices, step)
+            state, products = self._run.redo_and_products(step, state, choice)
+            return state, nothing, products
+
+        def segment(step, carry, window):
+            index = (step - self._first) // self._length
+            first = self._first + index * self._length
+            bounds, state = (first, step + 1), read(starts, index)
+            *_, window = self._window.fill(again, *bounds, first, state, (), window)
+            step, carry = self._window.empty(*bounds, window, choices, visit, carry)
+            return step, carry, window
+
+        step, carry, _ = self._backwards(segment, carry, window)
+        return step, carry
 
 
 class Checkpointed(Trajectory):

@@ -1,4 +1,4 @@
-"""Small matrix products under XLA: sums of elementwise products, the same numbers."""
+"""Matrix products and sums in forms that XLA is fast at: the same numbers."""
 
 import numpy as np
 import pytest
@@ -6,10 +6,10 @@ import tensorflow as tf
 from tensorflow.python.ops import gen_math_ops
 
 import far_ho_tf as far
-from far_ho_tf.hypergradients.products import fused_small_products
+from far_ho_tf.hypergradients.xla_forms import xla_forms
 from tests.helpers import Classification
 
-MAT_MUL = gen_math_ops.mat_mul
+MAT_MUL, SUM = gen_math_ops.mat_mul, gen_math_ops._sum
 
 
 def kinds(function, *arguments):
@@ -18,9 +18,9 @@ def kinds(function, *arguments):
     return {operation.type for operation in graph.get_operations()}
 
 
-def fused(function):
+def in_forms(function):
     def within(*arguments):
-        with fused_small_products():
+        with xla_forms():
             return function(*arguments)
 
     return within
@@ -28,7 +28,7 @@ def fused(function):
 
 @pytest.mark.parametrize("transpose_a", [False, True])
 @pytest.mark.parametrize("transpose_b", [False, True])
-def test_values_and_two_derivatives(transpose_a, transpose_b):
+def test_products_and_two_derivatives(transpose_a, transpose_b):
     random = np.random.RandomState(0)
     a = tf.constant(random.randn(*((3, 5) if transpose_a else (5, 3))))
     b = tf.constant(random.randn(*((2, 3) if transpose_b else (3, 2))))
@@ -45,10 +45,10 @@ def test_values_and_two_derivatives(transpose_a, transpose_b):
         return product, *first, *outer.gradient(norm, [a, b])
 
     expected = derivatives(a, b)
-    for found, one in zip(fused(derivatives)(a, b), expected, strict=True):
+    for found, one in zip(in_forms(derivatives)(a, b), expected, strict=True):
         np.testing.assert_allclose(found, one, rtol=1e-12, atol=1e-13)
     assert "MatMul" in kinds(derivatives, a, b)
-    assert "MatMul" not in kinds(fused(derivatives), a, b)
+    assert "MatMul" not in kinds(in_forms(derivatives), a, b)
     assert gen_math_ops.mat_mul is MAT_MUL
 
 
@@ -60,21 +60,66 @@ def test_values_and_two_derivatives(transpose_a, transpose_b):
         (((None, 2), (2, 3)), tf.float32),
     ],
 )
-def test_others_stay_products(shapes, dtype):
+def test_other_products_stay(shapes, dtype):
     specs = [tf.TensorSpec(shape, dtype) for shape in shapes]
-    assert "MatMul" in kinds(fused(tf.matmul), *specs)
+    assert "MatMul" in kinds(in_forms(tf.matmul), *specs)
+
+
+@pytest.mark.parametrize("keepdims", [False, True])
+@pytest.mark.parametrize("axis", [None, 1, -1, [1, 2], [0, 2], 0])
+def test_sums_and_two_derivatives(axis, keepdims):
+    x = tf.constant(np.random.RandomState(0).randn(6, 20, 100))
+
+    def derivatives(x):
+        with tf.GradientTape() as outer:
+            outer.watch(x)
+            with tf.GradientTape() as inner:
+                inner.watch(x)
+                sums = tf.reduce_sum(x**3, axis, keepdims)
+                value = tf.reduce_sum(tf.sin(sums))
+            first = inner.gradient(value, x)
+            norm = tf.reduce_sum(first**2)
+        return sums, first, outer.gradient(norm, x)
+
+    expected = derivatives(x)
+    for found, one in zip(in_forms(derivatives)(x), expected, strict=True):
+        assert found.shape == one.shape
+        scale = np.abs(one).max()
+        np.testing.assert_allclose(found, one, rtol=1e-11, atol=1e-13 * scale)
+    assert gen_math_ops._sum is SUM
+
+
+@pytest.mark.parametrize(
+    "shape, axis, is_product",
+    [
+        ((40, 100), None, True),
+        ((40, 1, 100), 2, True),
+        ((1, 40, 100), [1, 2], True),
+        ((40, 100), 0, False),  # Not along rows.
+        ((39, 100), None, False),  # Small.
+        ((400, 10), 1, False),  # Short rows.
+        ((4999,), 0, False),  # A prime number.
+        ((None, 100), 1, False),
+    ],
+)
+def test_which_sums_are_products(shape, axis, is_product):
+    spec = tf.TensorSpec(shape)
+    found = kinds(in_forms(lambda x: tf.reduce_sum(x, axis)), spec)
+    assert ("MatMul" in found) == is_product
+    plain = kinds(lambda x: tf.reduce_sum(x, axis), spec)
+    assert "MatMul" not in plain
 
 
 @pytest.mark.parametrize("compiler", ["xla", "graph"])
 def test_programs(compiler, monkeypatch):
-    """XLA's have none of those small products; graphs have."""
+    """XLA's have none of the small products; graphs have."""
     called = []
 
     def counted(a, b, *arguments, **options):
         called.append((a.shape, b.shape))
         return MAT_MUL(a, b, *arguments, **options)
 
-    monkeypatch.setattr("far_ho_tf.hypergradients.products._product", counted)
+    monkeypatch.setattr("far_ho_tf.hypergradients.xla_forms._product", counted)
     monkeypatch.setattr(gen_math_ops, "mat_mul", counted)
     problem = Classification()
     rate = problem.hyper(0.1, "rate")

@@ -1,0 +1,82 @@
+"""Matrix products and sums, in the forms that XLA makes fast code of on a CPU."""
+
+import contextlib
+import math
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.ops import gen_math_ops  # What TensorFlow's derivatives call.
+
+# By measurement (BUILD_NOTES.md, "Beside other tools"), before vectorization:
+# multiplications up to which a product is slower than a sum over elementwise ones,
+_SMALL_PRODUCT = 4_000
+# elements from which sums along rows are slower than a product with ones, and the
+# length of the rows.
+_LARGE_SUM, _SHORTEST_ROW, _LONGEST_ROW = 4_000, 32, 1_024
+
+_product, _sum = gen_math_ops.mat_mul, gen_math_ops._sum
+
+
+@contextlib.contextmanager
+def xla_forms():
+    """Within, small matrix products are elementwise, and large sums are products.
+
+    XLA's products on a CPU each cost a call of a library, one to several microseconds,
+    and more where a side is narrow; a sum over elementwise products goes into one loop
+    with what surrounds it. Its sums along rows, or of all elements, are neither
+    vectorized nor spread over threads, as products are. Derivatives get the same forms.
+
+    For the whole process, so that no other thread should trace meanwhile.
+    """
+    gen_math_ops.mat_mul, gen_math_ops._sum = _product_for_xla, _sum_for_xla
+    try:
+        yield
+    finally:
+        gen_math_ops.mat_mul, gen_math_ops._sum = _product, _sum
+
+
+def _product_for_xla(a, b, transpose_a=False, transpose_b=False, **options):
+    a, b = tf.convert_to_tensor(a), tf.convert_to_tensor(b)
+    if not (_is_known(a) and _is_known(b)):
+        return _product(a, b, transpose_a, transpose_b, **options)
+    length = a.shape[0 if transpose_a else 1]
+    size = a.shape.num_elements() * b.shape[0 if transpose_b else 1]
+    if size > _SMALL_PRODUCT and length > 1:
+        return _product(a, b, transpose_a, transpose_b, **options)
+    a = tf.transpose(a) if transpose_a else a
+    b = tf.transpose(b) if transpose_b else b
+    return _sum(a[:, :, tf.newaxis] * b, 1)
+
+
+def _sum_for_xla(x, axis, keep_dims=False, name=None):
+    x = tf.convert_to_tensor(x)
+    axes = tf.get_static_value(axis)
+    row = _row(x, axes) if axes is not None and _is_known(x) else 0
+    if not row:
+        return _sum(x, axis, keep_dims, name=name)
+    sums = _product(tf.reshape(x, (-1, row)), tf.ones((row, 1), x.dtype))
+    axes = np.ravel(axes) % x.shape.rank
+    kept = [size for a, size in enumerate(x.shape) if a not in axes]
+    sums = _sum(tf.reshape(sums, (*kept, -1)), -1)
+    if keep_dims:
+        sums = tf.reshape(sums, [1 if a in axes else n for a, n in enumerate(x.shape)])
+    return sums
+
+
+def _is_known(tensor):
+    # In half precision, forms would differ by more than rounding.
+    return tensor.dtype in (tf.float32, tf.float64) and tensor.shape.is_fully_defined()
+
+
+def _row(x, axes):
+    """The length of the rows into which a sum is cut; 0: it stays as it is."""
+    if x.shape.num_elements() < _LARGE_SUM:
+        return 0
+    axes = np.ravel(axes) % x.shape.rank
+    long = [axis for axis, size in enumerate(x.shape) if size > 1]
+    summed = [axis for axis in long if axis in axes]
+    if not summed or long[-len(summed) :] != summed:  # Not the last ones.
+        return 0
+    size = math.prod(x.shape[axis] for axis in summed)
+    longest = max(row for row in range(1, _LONGEST_ROW + 1) if size % row == 0)
+    return longest if longest >= _SHORTEST_ROW else 0
