@@ -69,15 +69,14 @@ def predict(problem, num_steps, mode):
 
 def _reverse(problem, num_steps, mode):
     count = mode.differentiated_steps(num_steps)
-    kept = mode.kept_states(problem, num_steps)
-    limit = mode.products_limit(problem, num_steps)
+    states, products, limit = mode.storage(problem, num_steps)
     back = memory.of_reverse_step(problem, limit)
-    whole, stored = limit is None, kept == count
-    again = 0 if stored else num_recomputed(count, kept) if whole else count
-    slots = kept if stored and whole else kept + 1
-    size = slots * memory.state_bytes(problem)
-    if not whole:
-        size += min(kept, mode.kept_products(num_steps)) * back.kept
+    again = 0
+    if states < count:
+        again = count if products else num_recomputed(count, states)
+    # One slot more for a state that need not be kept, or for the new one of a step.
+    slots = states if states == count and not products else states + 1
+    size = slots * memory.state_bytes(problem) + products * back.kept
     return Option(
         _name(mode),
         mode,

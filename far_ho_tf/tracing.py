@@ -14,7 +14,7 @@ def once_traced(function, **options):
     return compiled
 
 
-class Concrete:
+class ConcreteFunctions:
     """The concrete functions of a `tf.function`, by the kind of their arguments.
 
     TensorFlow's own search for one takes half a millisecond.

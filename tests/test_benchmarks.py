@@ -100,6 +100,38 @@ class TestReport:
             "* betty as it is is wrong by 5e-01.",
         ]
 
+    def test_missed_targets_are_told(self, monkeypatch):
+        monkeypatch.syspath_prepend(FOLDER)
+        targets = importlib.import_module("peers.targets")
+        ours = record("far", 1.0, train=[0.2], memory=3e6)
+        others = [record("jax", 0.9, memory=2e6), record("torch", 1.1)]
+        results = {"workloads": {"1": {"records": [ours, *others]}}}
+        assert targets.misses(results) == [
+            "* 1: JAX / far_ho_tf 0.90, not 1.0.",
+            "* 1: the best PyTorch tool / far_ho_tf 1.10, not 1.2.",
+            "* 1: 5.0 of its own training runs, not 4.0.",
+            "* 1: 3 MB at the peak, where JAX takes 2.",
+        ]
+        results = {"workloads": {n: {"records": []} for n in targets.WORKLOADS}}
+        results["workloads"]["1"] = {"records": [ours, *others]}
+        found = targets.misses(results)
+        assert found[-1] == "* JAX / far_ho_tf 0.90 on the mean, not 1.25."
+        assert "* 2: far_ho_tf was not measured." in found
+        ours = record("far", 1.0, train=[0.3], memory=1e6)
+        others = [record("jax", 1.3, memory=2e6), record("torch", 1.3)]
+        results = {"workloads": {"1": {"records": [ours, *others]}}}
+        assert targets.misses(results) == []
+        ours = record("far", 1.0, difference=2e-4, train=[0.1], memory=1e6)
+        results = {"workloads": {"2": {"records": [ours, *others]}}}
+        assert targets.misses(results) == [
+            "* 2: it differs by 2e-04, more than 1e-04.",
+            "* 2: the best PyTorch tool / far_ho_tf 1.30, not 20.0.",
+        ]
+        wrong = record("jax", 0.1, difference=0.5)
+        results = {"workloads": {"3": {"records": [ours, wrong]}}}
+        assert targets.misses(results)[1:] == ["* 3: no right hypergradient of JAX."]
+        assert targets.text({"workloads": {}}) == ""
+
     def test_the_summary_takes_geometric_means(self, monkeypatch):
         report = self.report(monkeypatch)
         workloads = {

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
-from far_ho_tf.hypergradients import memory, reverse, reverse_run, split
+from far_ho_tf.hypergradients import memory, reverse, reverse_run, split, xla_forms
 from far_ho_tf.prediction import predict
 from tests import reference
 from tests.dynamics_table import NUM_STEPS, ROWS
@@ -18,6 +18,21 @@ FIRST, SECOND = 12 * 5 * 4, 12 * 4 * 3  # Multiplications of a product of each l
 @pytest.fixture(autouse=True)
 def small_products_too(monkeypatch):
     monkeypatch.setattr(split, "_WORTH_KEEPING", 1)
+    monkeypatch.setattr(xla_forms, "_SMALL_PRODUCT", 0)
+
+
+@pytest.fixture(autouse=True)
+def splits(monkeypatch):
+    """The `Split`s that were made."""
+    made = []
+
+    class Seen(split.Split):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            made.append(self)
+
+    monkeypatch.setattr(reverse_run, "Split", Seen)
+    return made
 
 
 def kept(problem, limit=10**9):
@@ -40,7 +55,7 @@ def test_equals_the_unrolled_reference(name):
 
 
 @pytest.mark.parametrize("name", ["Momentum", "Adam"])
-def test_under_xla_and_truncated(name):
+def test_under_xla_and_truncated(name, splits):
     problem = Classification()
     dynamics, hypers, _ = ROWS[name](problem)
     batches = far.Batches(problem.train, batch_size=5, seed=3)
@@ -52,6 +67,7 @@ def test_under_xla_and_truncated(name):
         )
         assert_close(found.hypergradients, full.hypergradients, 1e-11)
         assert_close([found.inner_values], [full.inner_values], 1e-13)
+    assert len(splits) >= 3 and all(one.kept for one in splits)
 
 
 @pytest.mark.parametrize("checkpointing", [None, "sqrt"])
@@ -65,6 +81,27 @@ def test_batchnorm_dropout_and_line_searches(checkpointing):
         found = mode.compute(problem, 9)
         assert_close(found.hypergradients, full.hypergradients, 1e-9)
         assert_close(found.state.extra, full.state.extra, 1e-12)
+
+
+def test_episodes(splits):
+    setting = Classification()
+    rate = setting.hyper(0.1, "rate")
+    tensors = [tf.constant(array) for array in setting.train]
+
+    def data(step, episode):
+        places = (tf.range(5) * (episode + 2) + step) % setting.num_examples
+        return tuple(tf.gather(tensor, places) for tensor in tensors)
+
+    problem = setting.bilevel(far.Momentum(rate, 0.9), [rate], inner_data=data)
+    full, *others = (
+        far.ReverseHG(False, **options).compute(problem, 7, episodes=[3, 0, 4])
+        for options in ({"keep_products": False}, {}, {"checkpointing": "sqrt"})
+    )
+    for found in others:
+        assert_close(found.hypergradients, full.hypergradients, 1e-11)
+        assert_close([found.outer_values], [full.outer_values], 1e-12)
+    assert others[1].status.kept_states == 3 + 3
+    assert all(one.kept for one in splits)
 
 
 def test_convolutions():
@@ -124,12 +161,17 @@ class TestWhatIsKept:
 
     def test_the_limit_is_the_state_or_what_a_run_may_take(self, monkeypatch):
         problem, mode = self.problem(), far.ReverseHG()
-        assert mode.products_limit(problem, 100) == 2**28 // 100
+        assert mode.storage(problem, 100) == (100, 100, 2**28 // 100)
         monkeypatch.setattr(reverse, "_PRODUCTS", 1000)
         size = memory.state_bytes(problem)
-        assert mode.products_limit(problem, 100) == size
-        assert far.ReverseHG(checkpointing="sqrt").products_limit(problem, 100) == size
-        assert far.ReverseHG(keep_products=False).products_limit(problem, 100) is None
+        assert mode.storage(problem, 100) == (100, 100, size)
+        segments = far.ReverseHG(checkpointing="sqrt")
+        assert segments.storage(problem, 100) == (10 + 10, 10, size)
+        assert segments.storage(problem, 5) == (5, 5, size)
+        monkeypatch.setattr(split, "_WORTH_KEEPING", 1000)
+        problem = self.problem()
+        assert segments.storage(problem, 100) == (13, 0, None)
+        assert far.ReverseHG(keep_products=False).storage(problem, 100)[1:] == (0, None)
 
     def test_the_planner_knows(self):
         problem = self.problem()
@@ -138,7 +180,8 @@ class TestWhatIsKept:
         assert option.cost == pytest.approx(1 + back / step)
         assert option.name == "ReverseHG()"
         size = 1001 * memory.state_bytes(problem) + 1000 * 8 * 12 * (4 + 3 + 4)
-        assert 0 < option.memory - size < 10_000
+        found = memory.of_reverse_step(problem, 2**28 // 1000)
+        assert option.memory == size + found.in_xla
 
     def test_the_planner_knows_segments(self):
         problem = self.problem()
@@ -148,23 +191,10 @@ class TestWhatIsKept:
         step = 2 * FIRST + 3 * SECOND
         assert option.cost == pytest.approx(2 + back.multiplications / step)
         size = 65 * memory.state_bytes(problem) + 32 * back.kept
-        assert 0 < option.memory - size < 10_000
+        assert option.memory == size + back.in_xla
 
 
 class TestWhereStepsAreLeftWhole:
-    @pytest.fixture(autouse=True)
-    def splits(self, monkeypatch):
-        """Those that were made."""
-        made = []
-
-        class Seen(split.Split):
-            def __init__(self, *arguments):
-                super().__init__(*arguments)
-                made.append(self)
-
-        monkeypatch.setattr(reverse_run, "Split", Seen)
-        return made
-
     def compute(self, inner, keep):
         w, rate = keras.Variable(1.5, dtype="float64", name="w"), hyper(0.1, "rate")
         problem = far.BilevelProblem(

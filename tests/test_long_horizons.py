@@ -6,12 +6,20 @@ import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
+from far_ho_tf.hypergradients import split, xla_forms
 from tests import reference
 from tests.helpers import Classification, assert_close, hyper, normalized_problem
 from tests.reference import constant
 
 NUM_STEPS = 13
 COMPILERS = pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
+
+
+@pytest.fixture(autouse=True)
+def products_are_kept(monkeypatch):
+    """However small they are."""
+    monkeypatch.setattr(split, "_WORTH_KEEPING", 1)
+    monkeypatch.setattr(xla_forms, "_SMALL_PRODUCT", 0)
 
 
 def momentum(problem, **options):

@@ -75,12 +75,19 @@ def test_time_in_training_runs():
     step, back = 2 * first + 3 * second, 4 * first + 8 * second
     assert options[whole].cost == pytest.approx(1 + back / step, rel=0.15)
     again = options["ReverseHG(checkpointing='sqrt')"].cost
-    assert again - options["ReverseHG()"].cost == pytest.approx(1.0)
+    assert 0.9 < again - options[whole].cost < 1.0  # No product is worth keeping.
     once_more = options["ReversibleHG()"].cost - options[whole].cost
     assert once_more == pytest.approx(1 + 1000 * ELEMENTS / step, rel=1e-6)
     truncated = options["ReverseHG(truncation=100)"].cost
     assert truncated - 1 == pytest.approx((options["ReverseHG()"].cost - 1) / 10)
     assert options["ForwardHG(), 14 tangents"].cost > 14
+
+
+def test_what_was_run_before_changes_nothing():
+    """A program for XLA is traced in other forms than what is predicted meanwhile."""
+    mode, before = far.ReverseHG(True, memory_budget=20_000), momentum()
+    mode.compute(before, 100)
+    assert predict(before, 100, mode) == predict(momentum(), 100, mode)
 
 
 def test_the_cheapest_that_fits_is_recommended():

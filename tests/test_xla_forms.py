@@ -6,7 +6,7 @@ import tensorflow as tf
 from tensorflow.python.ops import gen_math_ops
 
 import far_ho_tf as far
-from far_ho_tf.hypergradients.xla_forms import xla_forms
+from far_ho_tf.hypergradients.xla_forms import own_forms, xla_forms
 from tests.helpers import Classification
 
 MAT_MUL, SUM = gen_math_ops.mat_mul, gen_math_ops._sum
@@ -24,6 +24,59 @@ def in_forms(function):
             return function(*arguments)
 
     return within
+
+
+def test_outer_products():
+    """As a sum's derivative makes them: elementwise, whatever their size."""
+    a, b = tf.random.normal((1000, 1)), tf.random.normal((20, 1))
+    with tf.GradientTape() as tape:
+        tape.watch([a, b])
+        expected = tf.matmul(a, b, transpose_b=True)
+        value = tf.reduce_sum(expected**2)
+    gradients = tape.gradient(value, [a, b])
+
+    @in_forms
+    def derivatives(a, b):
+        with tf.GradientTape() as tape:
+            tape.watch([a, b])
+            product = tf.matmul(a, b, transpose_b=True)
+            value = tf.reduce_sum(product**2)
+        return product, *tape.gradient(value, [a, b])
+
+    found, *others = derivatives(a, b)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    for one, other in zip(others, gradients, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4)
+    outer = in_forms(lambda a, b: tf.matmul(a, b, transpose_b=True))
+    assert "MatMul" not in kinds(outer, a, b)
+
+
+def test_what_does_not_fit_is_refused():
+    a, b = tf.TensorSpec((2, 1)), tf.TensorSpec((3, 2))
+    with xla_forms():
+        product = gen_math_ops.mat_mul
+    with pytest.raises(ValueError, match="incompatible"):
+        kinds(product, a, b)
+
+
+def test_axes_as_tensors():
+    def last(x):
+        return tf.reduce_sum(x, axis=[tf.rank(x) - 1])
+
+    found = in_forms(last)(tf.ones((50, 100)))
+    np.testing.assert_array_equal(found, np.full(50, 100.0))
+    tf.function(in_forms(last)).get_concrete_function(tf.TensorSpec((50, 100)))
+    traced = tf.function(in_forms(last))(tf.ones((50, 100)))
+    np.testing.assert_array_equal(traced, np.full(50, 100.0))
+
+
+def test_forms_within_forms():
+    with xla_forms():
+        within = gen_math_ops.mat_mul
+        with own_forms():
+            assert gen_math_ops.mat_mul is MAT_MUL
+        assert gen_math_ops.mat_mul is within is not MAT_MUL
+    assert gen_math_ops.mat_mul is MAT_MUL
 
 
 @pytest.mark.parametrize("transpose_a", [False, True])

@@ -26,9 +26,8 @@ def difference(record):
 def document(results):
     """All tables."""
     tables = [table(workload) for workload in results["workloads"].values()]
-    return "\n\n".join(
-        [f"Measured on {results['machine']}.", *tables, summary(results)]
-    )
+    parts = [f"Measured on {results['machine']}.", *tables, summary(results)]
+    return "\n\n".join(filter(None, parts))
 
 
 def table(workload):
@@ -47,7 +46,9 @@ def timed(records):
 
 
 def summary(results):
-    """How many times faster than the best JAX and the best PyTorch tool."""
+    """How many times faster than the best JAX and the best PyTorch tool; '' if none."""
+    if not results["workloads"]:
+        return ""
     lines = [
         _row(("workload", "JAX / far_ho_tf", "best PyTorch / far_ho_tf")),
         _row(["---"] * 3),
@@ -56,10 +57,10 @@ def summary(results):
     for name, workload in results["workloads"].items():
         columns.append(ratios(workload["records"]))
         lines.append(_row([name, *(_times(ratio) for ratio in columns[-1])]))
-    means = [_geometric_mean(column) for column in zip(*columns, strict=True)]
-    if means:
+    means = [geometric_mean(column) for column in zip(*columns, strict=True)]
+    if any(means):
         lines.append(_row(["geometric mean", *(_times(mean) for mean in means)]))
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
 def ratios(records):
@@ -76,7 +77,8 @@ def ratios(records):
     ]
 
 
-def _geometric_mean(values):
+def geometric_mean(values):
+    """Of those that are not `None`; `None` if there are none."""
     known = [value for value in values if value is not None]
     return float(np.exp(np.mean(np.log(known)))) if known else None
 

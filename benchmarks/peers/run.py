@@ -20,7 +20,7 @@ from absl import app, flags
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-from peers import pictures, report
+from peers import pictures, report, targets
 from peers.measuring import TOOLS, measure, measure_growth
 from peers.workloads import GROWTH, WORKLOADS
 
@@ -59,13 +59,15 @@ def main(argv):
             print(report.table(results["workloads"][name]), flush=True)
         write(results, folder)  # After each: a run takes long.
     print(report.summary(results))
+    print(f"\n{targets.text(results)}")
 
 
 def write(results, folder):
     """Writes all that is known so far."""
     text = json.dumps(results, indent=1) + "\n"
     (folder / "results.json").write_text(text, encoding="utf-8")
-    (folder / "tables.md").write_text(report.document(results), encoding="utf-8")
+    tables = f"{report.document(results)}\n\n{targets.text(results)}\n"
+    (folder / "tables.md").write_text(tables, encoding="utf-8")
     pictures.draw(results, folder)
 
 

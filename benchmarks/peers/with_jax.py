@@ -14,23 +14,30 @@ def configurations(workload):
     """Callables() -> (hypergradient, train), by name; the fastest counts."""
     modes = {
         "reverse": {
-            f"{'scan, checkpoint' if checkpoint else 'scan'}, unroll {unroll}": (
-                checkpoint,
+            f"{'scan, checkpoint' if steps else 'scan'}, unroll {unroll}": (
+                False,
+                steps,
                 unroll,
             )
-            for checkpoint in (False, True)
+            for steps in (False, True)
             for unroll in (1, 8)
         },
         "checkpoints": {
-            f"scans of √T steps, checkpoint{more}, unroll {unroll}": (kept, unroll)
-            for more, kept in (("", "sqrt"), (" of each step too", "sqrt, all"))
+            f"scans of √T steps, checkpoint{more}, unroll {unroll}": (
+                True,
+                bool(more),
+                unroll,
+            )
+            for more in ("", " of each step too")
             for unroll in (1, 8)
         },
-        "forward": {f"scan, unroll {unroll}": (False, unroll) for unroll in (1, 8)},
+        "forward": {
+            f"scan, unroll {unroll}": (False, False, unroll) for unroll in (1, 8)
+        },
     }
     return {
-        name: functools.partial(_make, workload, checkpoint, unroll)
-        for name, (checkpoint, unroll) in modes[workload.mode].items()
+        name: functools.partial(_make, workload, *how)
+        for name, how in modes[workload.mode].items()
     }
 
 
@@ -38,11 +45,13 @@ def reference(workload):
     """The hypergradient in float64."""
     jax.config.update("jax_enable_x64", True)
     mode = "reverse" if workload.mode == "checkpoints" else workload.mode
-    hypergradient, _ = _make(workload._replace(mode=mode), "sqrt", 1, np.float64)
+    hypergradient, _ = _make(workload._replace(mode=mode), True, True, 1, np.float64)
     return hypergradient()
 
 
-def _make(workload, checkpoint, unroll, dtype=np.float32):
+def _make(workload, segments, steps, unroll, dtype=np.float32):
+    """With checkpoints of segments of √T steps, and of single steps, or not."""
+
     def cast(tree):
         return jax.tree.map(
             lambda a: jnp.asarray(a, dtype if a.dtype == np.float32 else a.dtype), tree
@@ -60,14 +69,14 @@ def _make(workload, checkpoint, unroll, dtype=np.float32):
     def final(values, constants):
         start, train, validation, groups, batches = constants
         step = functools.partial(_step, workload, values, train, groups)
-        if checkpoint in (True, "sqrt, all"):
+        if steps:
             step = jax.checkpoint(step)
         state = _initial(workload, start)
-        steps = jnp.arange(workload.num_steps), batches
-        if checkpoint in ("sqrt", "sqrt, all"):
-            state = _scan_of_scans(step, state, steps, workload.num_steps, unroll)
+        data = jnp.arange(workload.num_steps), batches
+        if segments:
+            state = _scan_of_scans(step, state, data, workload.num_steps, unroll)
         else:
-            state, _ = jax.lax.scan(step, state, steps, unroll=unroll)
+            state, _ = jax.lax.scan(step, state, data, unroll=unroll)
         losses = _losses(workload, state[0], *validation)
         return jnp.mean(losses)
 

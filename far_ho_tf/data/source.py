@@ -6,7 +6,7 @@ import zlib
 
 import tensorflow as tf
 
-from far_ho_tf.tracing import Concrete
+from far_ho_tf.tracing import ConcreteFunctions
 
 _SCALAR = tf.TensorSpec([], tf.int32)
 
@@ -119,7 +119,7 @@ class Source(abc.ABC):
 
     @functools.cached_property
     def _concrete(self):
-        return Concrete(tf.function(self.batch, autograph=False))
+        return ConcreteFunctions(tf.function(self.batch, autograph=False))
 
 
 class Placeholder(Source):

@@ -11,6 +11,7 @@ from far_ho_tf.hypergradients.peaks import bytes_of, is_told, needed, peak
 from far_ho_tf.hypergradients.program import Inputs, Settings
 from far_ho_tf.hypergradients.reverse_run import ReverseRun
 from far_ho_tf.hypergradients.tangents import Directions, Propagation
+from far_ho_tf.hypergradients.xla_forms import own_forms
 from far_ho_tf.preflight import graph_search
 from far_ho_tf.variables import read
 
@@ -166,13 +167,14 @@ def _trace(problem, function, states, limit=None):
 
     with tf.init_scope():  # Memory is asked for while a run is traced, too.
         sample = problem.inner_data.sample()
-    graph = (
-        tf.function(call, autograph=False)
-        .get_concrete_function(
-            _specs(states), _specs(read(problem.hyperparameters)), sample
+    with own_forms():
+        graph = (
+            tf.function(call, autograph=False)
+            .get_concrete_function(
+                _specs(states), _specs(read(problem.hyperparameters)), sample
+            )
+            .graph
         )
-        .graph
-    )
     parts = needed(graph)
     pruned = {operation.name for operation in parts}
     found = [op for op in graph_search.operations(graph, []) if op.name in pruned]

@@ -11,7 +11,7 @@ from far_ho_tf.checks import essence
 from far_ho_tf.distribution import WorkerLostError, lost_workers
 from far_ho_tf.hypergradients.xla_forms import xla_forms
 from far_ho_tf.state import State
-from far_ho_tf.tracing import Concrete, once_traced
+from far_ho_tf.tracing import ConcreteFunctions, once_traced
 
 # Held by the thread that traces: parts of TensorFlow are replaced meanwhile.
 TRACING = threading.RLock()
@@ -153,19 +153,19 @@ class Program:
 
     def search(self, inputs):
         """Runs again, up to the first value that is not finite."""
-        return self._run(Concrete(self._compiled(search=True)), inputs)
+        return self._run(ConcreteFunctions(self._compiled(search=True)), inputs)
 
     def _use(self, compiler):
         self.compiler = compiler
         self.function = self._compiled(search=False)
-        self._concrete = Concrete(self.function)
+        self._concrete = ConcreteFunctions(self.function)
 
     def _compiled(self, search):
         xla = self.compiler == "xla"
 
         def build(inputs):
             on_cpu = xla and not tf.config.list_logical_devices("GPU")
-            with xla_forms() if on_cpu else contextlib.nullcontext():
+            with TRACING, xla_forms() if on_cpu else contextlib.nullcontext():
                 return self._build(inputs, search, xla)
 
         return once_traced(build, jit_compile=self._whole and xla)

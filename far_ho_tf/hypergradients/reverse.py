@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import NamedTuple
 
 from far_ho_tf.checks import check_count, is_integer, require
 from far_ho_tf.hypergradients import memory
@@ -14,23 +15,37 @@ from far_ho_tf.hypergradients.trajectory import Checkpointed, Segmented, Stored
 _PRODUCTS = 2**28
 
 
+class Storage(NamedTuple):
+    """What a run in reverse mode keeps.
+
+    Attributes:
+        states: How many states at any time.
+        products: Of how many steps the products, at any time.
+        limit: Bytes that the products of a step may take; `None`: none are kept.
+    """
+
+    states: int
+    products: int = 0
+    limit: int | None = None
+
+
 @dataclasses.dataclass(frozen=True)
 class ReverseHG(HyperGradient):
     """Reverse mode (backpropagation through the training run).
 
     The forward loop keeps states s_t. The backward loop goes from α_T = ∇E(s_T) to
     α_0 by α_t = α_{t+1} A_t and adds up α_{t+1} B_t, where A_t and B_t are the
-    Jacobians of step t in the state and in λ. Time: about four training runs, for
-    any number of hyperparameters. Memory: num_steps copies of the state, unless
-    there are checkpoints.
+    Jacobians of step t in the state and in λ. Time: three to four training runs,
+    for any number of hyperparameters. Memory: num_steps copies of the state and, unless
+    `keep_products=False`, of products; less with checkpoints.
 
     Args:
         jit_compile: See `HyperGradient`.
         checkpointing: How many states are kept at any time; the others are computed
             again. `None`: all. "sqrt": about 2 √num_steps, the first of each segment of
-            √num_steps steps, and those of one segment with its products; with
-            `keep_products=False` the fewest for which each step is computed at most
-            once more, about √(2 num_steps). An integer: so many, by the schedule that
+            √num_steps steps, and those of one segment with its products; where no
+            products are kept the fewest for which each step is computed at most once
+            more, about √(2 num_steps). An integer: so many, by the schedule that
             computes the fewest steps.
         truncation: Integer K: only the last K steps are differentiated, in the
             memory that K steps take. The hypergradient is then that of a run that
@@ -42,7 +57,7 @@ class ReverseHG(HyperGradient):
             computed again on the way back: about three training runs instead of four,
             in as much memory again as the states take, or 256 MB where that is more
             and all states are kept. "auto": with all states and "sqrt", not with a
-            number of states or a `memory_budget`. Without effect over several replicas,
+            number of states or a `memory_budget`. None are kept over several replicas,
             and where a step holds loops or branches, or assigns `tf.Variable`s.
 
     Example, with w_2 = 2 (1 − 2η)² and so d½w_2²/dη = w_2 · (−8) (1 − 2η):
@@ -101,60 +116,47 @@ class ReverseHG(HyperGradient):
         )
 
     def differentiate(self, problem, settings, inputs):
-        limit = self.products_limit(problem, settings.num_steps)
-        run = ReverseRun(problem, settings, inputs, limit)
+        storage = self.storage(problem, settings.num_steps)
+        run = ReverseRun(problem, settings, inputs, storage.limit)
         count = self.differentiated_steps(settings.num_steps)
         first = settings.num_steps - count
-        kept = self.kept_states(problem, settings.num_steps)
-        if kept == count:
+        if storage.states == count:
             trajectory = Stored(run, first)
-        elif limit is not None:
-            trajectory = Segmented(run, first, _segment(count))
+        elif storage.products:
+            trajectory = Segmented(run, first, storage.products)
         else:
-            trajectory = Checkpointed(run, first, kept)
+            trajectory = Checkpointed(run, first, storage.states)
         return run.differentiate(trajectory, first)
 
     def describe(self, problem, num_steps, checks):
         count = self.differentiated_steps(num_steps)
         truncated = {"truncated": count} if count < num_steps else {}
-        return truncated | {"kept_states": self.kept_states(problem, num_steps)}
+        return truncated | {"kept_states": self.storage(problem, num_steps).states}
 
     def differentiated_steps(self, num_steps):
         return min(num_steps, self.truncation or num_steps)
 
-    def products_limit(self, problem, num_steps):
-        """Bytes of a step's matrix products that may be kept beside its state.
-
-        `None` where none are.
-        """
-        if not (self.keep_products and self._may_keep_products):
-            return None
+    def storage(self, problem, num_steps):
+        """What a run of so many steps keeps, as a `Storage`."""
         count = self.differentiated_steps(num_steps)
-        free = 0 if self.checkpointing else _PRODUCTS // count
-        return max(memory.state_bytes(problem), free)
+        if self.memory_budget is not None:
+            return Storage(memory.states_within(problem, count, self.memory_budget))
+        keeps = self.keep_products and self._may_keep_products
+        size = memory.state_bytes(problem)
+        if self.checkpointing is None:
+            limit = max(size, _PRODUCTS // count)
+            return Storage(count, count, limit) if keeps else Storage(count)
+        if self.checkpointing != "sqrt":
+            return Storage(min(count, self.checkpointing))
+        # Who asks for checkpoints is short of memory: no more than another state each.
+        if not (keeps and memory.of_reverse_step(problem, size).kept):
+            return Storage(fewest_without_a_third_run(count))
+        length = math.isqrt(count - 1) + 1
+        states = length + math.ceil(count / length)
+        if states >= count:
+            return Storage(count, count, size)
+        return Storage(states, length, size)
 
     @property
     def _may_keep_products(self):
         return self.checkpointing in (None, "sqrt") and self.memory_budget is None
-
-    def kept_products(self, num_steps):
-        """The most steps whose products are kept at any time, where any are."""
-        count = self.differentiated_steps(num_steps)
-        return _segment(count) if self.checkpointing else count
-
-    def kept_states(self, problem, num_steps):
-        """How many states are kept at any time."""
-        count = self.differentiated_steps(num_steps)
-        if self.memory_budget is not None:
-            return memory.states_within(problem, count, self.memory_budget)
-        if self.checkpointing != "sqrt":
-            return min(count, self.checkpointing or count)
-        if not self.keep_products:
-            return fewest_without_a_third_run(count)
-        length = _segment(count)
-        return min(count, length + math.ceil(count / length))
-
-
-def _segment(count):
-    """The length of the segments of so many steps: the least sum of states."""
-    return math.isqrt(count - 1) + 1

@@ -83,12 +83,12 @@ class _Window:
             self._split.kept if self._split else [], self._size
         )
 
-    def fill(self, move, first, last, step, state, logs, kept):
-        """Moves on from a step to the last, and keeps what is on the way.
+    def fill(self, move, first, end, step, state, logs, kept):
+        """Moves on from a step to the end, and keeps what is on the way.
 
         Args:
             move: Callable(step, state, logs) -> (new state, logs, products).
-            first, last: The window's first step, and the one after its last.
+            first, end: The window's first step, and the one after its last.
             step: Where to begin: `first`, or less if a search ended before.
             state, logs: What is moved.
             kept: From `blank`.
@@ -104,17 +104,17 @@ class _Window:
             return step + 1, new_state, logs, states, products
 
         step, state, logs, states, products = tf.while_loop(
-            lambda step, state, *_: self._run.goes_on(step < last, state),
+            lambda step, state, *_: self._run.goes_on(step < end, state),
             body,
             (step, state, logs, *kept),
             parallel_iterations=1,
             maximum_iterations=self._size,
         )
         if self._split is not None:
-            states = write(states, last - first, state)
+            states = write(states, end - first, state)
         return step, state, logs, (states, products)
 
-    def empty(self, first, last, kept, choices, visit, carry):
+    def visit_backwards(self, first, end, kept, choices, visit, carry):
         """Visits the steps of the window from the last to the first; see `replay`."""
         states, products = kept
 
@@ -129,7 +129,7 @@ class _Window:
         return tf.while_loop(
             lambda step, carry: self._run.goes_on(step >= first, carry),
             body,
-            (tf.convert_to_tensor(last - 1), carry),
+            (tf.convert_to_tensor(end - 1), carry),
             parallel_iterations=1,
             maximum_iterations=self._size,
         )
@@ -152,7 +152,7 @@ class Stored(Trajectory):
         return self._window.fill(move, *self._bounds, step, state, logs, kept)
 
     def replay(self, kept, choices, visit, carry):
-        return self._window.empty(*self._bounds, kept, choices, visit, carry)
+        return self._window.visit_backwards(*self._bounds, kept, choices, visit, carry)
 
 
 class Segmented(Trajectory):
@@ -181,8 +181,8 @@ class Segmented(Trajectory):
 
         def segment(step, state, logs, starts):
             starts = write(starts, (step - self._first) // self._length, state)
-            last = tf.minimum(step + self._length, run.num_steps)
-            return *run.loop(move, step, last, state, logs), starts
+            end = tf.minimum(step + self._length, run.num_steps)
+            return *run.loop(move, step, end, state, logs), starts
 
         starts = run.arrays(state, self._number)
         *reached, starts = tf.while_loop(
@@ -207,7 +207,9 @@ class Segmented(Trajectory):
             first = self._first + index * self._length
             bounds, state = (first, step + 1), read(starts, index)
             *_, window = self._window.fill(again, *bounds, first, state, (), window)
-            step, carry = self._window.empty(*bounds, window, choices, visit, carry)
+            step, carry = self._window.visit_backwards(
+                *bounds, window, choices, visit, carry
+            )
             return step, carry, window
 
         step, carry, _ = self._backwards(segment, carry, window)

@@ -17,7 +17,6 @@ _LARGE_SUM, _SHORTEST_ROW, _LONGEST_ROW = 4_000, 32, 1_024
 _product, _sum = gen_math_ops.mat_mul, gen_math_ops._sum
 
 
-@contextlib.contextmanager
 def xla_forms():
     """Within, small matrix products are elementwise, and large sums are products.
 
@@ -28,29 +27,44 @@ def xla_forms():
 
     For the whole process, so that no other thread should trace meanwhile.
     """
-    gen_math_ops.mat_mul, gen_math_ops._sum = _product_for_xla, _sum_for_xla
+    return _instead(_product_for_xla, _sum_for_xla)
+
+
+def own_forms():
+    """Within, TensorFlow's own forms again, such as where products are counted."""
+    return _instead(_product, _sum)
+
+
+@contextlib.contextmanager
+def _instead(product, total):
+    before = gen_math_ops.mat_mul, gen_math_ops._sum
+    gen_math_ops.mat_mul, gen_math_ops._sum = product, total
     try:
         yield
     finally:
-        gen_math_ops.mat_mul, gen_math_ops._sum = _product, _sum
+        gen_math_ops.mat_mul, gen_math_ops._sum = before
 
 
 def _product_for_xla(a, b, transpose_a=False, transpose_b=False, **options):
     a, b = tf.convert_to_tensor(a), tf.convert_to_tensor(b)
-    if not (_is_known(a) and _is_known(b)):
-        return _product(a, b, transpose_a, transpose_b, **options)
-    length = a.shape[0 if transpose_a else 1]
-    size = a.shape.num_elements() * b.shape[0 if transpose_b else 1]
-    if size > _SMALL_PRODUCT and length > 1:
+    if not (_is_known(a) and _is_known(b) and _is_elementwise(a, b, transpose_b)):
         return _product(a, b, transpose_a, transpose_b, **options)
     a = tf.transpose(a) if transpose_a else a
     b = tf.transpose(b) if transpose_b else b
+    a.shape[1:].assert_is_compatible_with(b.shape[:1])  # Else one might be broadcast.
     return _sum(a[:, :, tf.newaxis] * b, 1)
+
+
+def _is_elementwise(a, b, transpose_b):
+    """Whether a product is small, or an outer one."""
+    columns, length = b.shape if transpose_b else reversed(b.shape)
+    return length == 1 or a.shape.num_elements() * columns <= _SMALL_PRODUCT
 
 
 def _sum_for_xla(x, axis, keep_dims=False, name=None):
     x = tf.convert_to_tensor(x)
-    axes = tf.get_static_value(axis)
+    # A list of tensors would be returned as it is.
+    axes = tf.get_static_value(tf.convert_to_tensor(axis, dtype_hint=tf.int32))
     row = _row(x, axes) if axes is not None and _is_known(x) else 0
     if not row:
         return _sum(x, axis, keep_dims, name=name)
