@@ -10,6 +10,7 @@ from far_ho_tf.hypergradients.dependence import Dependence
 from far_ho_tf.hypergradients.peaks import bytes_of, is_told, needed, peak
 from far_ho_tf.hypergradients.program import Inputs, Settings
 from far_ho_tf.hypergradients.reverse_run import ReverseRun
+from far_ho_tf.hypergradients.split import specs
 from far_ho_tf.hypergradients.tangents import Directions, Propagation
 from far_ho_tf.hypergradients.xla_forms import own_forms
 from far_ho_tf.preflight import graph_search
@@ -171,7 +172,7 @@ def _trace(problem, function, states, limit=None):
         graph = (
             tf.function(call, autograph=False)
             .get_concrete_function(
-                _specs(states), _specs(read(problem.hyperparameters)), sample
+                specs(states), specs(read(problem.hyperparameters)), sample
             )
             .graph
         )
@@ -186,7 +187,3 @@ def _trace(problem, function, states, limit=None):
         bytes_of(runs[0].split.kept) if runs[0].split else 0,
         complete=all(map(is_told, parts)),
     )
-
-
-def _specs(structure):
-    return tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), structure)

@@ -5,7 +5,7 @@ import tensorflow as tf
 from far_ho_tf.autodiff import add, all_finite, floating, vjp, zeros_for_none
 from far_ho_tf.hypergradients.program import Outputs
 from far_ho_tf.hypergradients.run import Run, stack
-from far_ho_tf.hypergradients.split import Split, Traced
+from far_ho_tf.hypergradients.split import Split, Traced, flat, specs
 from far_ho_tf.replicas import ONE_REPLICA
 from far_ho_tf.state import State
 
@@ -68,13 +68,14 @@ class ReverseRun(Run):
         """A step, and what `split` keeps of it."""
         if self.split is None:
             return *self.step(step, state), []
-        oracle, products = self.split.oracle(step, state)
+        batch = self.batch(step)
+        oracle, products = self.split.oracle(step, state, batch)
         new_state, value, choice = self.problem.finish_step(
             state,
             oracle,
             self.hyperparameters,
             self.number(step),
-            self.batch(step),
+            batch,
             self.replicas,
         )
         return new_state, (value, choice), products
@@ -83,7 +84,7 @@ class ReverseRun(Run):
         """`redo`, and what `split` keeps of the step."""
         if self.split is None:
             return self.redo(step, state, choice), []
-        oracle, products = self.split.oracle(step, state)
+        oracle, products = self.split.oracle(step, state, self.batch(step))
         return self.moved(step, state, oracle, choice), products
 
     def _split_steps(self, limit):
@@ -91,21 +92,26 @@ class ReverseRun(Run):
         several = self.replicas is not ONE_REPLICA
         if several or self._search or self.problem.bare_variables:
             return None
+        # Not made within, since sources of data may hold loops, as those that shuffle.
+        batch = self.batch(tf.constant(0))
+        if not all(isinstance(t, tf.Tensor) for t in flat(batch)):
+            return None
         state = self.problem.state_specs()
         like = (
-            *(tf.TensorSpec([], tf.int32), state, dict(self.problem.dynamics.choices)),
+            *(tf.TensorSpec([], tf.int32), state, specs(batch)),
+            *(dict(self.problem.dynamics.choices),),
             state._replace(extra=floating(state.extra)),
         )
         split = Split(self._trace, like, limit)
         return split if split.is_safe else None
 
-    def _trace(self, step, state, choice, cotangent):
+    def _trace(self, step, state, batch, choice, cotangent):
         """A step and its pullback, as `Split` takes them."""
         kept = {}
-        pulled = self._pull(step, state, choice, cotangent, kept)
+        pulled = self._pull(step, state, batch, choice, cotangent, kept)
         return Traced(kept["oracle"], kept["new"], pulled)
 
-    def _pull(self, step, state, choice, cotangent, kept):
+    def _pull(self, step, state, batch, choice, cotangent, kept):
         """α_{t+1} → α_t = α_{t+1} A_t, and the terms α_{t+1} B_t.
 
         Puts what the step makes on the way into the mapping `kept`.
@@ -123,7 +129,7 @@ class ReverseRun(Run):
             kept["oracle"] = gradients, extra, value
             return gradients, floating(extra)
 
-        (gradients, _), pull = self.replicas.pullback(oracle, sources, self.batch(step))
+        (gradients, _), pull = self.replicas.pullback(oracle, sources, batch)
         with tf.GradientTape(watch_accessed_variables=False) as update_tape:
             update_tape.watch([state.variables, state.slots, gradients, own])
             variables, slots = problem.update(
@@ -155,12 +161,12 @@ class ReverseRun(Run):
             new, products: The new state and what `split` kept, where there is one.
         """
         cotangent, gradients = carry
+        given = step, state, self.batch(step), choice, cotangent
         if new is None:
-            cotangent, terms = self._pull(step, state, choice, cotangent, {})
+            cotangent, terms = self._pull(*given, {})
         else:
-            cotangent, terms = self.split.pull(
-                (step, state, choice, cotangent), (new.variables, new.slots), products
-            )
+            new = new.variables, new.slots
+            cotangent, terms = self.split.pull(given, new, products)
         return cotangent, add(gradients, terms)
 
     def _initial(self):

@@ -53,13 +53,13 @@ class Split:
 
         def call(*arguments):
             held.append(trace(*arguments))
-            return [t for t in tf.nest.flatten(held[0]) if t is not None]
+            return flat(held[0])
 
         graph = tf.function(call, autograph=False).get_concrete_function(*like).graph
         self._graph, self._graph_def = graph, graph.as_graph_def()
         self._traced = held[0]
-        self._arguments = graph.inputs[: len(tf.nest.flatten(like))]
-        cotangent = self._arguments[-len(tf.nest.flatten(like[-1])) :]
+        self._arguments = graph.inputs[: len(flat(like))]
+        cotangent = self._arguments[-len(flat(like[-1])) :]
         self.kept = _chosen(graph, self._traced, cotangent, limit)
         self.is_safe = _is_safe(graph)
 
@@ -129,11 +129,22 @@ class Split:
         return operations, used
 
 
+def flat(structure):
+    """Its tensors: a batch, like a gradient, may hold `None`."""
+    return [t for t in tf.nest.flatten(structure) if t is not None]
+
+
+def specs(structure):
+    """A structure of tensors and `None` as one of `tf.TensorSpec`s."""
+    return tf.nest.map_structure(
+        lambda t: None if t is None else tf.TensorSpec(t.shape, t.dtype), structure
+    )
+
+
 def _pairs(tensors, values):
     # A shorter structure stands for the first of the tensors.
     return {
-        tensor.name: value
-        for tensor, value in zip(tensors, tf.nest.flatten(values), strict=False)
+        tensor.name: value for tensor, value in zip(tensors, flat(values), strict=False)
     }
 
 
@@ -157,8 +168,7 @@ def _needed(graph, pulled, cotangent):
         if any(t.op.name in dual for t in operation.inputs):
             dual.add(operation.name)
             needed += [t for t in operation.inputs if t.op.name not in dual]
-    pulled = [t for t in tf.nest.flatten(pulled) if t is not None]
-    return needed + [t for t in pulled if t.op.name not in dual]
+    return needed + [t for t in flat(pulled) if t.op.name not in dual]
 
 
 def _products(needed, ready, refused):
