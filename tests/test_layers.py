@@ -66,6 +66,7 @@ LAYERS = (
     "hypergradients.run",
     "hypergradients.forward",
     "hypergradients.checkpoints",
+    "hypergradients.window",
     "hypergradients.trajectory",
     "hypergradients.peaks",
     "hypergradients.split",

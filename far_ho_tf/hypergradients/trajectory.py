@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from far_ho_tf.hypergradients.checkpoints import binomial
 from far_ho_tf.hypergradients.run import read, write
+from far_ho_tf.hypergradients.window import Window
 
 
 class Trajectory(abc.ABC):
@@ -62,85 +63,12 @@ class Trajectory(abc.ABC):
         )
 
 
-class _Window:
-    """The states of some consecutive steps and, where the run has a `split`, the new
-    state of the last of them and the products that are kept.
-
-    Args:
-        run: A `Run`.
-        size: Python integer, the most steps.
-    """
-
-    def __init__(self, run, size):
-        self._run = run
-        self._split = run.split
-        self._size = size
-
-    def blank(self, state):
-        """`TensorArray`s for states like one, and for products."""
-        states = self._run.arrays(state, self._size + (self._split is not None))
-        return states, self._run.arrays(
-            self._split.kept if self._split else [], self._size
-        )
-
-    def fill(self, move, first, end, step, state, logs, kept):
-        """Moves on from a step to the end, and keeps what is on the way.
-
-        Args:
-            move: Callable(step, state, logs) -> (new state, logs, products).
-            first, end: The window's first step, and the one after its last.
-            step: Where to begin: `first`, or less if a search ended before.
-            state, logs: What is moved.
-            kept: From `blank`.
-
-        Returns:
-            The step reached, state, logs, and what was kept.
-        """
-
-        def body(step, state, logs, states, products):
-            index = step - first
-            new_state, logs, made = move(step, state, logs)
-            states, products = write(states, index, state), write(products, index, made)
-            return step + 1, new_state, logs, states, products
-
-        step, state, logs, states, products = tf.while_loop(
-            lambda step, state, *_: self._run.goes_on(step < end, state),
-            body,
-            (step, state, logs, *kept),
-            parallel_iterations=1,
-            maximum_iterations=self._size,
-        )
-        if self._split is not None:
-            states = write(states, end - first, state)
-        return step, state, logs, (states, products)
-
-    def visit_backwards(self, first, end, kept, choices, visit, carry):
-        """Visits the steps of the window from the last to the first; see `replay`."""
-        states, products = kept
-
-        def body(step, carry):
-            index = step - first
-            more = ()
-            if self._split is not None:
-                more = read(states, index + 1), read(products, index)
-            state, choice = read(states, index), read(choices, step)
-            return step - 1, visit(step, state, choice, carry, *more)
-
-        return tf.while_loop(
-            lambda step, carry: self._run.goes_on(step >= first, carry),
-            body,
-            (tf.convert_to_tensor(end - 1), carry),
-            parallel_iterations=1,
-            maximum_iterations=self._size,
-        )
-
-
 class Stored(Trajectory):
     """All states and, where the run has a `split`, the products that it keeps."""
 
     def __init__(self, run, first):
         super().__init__(run, first)
-        self._window = _Window(run, self._count)
+        self._window = Window(run, self._count)
         self._bounds = first, run.num_steps
 
     def record(self, step, state, logs):
@@ -170,7 +98,7 @@ class Segmented(Trajectory):
         super().__init__(run, first)
         self._length = length
         self._number = -(-self._count // length)
-        self._window = _Window(run, length)
+        self._window = Window(run, length)
 
     def record(self, step, state, logs):
         run = self._run

@@ -1,0 +1,78 @@
+"""What is kept of consecutive steps, all of which are visited backwards."""
+
+import tensorflow as tf
+
+from far_ho_tf.hypergradients.run import read, write
+
+
+class Window:
+    """The states of some consecutive steps and, where the run has a `split`, the new
+    state of the last of them and the products that are kept.
+
+    Args:
+        run: A `Run`.
+        size: Python integer, the most steps.
+    """
+
+    def __init__(self, run, size):
+        self._run = run
+        self._split = run.split
+        self._size = size
+
+    def blank(self, state):
+        """`TensorArray`s for states like one, and for products."""
+        states = self._run.arrays(state, self._size + (self._split is not None))
+        return states, self._run.arrays(
+            self._split.kept if self._split else [], self._size
+        )
+
+    def fill(self, move, first, end, step, state, logs, kept):
+        """Moves on from a step to the end, and keeps what is on the way.
+
+        Args:
+            move: Callable(step, state, logs) -> (new state, logs, products).
+            first, end: The window's first step, and the one after its last.
+            step: Where to begin: `first`, or less if a search ended before.
+            state, logs: What is moved.
+            kept: From `blank`.
+
+        Returns:
+            The step reached, state, logs, and what was kept.
+        """
+
+        def body(step, state, logs, states, products):
+            index = step - first
+            new_state, logs, made = move(step, state, logs)
+            states, products = write(states, index, state), write(products, index, made)
+            return step + 1, new_state, logs, states, products
+
+        step, state, logs, states, products = tf.while_loop(
+            lambda step, state, *_: self._run.goes_on(step < end, state),
+            body,
+            (step, state, logs, *kept),
+            parallel_iterations=1,
+            maximum_iterations=self._size,
+        )
+        if self._split is not None:
+            states = write(states, end - first, state)
+        return step, state, logs, (states, products)
+
+    def visit_backwards(self, first, end, kept, choices, visit, carry):
+        """Visits the window's steps from the last to the first: `Trajectory.replay`."""
+        states, products = kept
+
+        def body(step, carry):
+            index = step - first
+            more = ()
+            if self._split is not None:
+                more = read(states, index + 1), read(products, index)
+            state, choice = read(states, index), read(choices, step)
+            return step - 1, visit(step, state, choice, carry, *more)
+
+        return tf.while_loop(
+            lambda step, carry: self._run.goes_on(step >= first, carry),
+            body,
+            (tf.convert_to_tensor(end - 1), carry),
+            parallel_iterations=1,
+            maximum_iterations=self._size,
+        )
