@@ -14,6 +14,13 @@ def once_traced(function, **options):
     return compiled
 
 
+def specs(structure):
+    """A structure of tensors and `None` as one of `tf.TensorSpec`s."""
+    return tf.nest.map_structure(
+        lambda t: None if t is None else tf.TensorSpec(t.shape, t.dtype), structure
+    )
+
+
 class ConcreteFunctions:
     """The concrete functions of a `tf.function`, by the kind of their arguments.
 

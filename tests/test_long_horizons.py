@@ -120,6 +120,25 @@ def test_a_step_that_is_not_finite_is_found_without_storing_all():
     assert steps[0] == steps[1] == steps[2] < 8
 
 
+def test_a_step_that_is_not_finite_is_found_in_segments():
+    w = keras.Variable([[0.1, 0.2], [0.3, 0.1]], name="w")
+    rate = far.Hyperparameter(3.0, name="rate")
+    problem = far.BilevelProblem(
+        lambda: tf.reduce_sum(tf.exp(tf.matmul(w, w))),
+        lambda: tf.reduce_sum(w),
+        [w],
+        far.GradientDescent(rate),
+        [rate],
+    )
+    steps = []
+    for mode in (far.ReverseHG(), far.ReverseHG(checkpointing="sqrt")):
+        with pytest.raises(far.NonFiniteError) as caught:
+            mode.compute(problem, 9)
+        steps.append(caught.value.step)
+    assert mode.storage(problem, 9)[:2] == (3 + 3, 3)
+    assert steps[0] == steps[1] < 8
+
+
 def test_a_budget_with_a_dataset():
     """Whose elements a program must not ask for while it is traced, nor skip."""
     w, rate = keras.Variable(1.0, name="w"), far.Hyperparameter(0.1, name="rate")

@@ -10,10 +10,10 @@ from far_ho_tf.hypergradients.dependence import Dependence
 from far_ho_tf.hypergradients.peaks import bytes_of, is_told, needed, peak
 from far_ho_tf.hypergradients.program import Inputs, Settings
 from far_ho_tf.hypergradients.reverse_run import ReverseRun
-from far_ho_tf.hypergradients.split import specs
 from far_ho_tf.hypergradients.tangents import Directions, Propagation
 from far_ho_tf.hypergradients.xla_forms import own_forms
 from far_ho_tf.preflight import graph_search
+from far_ho_tf.tracing import specs
 from far_ho_tf.variables import read
 
 
@@ -42,7 +42,8 @@ class Needs(NamedTuple):
 
 def state_bytes(problem):
     """The size of a state: variables, slots and what else a step changes."""
-    return bytes_of(problem.state_specs())
+    # Asked for in each hyper-iteration.
+    return problem.cached("bytes of a state", lambda: bytes_of(problem.state_specs()))
 
 
 def of_step(problem):

@@ -5,9 +5,10 @@ import tensorflow as tf
 from far_ho_tf.autodiff import add, all_finite, floating, vjp, zeros_for_none
 from far_ho_tf.hypergradients.program import Outputs
 from far_ho_tf.hypergradients.run import Run, stack
-from far_ho_tf.hypergradients.split import Split, Traced, flat, specs
+from far_ho_tf.hypergradients.split import Split, Traced, flat
 from far_ho_tf.replicas import ONE_REPLICA
 from far_ho_tf.state import State
+from far_ho_tf.tracing import specs
 
 
 class ReverseRun(Run):

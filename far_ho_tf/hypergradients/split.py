@@ -134,13 +134,6 @@ def flat(structure):
     return [t for t in tf.nest.flatten(structure) if t is not None]
 
 
-def specs(structure):
-    """A structure of tensors and `None` as one of `tf.TensorSpec`s."""
-    return tf.nest.map_structure(
-        lambda t: None if t is None else tf.TensorSpec(t.shape, t.dtype), structure
-    )
-
-
 def _pairs(tensors, values):
     # A shorter structure stands for the first of the tensors.
     return {
