@@ -69,14 +69,14 @@ def predict(problem, num_steps, mode):
 
 def _reverse(problem, num_steps, mode):
     count = mode.differentiated_steps(num_steps)
-    states, products, limit = mode.storage(problem, num_steps)
+    states, segment, limit = mode.storage(problem, num_steps)
     back = memory.of_reverse_step(problem, limit)
     again = 0
     if states < count:
-        again = count if products else num_recomputed(count, states)
-    # One slot more for a state that need not be kept, or for the new one of a step.
-    slots = states if states == count and not products else states + 1
-    size = slots * memory.state_bytes(problem) + products * back.kept
+        again = count if segment else num_recomputed(count, states)
+    # One slot more for the new state of a step, or one that need not be kept.
+    slots = states + (limit is not None or not segment)
+    size = slots * memory.state_bytes(problem) + segment * back.kept
     return Option(
         _name(mode),
         mode,

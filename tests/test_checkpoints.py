@@ -7,7 +7,6 @@ import pytest
 
 from far_ho_tf.hypergradients.checkpoints import (
     binomial,
-    fewest_without_a_third_run,
     num_recomputed,
 )
 
@@ -67,23 +66,3 @@ def test_steps_computed_again_are_counted():
         for states in range(1, num_steps + 1):
             again = np.arange(num_steps) - binomial(num_steps, states).position
             assert num_recomputed(num_steps, states) == np.sum(again)
-
-
-@pytest.mark.parametrize("num_steps", [1, 2, 5, 6, 7, 100, 2000])
-def test_no_step_runs_a_third_time(num_steps):
-    """And one state less would make some."""
-    states = fewest_without_a_third_run(num_steps)
-    assert states <= np.sqrt(2 * num_steps) + 0.5
-    assert num_recomputed(num_steps, states) < num_steps
-    assert runs_of_each(num_steps, states).max() <= 2
-    if states > 1:
-        assert runs_of_each(num_steps, states - 1).max() > 2
-
-
-def runs_of_each(num_steps, num_states):
-    """How often each step is made: in the forward run, and to come back to others."""
-    plan = binomial(num_steps, num_states)
-    runs = np.ones(num_steps, int)
-    for step in range(num_steps):
-        runs[plan.position[step] : step] += 1
-    return runs

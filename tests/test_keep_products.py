@@ -168,10 +168,11 @@ class TestWhatIsKept:
         segments = far.ReverseHG(checkpointing="sqrt")
         assert segments.storage(problem, 100) == (10 + 10, 10, size)
         assert segments.storage(problem, 5) == (5, 5, size)
-        monkeypatch.setattr(split, "_WORTH_KEEPING", 1000)
-        problem = self.problem()
-        assert segments.storage(problem, 100) == (13, 0, None)
-        assert far.ReverseHG(keep_products=False).storage(problem, 100)[1:] == (0, None)
+        for options in ({}, {"checkpointing": "sqrt"}):
+            without = far.ReverseHG(keep_products=False, **options)
+            assert without.storage(problem, 100).limit is None
+        assert without.storage(problem, 100) == (10 + 10, 10, None)
+        assert far.ReverseHG(checkpointing=7).storage(problem, 100) == (7, 0, None)
 
     def test_the_planner_knows(self):
         problem = self.problem()

@@ -37,7 +37,7 @@ def momentum(problem, **options):
 @pytest.mark.parametrize(
     "checkpointing, keep_products, kept",
     [
-        *(("sqrt", "auto", 4 + 4), ("sqrt", False, 4)),
+        *(("sqrt", "auto", 4 + 4), ("sqrt", False, 4 + 4)),
         *((1, "auto", 1), (3, False, 3), (13, "auto", 13)),
     ],
 )

@@ -88,14 +88,6 @@ def num_recomputed(num_steps, num_states):
     return computed - num_steps
 
 
-def fewest_without_a_third_run(num_steps):
-    """The fewest states with which no step runs more than twice: about √(2T).
-
-    That is the least s with (s + 1)(s + 2) / 2 > T.
-    """
-    return max(1, math.ceil((math.sqrt(8 * num_steps + 9) - 3) / 2))
-
-
 def _split(length, states):
     """How far to advance before the next state is kept.
 

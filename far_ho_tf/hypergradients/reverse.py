@@ -7,7 +7,6 @@ from typing import NamedTuple
 from far_ho_tf.checks import check_count, is_integer, require
 from far_ho_tf.hypergradients import memory
 from far_ho_tf.hypergradients.base import HyperGradient
-from far_ho_tf.hypergradients.checkpoints import fewest_without_a_third_run
 from far_ho_tf.hypergradients.reverse_run import ReverseRun
 from far_ho_tf.hypergradients.trajectory import Checkpointed, Segmented, Stored
 
@@ -20,12 +19,13 @@ class Storage(NamedTuple):
 
     Attributes:
         states: How many states at any time.
-        products: Of how many steps the products, at any time.
+        segment: How many consecutive steps are visited backwards with all their states
+            and products kept; 0: one at a time.
         limit: Bytes that the products of a step may take; `None`: none are kept.
     """
 
     states: int
-    products: int = 0
+    segment: int = 0
     limit: int | None = None
 
 
@@ -43,10 +43,9 @@ class ReverseHG(HyperGradient):
         jit_compile: See `HyperGradient`.
         checkpointing: How many states are kept at any time; the others are computed
             again. `None`: all. "sqrt": about 2 √num_steps, the first of each segment of
-            √num_steps steps, and those of one segment with its products; where no
-            products are kept the fewest for which each step is computed at most once
-            more, about √(2 num_steps). An integer: so many, by the schedule that
-            computes the fewest steps.
+            √num_steps steps, and those of one segment, which are computed once more
+            with its products. An integer: so many, by the schedule that computes the
+            fewest steps.
         truncation: Integer K: only the last K steps are differentiated, in the
             memory that K steps take. The hypergradient is then that of a run that
             starts from s_{T−K}, a constant. `None`: all steps.
@@ -122,8 +121,8 @@ class ReverseHG(HyperGradient):
         first = settings.num_steps - count
         if storage.states == count:
             trajectory = Stored(run, first)
-        elif storage.products:
-            trajectory = Segmented(run, first, storage.products)
+        elif storage.segment:
+            trajectory = Segmented(run, first, storage.segment)
         else:
             trajectory = Checkpointed(run, first, storage.states)
         return run.differentiate(trajectory, first)
@@ -145,17 +144,16 @@ class ReverseHG(HyperGradient):
         size = memory.state_bytes(problem)
         if self.checkpointing is None:
             limit = max(size, _PRODUCTS // count)
-            return Storage(count, count, limit) if keeps else Storage(count)
+            return Storage(count, count, limit if keeps else None)
         if self.checkpointing != "sqrt":
             return Storage(min(count, self.checkpointing))
         # Who asks for checkpoints is short of memory: no more than another state each.
-        if not (keeps and memory.of_reverse_step(problem, size).kept):
-            return Storage(fewest_without_a_third_run(count))
+        limit = size if keeps else None
         length = math.isqrt(count - 1) + 1
         states = length + math.ceil(count / length)
         if states >= count:
-            return Storage(count, count, size)
-        return Storage(states, length, size)
+            return Storage(count, count, limit)
+        return Storage(states, length, limit)
 
     @property
     def _may_keep_products(self):
