@@ -86,6 +86,12 @@ class TestReport:
         assert report.ratios(records) == [None, None]
         assert report.is_wrong(record("jax", 0.1, np.nan))
 
+    def test_memory_with_the_same_policy_is_told(self, monkeypatch):
+        report = self.report(monkeypatch)
+        records = [record("far", 0.2, states_memory=3e6)]
+        line = report.table({"title": "", "records": records}).splitlines()[-1]
+        assert line.endswith("| as it is; no momentum; with states alone 3 MB |")
+
     def test_what_is_not_timed_is_told_below(self, monkeypatch):
         report = self.report(monkeypatch)
         failed = {"tool": "jax", "configuration": "scan", "failure": "no memory"}
@@ -117,7 +123,7 @@ class TestReport:
         found = targets.misses(results)
         assert found[-1] == "* JAX / far_ho_tf 0.90 on the mean, not 1.25."
         assert "* 2: far_ho_tf was not measured." in found
-        ours = record("far", 1.0, train=[0.3], memory=1e6)
+        ours = record("far", 1.0, train=[0.3], memory=3e6, states_memory=1e6)
         others = [record("jax", 1.3, memory=2e6), record("torch", 1.3)]
         results = {"workloads": {"1": {"records": [ours, *others]}}}
         assert targets.misses(results) == []
@@ -145,14 +151,47 @@ class TestReport:
             "| geometric mean | 1.00 | 3.46 |",
         ]
 
-    def test_pictures_are_drawn_and_the_slope_is_that_of_the_largest(
-        self, monkeypatch, tmp_path
-    ):
+    def test_growth_is_told_with_the_slope_of_the_largest(self, monkeypatch):
+        report = self.report(monkeypatch)
+        times = {1: 5.0, 10: 1.0, 100: 100.0, 1000: 10_000.0}
+        ours = [record("far", time, size=size) for size, time in times.items()]
+        failed = {"tool": "jax", "size": 1000, "failure": "no memory"}
+        assert np.isclose(report.slope(ours), 2.0)
+        assert report.growth_table(
+            "steps", [*ours, record("jax", 2.0, size=10), failed]
+        ).splitlines()[::2] == [
+            "| steps T | 1 | 10 | 100 | 1,000 | slope |",
+            "| far | 5.00 s | 1.00 s | 100.00 s | 10000.00 s | 2.00 |",
+        ]
+
+    def test_a_tool_that_fails_meanwhile_stops_no_other(self, monkeypatch):
+        monkeypatch.syspath_prepend(FOLDER)
+        measuring = importlib.import_module("peers.measuring")
+
+        class Worker:
+            def __init__(self, answers):
+                self.answers = iter(answers)
+
+            def ask(self, command):
+                answer = next(self.answers)
+                if isinstance(answer, str):
+                    raise RuntimeError(answer)
+                return answer
+
+            def close(self):
+                pass
+
+        good, bad = {"once": 1.0}, {"once": 1.0}
+        workers = Worker([1.0, 2.0, 3.0, 4.0]), Worker([1.0, 2.0, "no memory"])
+        measuring._take_turns(list(zip(workers, (good, bad), strict=True)), 2, 60)
+        assert good["hypergradient"] == [1.0, 3.0] and good["train"] == [2.0, 4.0]
+        assert good["median"] == 2.0
+        assert bad["failure"] == "no memory" and "median" not in bad
+
+    def test_pictures_are_drawn(self, monkeypatch, tmp_path):
         monkeypatch.syspath_prepend(FOLDER)
         pictures = importlib.import_module("peers.pictures")
-        sizes = [1, 10, 100, 1000]
-        assert np.isclose(pictures.slope(sizes, [5.0, 1.0, 100.0, 10_000.0]), 2.0)
-        growth = [record("far", size / 9, size=size) for size in sizes]
+        growth = [record("far", size / 9, size=size) for size in (1, 10, 100)]
         records = [record("far", 0.1), record("jax", 0.2)]
         results = {
             "workloads": {"1": {"title": "", "records": records}},

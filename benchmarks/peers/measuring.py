@@ -1,5 +1,6 @@
 """Measures tools in turn, each in a process of its own."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -15,7 +16,9 @@ from peers.report import is_wrong
 TOOLS = ("far", "jax", "torch", "higher", "torchopt", "betty")
 WORKER = pathlib.Path(__file__).parent / "worker.py"
 # JAX's in growth: to store less is its fastest there at large sizes.
-_IN_GROWTH = {"jax": ("scan, checkpoint, unroll 1", "scan, unroll 1")}
+_IN_GROWTH = {"jax": ("scan, checkpoint of each step, unroll 1", "scan, unroll 1")}
+# What is timed, where not all configurations are: far_ho_tf as users get it unasked.
+_TIMED = {"far": ("auto",)}
 
 
 class Worker:
@@ -48,7 +51,8 @@ class Worker:
         return json.loads(answer)
 
     def close(self):
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # It ended before.
+            self._process.stdin.close()
         self._process.wait()
         self._process.stdout.close()
         self._log.close()
@@ -90,7 +94,8 @@ def measure(workload, tools, rounds, most_seconds):
             if record is not best:
                 del record["median"]
         if best is not None:
-            best["memory"] = _memory(best, workload)
+            best["memory"] = _memory(tool, best["configuration"], workload)
+    _compare_memory(records, workload)
     return sorted(records, key=lambda r: (tools.index(r["tool"]), "median" not in r))
 
 
@@ -146,13 +151,13 @@ def _start(tool, workload, reference):
     """All configurations of a tool, compiled: list of (worker or `None`, record)."""
     try:
         names = _configurations(tool, workload)
-        failure = "" if names else "It has no such derivatives."
+        failure = "" if names else "it has no such derivatives, or not in this mode."
     except RuntimeError as error:
         names, failure = [], str(error)
     if not names:
         return [(None, {"tool": tool, "configuration": "", "failure": failure})]
     started = []
-    for name in names:
+    for name in _TIMED.get(tool, names):
         record = {"tool": tool, "configuration": name}
         worker = _prepare(record, workload)
         if worker is not None:
@@ -207,22 +212,37 @@ def _take_turns(timed, rounds, most_seconds):
             record[command] = []
     for _ in range(rounds):
         for worker, record in timed:
-            for command in ("hypergradient", "train"):
-                record[command].append(worker.ask(command))
+            if "failure" not in record:
+                _time(worker, record)
     for worker, record in timed:
         worker.close()
-        record["median"] = float(np.median(record["hypergradient"]))
+        if "failure" not in record:
+            record["median"] = float(np.median(record["hypergradient"]))
 
 
-def _memory(record, workload):
+def _time(worker, record):
+    try:
+        for command in ("hypergradient", "train"):
+            record[command].append(worker.ask(command))
+    except RuntimeError as error:  # Such as memory that others took meanwhile.
+        record["failure"] = str(error)
+
+
+def _compare_memory(records, workload):
+    """Adds far_ho_tf's "states_memory" where JAX's fastest keeps states alone."""
+    best = {r["tool"]: r for r in records if "memory" in r}
+    if "far" in best and "of each step" in best.get("jax", {}).get("configuration", ""):
+        best["far"]["states_memory"] = _memory("far", "states alone", workload)
+
+
+def _memory(tool, configuration, workload):
     """Bytes at the peak of a hypergradient, beyond what one of two steps leaves behind.
 
     Not only its growth in a second one: XLA in TensorFlow keeps what the first took.
     """
     held = []
     for name in (f"{workload}@2", workload):
-        arguments = record["tool"], record["configuration"], name
-        with Worker(*arguments, environment=FREEING) as worker:
+        with Worker(tool, configuration, name, environment=FREEING) as worker:
             worker.ask("prepare")
             held.append(worker.ask("held"))
             growth = worker.ask("memory")

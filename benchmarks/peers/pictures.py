@@ -6,11 +6,9 @@ import numpy as np
 matplotlib.use("agg")
 from matplotlib import pyplot as plt
 
-from peers.report import is_wrong, timed
+from peers.report import FITTED, GROWS, is_wrong, slope, timed, tools_of
 
-_LABELS = {"steps": "steps T", "weights": "weights", "tangents": "hyperparameters m"}
 _NAMES = {"far": "far_ho_tf", "jax": "JAX", "torch": "PyTorch by hand"}
-_FITTED = 3  # Points: small sizes show what does not grow.
 
 
 def draw(results, folder):
@@ -21,14 +19,9 @@ def draw(results, folder):
         _growth(family, timed(records), folder / f"growth-{family}.png")
 
 
-def slope(sizes, times):
-    """The exponent of growth over the largest sizes."""
-    return np.polyfit(np.log(sizes[-_FITTED:]), np.log(times[-_FITTED:]), 1)[0]
-
-
 def _bars(workloads, path):
     """The time of each tool that is right, divided by ours."""
-    tools = _tools(r for w in workloads.values() for r in timed(w["records"]))
+    tools = tools_of(r for w in workloads.values() for r in timed(w["records"]))
     figure, axes = plt.subplots(figsize=(9, 4), layout="constrained")
     width = 0.8 / len(tools)
     for index, tool in enumerate(tools):
@@ -52,25 +45,18 @@ def _relative(records, tool):
 
 def _growth(family, records, path):
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-    for tool in _tools(records):
+    for tool in tools_of(records):
         mine = [record for record in records if record["tool"] == tool]
-        sizes = [record["size"] for record in mine]
-        times = [record["median"] for record in mine]
         label = _NAMES.get(tool, tool)
-        if len(mine) >= _FITTED:
-            label += f", slope {slope(sizes, times):.2f}"
-        axes.loglog(sizes, times, "o-", label=label)
-    axes.set_xlabel(_LABELS[family])
+        exponent = slope(mine)
+        if exponent is not None:
+            label += f", slope {exponent:.2f}"
+        sizes = [record["size"] for record in mine]
+        axes.loglog(sizes, [record["median"] for record in mine], "o-", label=label)
+    axes.set_xlabel(GROWS[family])
     axes.set_ylabel("seconds of a hypergradient")
-    title = f"slopes over the {_FITTED} largest"
-    if family == "tangents":
-        title = "far_ho_tf and JAX in forward mode, the others in reverse; " + title
-    axes.set_title(title, fontsize="small")
+    axes.set_title(f"slopes over the {FITTED} largest", fontsize="small")
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
     figure.savefig(path, dpi=120)
     plt.close(figure)
-
-
-def _tools(records):
-    return list(dict.fromkeys(record["tool"] for record in records))

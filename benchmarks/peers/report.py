@@ -4,6 +4,9 @@ import numpy as np
 
 # A relative difference from float64 above which a tool counts as wrong.
 WRONG = 1e-2
+# What a family of growing workloads is seen to grow with.
+GROWS = {"steps": "steps T", "weights": "weights", "tangents": "hyperparameters m"}
+FITTED = 3  # Points of a slope: small sizes show what does not grow.
 
 _COLUMNS = (
     *("tool", "hypergradient", "spread", "/ far_ho_tf", "/ own training"),
@@ -26,7 +29,8 @@ def difference(record):
 def document(results):
     """All tables."""
     tables = [table(workload) for workload in results["workloads"].values()]
-    parts = [f"Measured on {results['machine']}.", *tables, summary(results)]
+    growth = [growth_table(*one) for one in results["growth"].items()]
+    parts = [f"Measured on {results['machine']}.", *tables, summary(results), *growth]
     return "\n\n".join(filter(None, parts))
 
 
@@ -38,6 +42,34 @@ def table(workload):
     lines += [_row(_cells(record, ours)) for record in timed(records)]
     notes = [_note(r) for r in records if "median" not in r and _note(r)]
     return "\n".join([*lines, "", *notes]).rstrip()
+
+
+def growth_table(family, records):
+    """A Markdown table of times by size, with the slope of each tool."""
+    sizes = sorted({record["size"] for record in records})
+    head = (GROWS[family], *(f"{size:,}" for size in sizes), "slope")
+    lines = [_row(head), _row(["---"] * len(head))]
+    for tool in tools_of(timed(records)):
+        mine = [record for record in timed(records) if record["tool"] == tool]
+        times = {record["size"]: _duration(record["median"]) for record in mine}
+        exponent = slope(mine)
+        last = "" if exponent is None else f"{exponent:.2f}"
+        lines.append(_row((tool, *(times.get(size, "") for size in sizes), last)))
+    return "\n".join(lines)
+
+
+def slope(records):
+    """The exponent of growth over the largest sizes; `None` of too few."""
+    if len(records) < FITTED:
+        return None
+    last = records[-FITTED:]
+    sizes, times = [r["size"] for r in last], [r["median"] for r in last]
+    return np.polyfit(np.log(sizes), np.log(times), 1)[0]
+
+
+def tools_of(records):
+    """Their tools, in order, each once."""
+    return list(dict.fromkeys(record["tool"] for record in records))
 
 
 def timed(records):
@@ -92,6 +124,8 @@ def _cells(record, ours):
     low, high = np.percentile(record["hypergradient"], [25, 75])
     missing = [name for name, one in record["differences"].items() if one is None]
     note = f"; no {', '.join(missing)}" if missing else ""
+    if "states_memory" in record:
+        note += f"; with states alone {record['states_memory'] / 1e6:.0f} MB"
     return [
         record["tool"],
         "wrong" if is_wrong(record) else _duration(median),

@@ -29,8 +29,8 @@ flags.DEFINE_list(
     "workload", [*WORKLOADS, *GROWTH], "Which workloads, by number, and growths."
 )
 flags.DEFINE_list("tool", list(TOOLS), "Which tools.")
-flags.DEFINE_integer("rounds", 7, "Measurements of each.", lower_bound=1)
-flags.DEFINE_float("most_seconds", 300.0, "For one workload and tool.", lower_bound=1)
+flags.DEFINE_integer("rounds", 5, "Measurements of each.", lower_bound=1)
+flags.DEFINE_float("most_seconds", 60.0, "For one workload and tool.", lower_bound=1)
 flags.DEFINE_string("output_dir", "benchmarks/results", "Where to write.")
 
 
@@ -52,6 +52,7 @@ def main(argv):
         print(f"{number}/{len(FLAGS.workload)}: {name}", flush=True)
         if name in GROWTH:
             results["growth"][name] = measure_growth(name, GROWTH[name], *how)
+            print(report.growth_table(name, results["growth"][name]), flush=True)
         else:
             records = measure(name, *how)
             title = f"{name}: {WORKLOADS[name]().title}"

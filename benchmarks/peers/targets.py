@@ -53,6 +53,8 @@ def _of_workload(name, records):
     peer = next((r for r in timed(records) if r["tool"] == "jax"), None)
     if peer is None or is_wrong(peer):
         yield "no right hypergradient of JAX."
-    elif ours["memory"] > peer["memory"]:
-        sizes = f"{ours['memory'] / 1e6:.0f} MB", f"{peer['memory'] / 1e6:.0f}"
+        return
+    memory = ours.get("states_memory", ours["memory"])  # With the same policy.
+    if memory > peer["memory"]:
+        sizes = f"{memory / 1e6:.0f} MB", f"{peer['memory'] / 1e6:.0f}"
         yield f"{sizes[0]} at the peak, where JAX takes {sizes[1]}."

@@ -8,16 +8,23 @@ import tensorflow as tf
 import far_ho_tf as far
 from problems import plain_training
 
+STATES = "states alone"  # The configuration that keeps no products.
+
 
 def configurations(workload):
-    """Callables() -> (hypergradient, train), by name: what users get unasked."""
+    """Callables() -> (hypergradient, train), by name: first what users get unasked."""
     modes = {
-        "reverse": far.ReverseHG(),
-        "checkpoints": far.ReverseHG(checkpointing="sqrt"),
-        "forward": far.ForwardHG(),
+        "reverse": [far.ReverseHG(), far.ReverseHG(keep_products=False)],
+        "checkpoints": [
+            far.ReverseHG(checkpointing="sqrt"),
+            far.ReverseHG(checkpointing="sqrt", keep_products=False),
+        ],
+        "forward": [far.ForwardHG()],
     }
-    mode = modes[workload.mode]
-    return {str(mode.jit_compile): functools.partial(_make, workload, mode)}
+    return {
+        name: functools.partial(_make, workload, mode)
+        for name, mode in zip(("auto", STATES), modes[workload.mode], strict=False)
+    }
 
 
 def _make(workload, mode):

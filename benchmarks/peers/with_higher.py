@@ -10,6 +10,8 @@ from peers.torch_parts import Parts
 
 def configurations(workload):
     """Callables() -> (hypergradient, train), by name; the fastest counts."""
+    if workload.mode == "forward":
+        return {}
     return {"innerloop_ctx": functools.partial(_make, workload)}
 
 

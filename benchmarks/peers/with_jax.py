@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 
 _ADAM = {"beta_2": 0.999, "epsilon": 1e-7}
+STATES = ", checkpoint of each step"  # Of steps, their states alone are kept.
 
 
 def configurations(workload):
     """Callables() -> (hypergradient, train), by name; the fastest counts."""
     modes = {
         "reverse": {
-            f"{'scan, checkpoint' if steps else 'scan'}, unroll {unroll}": (
+            f"scan{STATES if steps else ''}, unroll {unroll}": (
                 False,
                 steps,
                 unroll,
@@ -28,7 +29,7 @@ def configurations(workload):
                 bool(more),
                 unroll,
             )
-            for more in ("", " of each step too")
+            for more in ("", STATES)
             for unroll in (1, 8)
         },
         "forward": {

@@ -1,4 +1,4 @@
-"""PyTorch by hand: the unrolled graph, and hypertorch's `reverse`.
+"""PyTorch by hand: the unrolled graph, hypertorch's `reverse`, and `torch.func`.
 
 hypertorch is not on PyPI. Its `reverse` keeps the states, and on the way back makes
 each step again and pulls the cotangents through it; written anew here from that
@@ -14,6 +14,8 @@ from peers.torch_parts import Parts
 
 def configurations(workload):
     """Callables() -> (hypergradient, train), by name; the fastest counts."""
+    if workload.mode == "forward":
+        return {"torch.func.jacfwd": functools.partial(_make, workload, _forward)}
     return {
         "unrolled by hand": functools.partial(_make, workload, _unrolled),
         "hypertorch's reverse": functools.partial(_make, workload, _reverse),
@@ -72,6 +74,19 @@ def _reverse(workload, parts):
             for total, gradient in zip(totals, found[len(flat) :], strict=True)
         ]
     return parts.named(totals)
+
+
+def _forward(workload, parts):
+    values = {name: h.detach() for name, h in parts.hyperparameters.items()}
+
+    def final(values):
+        state = parts.initial()
+        for step in range(workload.num_steps):
+            gradients = torch.func.grad(parts.inner)(state[0], values, step)
+            state = parts.update(state, gradients, values, step)
+        return parts.outer(state[0])
+
+    return parts.named(torch.func.jacfwd(final)(values).values())
 
 
 def _leaves(state):

@@ -13,6 +13,8 @@ from peers.torch_parts import Parts
 
 def configurations(workload):
     """Callables() -> (hypergradient, train), by name; the fastest counts."""
+    if workload.mode == "forward":
+        return {}
     return {"functional optimizer": functools.partial(_make, workload)}
 
 
