@@ -86,7 +86,7 @@ def plan(problem, num_steps, memory_budget=None):
     mode                                      memory   training runs
     ReverseHG()                              16.1 kB             3.7  over budget
     ReverseHG(keep_products=False)           16.1 kB             3.7  over budget
-    ReverseHG(checkpointing='sqrt')            772 B             4.6
+    ReverseHG(checkpointing='sqrt')          1.09 kB             4.7
     ...
     ForwardHG(jit_compile='auto', chunk_size=None, spread_tangents=False)
     """

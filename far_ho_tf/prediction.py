@@ -74,7 +74,7 @@ def _reverse(problem, num_steps, mode):
     again = 0
     if states < count:
         again = count if segment else num_recomputed(count, states)
-    # One slot more for the new state of a step, or one that need not be kept.
+    # One slot more for the last new state, or one that need not be kept.
     slots = states + (limit is not None or not segment)
     size = slots * memory.state_bytes(problem) + segment * back.kept
     return Option(

@@ -84,6 +84,14 @@ def test_time_in_training_runs():
     assert options["ForwardHG(), 14 tangents"].cost > 14
 
 
+def test_more_checkpoints_than_steps_are_all_states():
+    problem = momentum()
+    whole = predict(problem, 100, far.ReverseHG(keep_products=False))
+    for options in ({"checkpointing": 500}, {"memory_budget": 10**9}):
+        option = predict(problem, 100, far.ReverseHG(**options))
+        assert (option.memory, option.cost) == (whole.memory, whole.cost)
+
+
 def test_what_was_run_before_changes_nothing():
     """A program for XLA is traced in other forms than what is predicted meanwhile."""
     mode, before = far.ReverseHG(True, memory_budget=20_000), momentum()

@@ -6,17 +6,18 @@ import numpy as np
 matplotlib.use("agg")
 from matplotlib import pyplot as plt
 
-from peers.report import FITTED, GROWS, is_wrong, slope, timed, tools_of
+from peers.report import FITTED, GROWS, best, slope, timed, times_of, tools_of
 
 _NAMES = {"far": "far_ho_tf", "jax": "JAX", "torch": "PyTorch by hand"}
 
 
 def draw(results, folder):
     """Writes workloads.png and a growth-*.png for each family that was measured."""
-    if results["workloads"]:
+    measured = [r for w in results["workloads"].values() for r in timed(w["records"])]
+    if measured:
         _bars(results["workloads"], folder / "workloads.png")
     for family, records in results["growth"].items():
-        _growth(family, timed(records), folder / f"growth-{family}.png")
+        _growth(family, records, folder / f"growth-{family}.png")
 
 
 def _bars(workloads, path):
@@ -39,20 +40,19 @@ def _bars(workloads, path):
 
 
 def _relative(records, tool):
-    times = {r["tool"]: r["median"] for r in timed(records) if not is_wrong(r)}
-    return times[tool] / times["far"] if {tool, "far"} <= set(times) else np.nan
+    one, ours = best(records, (tool,)), best(records, ("far",))
+    return one["median"] / ours["median"] if one and ours else np.nan
 
 
 def _growth(family, records, path):
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-    for tool in tools_of(records):
-        mine = [record for record in records if record["tool"] == tool]
-        label = _NAMES.get(tool, tool)
-        exponent = slope(mine)
+    sizes = sorted({record["size"] for record in records})
+    for tool in tools_of(timed(records)):
+        label, times = _NAMES.get(tool, tool), times_of(records, tool)
+        exponent = slope(times, sizes)
         if exponent is not None:
             label += f", slope {exponent:.2f}"
-        sizes = [record["size"] for record in mine]
-        axes.loglog(sizes, [record["median"] for record in mine], "o-", label=label)
+        axes.loglog(list(times), list(times.values()), "o-", label=label)
     axes.set_xlabel(GROWS[family])
     axes.set_ylabel("seconds of a hypergradient")
     axes.set_title(f"slopes over the {FITTED} largest", fontsize="small")

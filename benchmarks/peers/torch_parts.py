@@ -1,10 +1,12 @@
 """What all PyTorch tools share: the network, the objectives and the data."""
 
+import os
+
 import numpy as np
 import torch
 from torch.nn import functional
 
-torch.set_num_threads(2)
+torch.set_num_threads(os.cpu_count())
 
 
 class Parts:

@@ -6,9 +6,8 @@ import keras
 import tensorflow as tf
 
 import far_ho_tf as far
+from peers.workloads import STATES_ALONE
 from problems import plain_training
-
-STATES = "states alone"  # The configuration that keeps no products.
 
 
 def configurations(workload):
@@ -21,10 +20,8 @@ def configurations(workload):
         ],
         "forward": [far.ForwardHG()],
     }
-    return {
-        name: functools.partial(_make, workload, mode)
-        for name, mode in zip(("auto", STATES), modes[workload.mode], strict=False)
-    }
+    named = zip(("auto", STATES_ALONE), modes[workload.mode], strict=False)
+    return {name: functools.partial(_make, workload, mode) for name, mode in named}
 
 
 def _make(workload, mode):

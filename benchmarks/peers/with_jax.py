@@ -7,15 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from peers.workloads import STATES_ALONE
+
 _ADAM = {"beta_2": 0.999, "epsilon": 1e-7}
-STATES = ", checkpoint of each step"  # Of steps, their states alone are kept.
+_STATES = f", {STATES_ALONE} (checkpoint of each step)"
 
 
 def configurations(workload):
     """Callables() -> (hypergradient, train), by name; the fastest counts."""
     modes = {
         "reverse": {
-            f"scan{STATES if steps else ''}, unroll {unroll}": (
+            f"scan{_STATES if steps else ''}, unroll {unroll}": (
                 False,
                 steps,
                 unroll,
@@ -29,7 +31,7 @@ def configurations(workload):
                 bool(more),
                 unroll,
             )
-            for more in ("", STATES)
+            for more in ("", _STATES)
             for unroll in (1, 8)
         },
         "forward": {

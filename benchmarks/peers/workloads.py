@@ -5,6 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+# In the name of a configuration: of the steps, it keeps no products.
+STATES_ALONE = "states alone"
+
 
 class Workload(NamedTuple):
     """One bilevel problem, and how its hypergradient is asked for.

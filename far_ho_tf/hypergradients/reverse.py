@@ -43,8 +43,8 @@ class ReverseHG(HyperGradient):
         jit_compile: See `HyperGradient`.
         checkpointing: How many states are kept at any time; the others are computed
             again. `None`: all. "sqrt": about 2 √num_steps, the first of each segment of
-            √num_steps steps, and those of one segment, which are computed once more
-            with its products. An integer: so many, by the schedule that computes the
+            √num_steps steps, and those of one segment, which is computed once more as a
+            whole. An integer: so many, by the schedule that computes the
             fewest steps.
         truncation: Integer K: only the last K steps are differentiated, in the
             memory that K steps take. The hypergradient is then that of a run that
@@ -139,14 +139,15 @@ class ReverseHG(HyperGradient):
         """What a run of so many steps keeps, as a `Storage`."""
         count = self.differentiated_steps(num_steps)
         if self.memory_budget is not None:
-            return Storage(memory.states_within(problem, count, self.memory_budget))
+            fit = memory.states_within(problem, count, self.memory_budget)
+            return _scheduled(fit, count)
         keeps = self.keep_products and self._may_keep_products
         size = memory.state_bytes(problem)
         if self.checkpointing is None:
             limit = max(size, _PRODUCTS // count)
             return Storage(count, count, limit if keeps else None)
         if self.checkpointing != "sqrt":
-            return Storage(min(count, self.checkpointing))
+            return _scheduled(self.checkpointing, count)
         # Who asks for checkpoints is short of memory: no more than another state each.
         limit = size if keeps else None
         length = math.isqrt(count - 1) + 1
@@ -158,3 +159,7 @@ class ReverseHG(HyperGradient):
     @property
     def _may_keep_products(self):
         return self.checkpointing in (None, "sqrt") and self.memory_budget is None
+
+
+def _scheduled(states, count):
+    return Storage(states) if states < count else Storage(count, count)
