@@ -215,7 +215,7 @@ class TestReport:
 
 
 class FakeWorker:
-    """Answers as `peers.asking.Worker` does, with what is `told`; strings are errors."""
+    """Answers as `peers.asking.Worker` does, with what is `told`: strings fail."""
 
     told = {}
     asked = []
