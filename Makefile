@@ -6,6 +6,7 @@ INSTALLED := $(VENV)/installed
 LINTER := $(VENV)/linter
 BENCH := .bench
 SOURCES := $(shell find far_ho_tf -name '*.py')
+CHECK_PYTHON = $(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 10) <= v < (3, 14) else "far_ho_tf needs Python 3.10 to 3.13; this is %d.%d. Name another: make PYTHON=python3.12 ..." % v[:2])'
 
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -19,7 +20,7 @@ help:  ## Show this list
 install: $(INSTALLED)  ## Create .venv and install the package and what it needs
 
 $(INSTALLED): setup.py pyproject.toml $(SOURCES)
-	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 10) <= v < (3, 14) else "far_ho_tf needs Python 3.10 to 3.13; this is %d.%d. Name another: make PYTHON=python3.12 ..." % v[:2])'
+	@$(CHECK_PYTHON)
 	$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25'  # Older ones search for ever.
 	@rm -rf build  # Modules that are gone would be installed from there.
@@ -40,7 +41,8 @@ test: install  ## Run the whole test suite, in two processes
 bench: $(BENCH)/installed  ## Measure beside other tools; WORKLOAD=1,2 TOOL=far,jax: a part
 	$(BENCH)/bin/python benchmarks/peers/run.py $(if $(WORKLOAD),--workload=$(WORKLOAD)) $(if $(TOOL),--tool=$(TOOL))
 
-$(BENCH)/installed: setup.py $(SOURCES) benchmarks/peers/requirements.txt
+$(BENCH)/installed: setup.py pyproject.toml $(SOURCES) benchmarks/peers/requirements.txt
+	@$(CHECK_PYTHON)
 	$(BENCH)/bin/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear $(BENCH)
 	$(BENCH)/bin/python -m pip install --quiet 'pip<24.1'  # Newer ones refuse Betty.
 	$(BENCH)/bin/python -m pip install --quiet --no-deps betty-ml==0.1.1
