@@ -6,6 +6,7 @@ weights for a minimum; its iterative one unrolls.
 
 import functools
 import logging
+import math
 
 import torch
 from betty.configs import Config, EngineConfig
@@ -50,6 +51,10 @@ def _make(workload, base, outer_config, kind="darts"):
             return self._count - 1
 
         def training_step(self, batch):
+            if workload.dynamics == "adam":
+                # It adds epsilon to the corrected root, others to the root itself.
+                epsilon = 1e-7 / math.sqrt(1 - 0.999 ** (batch + 1))
+                self.optimizer.param_groups[0]["eps"] = epsilon
             values = {n: h.detach() for n, h in parts.hyperparameters.items()}
             values |= dict(zip(names, self.outer.module, strict=True))
             return parts.inner(list(self.trainable_parameters()), values, batch)
@@ -86,7 +91,9 @@ def _make(workload, base, outer_config, kind="darts"):
 
 
 def _optimizer(workload, module):
-    number = workload.hyperparameters.get
-    return torch.optim.SGD(
-        module, lr=float(number("rate", 0.05)), momentum=float(number("momentum", 0.0))
-    )
+    number = {name: float(h.mean()) for name, h in workload.hyperparameters.items()}
+    rate = number.get("rate", 0.05)
+    if workload.dynamics == "adam":
+        betas = number["beta_1"], 0.999
+        return torch.optim.Adam(module, lr=rate, betas=betas, eps=1e-7)
+    return torch.optim.SGD(module, lr=rate, momentum=number.get("momentum", 0.0))

@@ -4,6 +4,7 @@ Momentum and β are Python numbers there: it has no derivative with respect to t
 """
 
 import functools
+import math
 
 import torch
 import torchopt
@@ -23,19 +24,28 @@ def _make(workload):
     values = parts.hyperparameters
     rate = values.get("rate", torch.tensor(0.05))
 
-    def transformation():
-        if workload.dynamics == "adam":
-            betas = (float(values["beta_1"]), 0.999)
-            return torchopt.adam(rate, betas=betas, eps=1e-7)
-        mass = float(values["momentum"]) if workload.dynamics == "momentum" else 0.0
-        return torchopt.sgd(rate, momentum=mass)
+    mass = values["momentum"].item() if workload.dynamics == "momentum" else 0.0
+
+    descent = torchopt.sgd(rate, momentum=mass)
+
+    def optimizer(step):
+        if workload.dynamics != "adam":
+            return descent
+        betas = values["beta_1"].item(), 0.999
+        # It adds epsilon to the corrected root, others to the root itself.
+        epsilon = 1e-7 / math.sqrt(1 - betas[1] ** (step + 1))
+        return torchopt.adam(rate, betas=betas, eps=epsilon)
 
     def hypergradient():
-        optimizer = torchopt.FuncOptimizer(transformation())
         weights = tuple(w.clone().requires_grad_() for w in parts.weights)
+        state = optimizer(0).init(weights)
         for step in range(workload.num_steps):
             loss = parts.inner(list(weights), values, step)
-            weights = optimizer.step(loss, weights)
+            gradients = torch.autograd.grad(loss, weights, create_graph=True)
+            updates, state = optimizer(step).update(
+                gradients, state, params=weights, inplace=False
+            )
+            weights = torchopt.apply_updates(weights, updates, inplace=False)
         loss = parts.outer(list(weights))
         leaves = list(values.values())
         found = torch.autograd.grad(loss, leaves, allow_unused=True)
