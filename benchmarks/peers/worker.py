@@ -77,7 +77,9 @@ def main(tool, configuration, workload):
         commands = answers(*make())
     for line in sys.stdin:
         name, *arguments = line.split()
-        print(json.dumps(commands[name](*arguments)), file=answer_to, flush=True)
+        answer = commands[name](*arguments)
+        held()  # Gives back what others, who wait for their turns, may need.
+        print(json.dumps(answer), file=answer_to, flush=True)
 
 
 if __name__ == "__main__":
