@@ -34,7 +34,7 @@ def _bars(workloads, path):
     axes.set_xticks(range(len(workloads)), list(workloads))
     axes.set_xlabel("workload")
     axes.set_ylabel("time of a hypergradient / far_ho_tf's")
-    axes.legend(fontsize="small")
+    figure.legend(loc="outside upper center", ncols=len(tools), fontsize="small")
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
