@@ -21,6 +21,11 @@ def held():
     """Bytes that the process holds when all that can be is given back."""
     gc.collect()
     ctypes.CDLL("libc.so.6").malloc_trim(0)
+    return resident()
+
+
+def resident():
+    """Bytes that the process holds as it is."""
     return _status("VmRSS")
 
 

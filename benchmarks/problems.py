@@ -1,6 +1,5 @@
 """Problems of several shapes, which the benchmarks share."""
 
-import contextlib
 import time
 
 import keras
@@ -8,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 import far_ho_tf as far
-from far_ho_tf.hypergradients.xla_forms import xla_forms
+from far_ho_tf.hypergradients.xla_forms import forms_for
 
 
 def dense(sizes, batch, num_steps):
@@ -96,26 +95,21 @@ def plain_training(problem, num_steps, jit_compile):
     hyperparameters = [tf.convert_to_tensor(v) for v in problem.hyperparameters]
     prepared = problem.inner_data.prepare(0, num_steps)
 
-    forms = xla_forms if jit_compile else contextlib.nullcontext  # As the modes do.
-
     @tf.function(jit_compile=jit_compile, autograph=False)
     def train(start, hyperparameters, prepared):
-        with forms():
-            return run_all(start, hyperparameters, prepared)
-
-    def run_all(start, hyperparameters, prepared):
         def body(step, state):
             batch = problem.inner_data.batch(prepared, step)
             return step + 1, problem.step(state, hyperparameters, step, batch)[0]
 
-        state = problem.initial_state(start, hyperparameters, tf.constant(0))
-        _, state = tf.while_loop(
-            lambda step, _: step < num_steps,
-            body,
-            (tf.constant(0), state),
-            parallel_iterations=1,
-            maximum_iterations=num_steps,
-        )
+        with forms_for(jit_compile):  # As the modes have them.
+            state = problem.initial_state(start, hyperparameters, tf.constant(0))
+            _, state = tf.while_loop(
+                lambda step, _: step < num_steps,
+                body,
+                (tf.constant(0), state),
+                parallel_iterations=1,
+                maximum_iterations=num_steps,
+            )
         return state.variables
 
     def run():

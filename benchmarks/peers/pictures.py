@@ -6,7 +6,7 @@ import numpy as np
 matplotlib.use("agg")
 from matplotlib import pyplot as plt
 
-from peers.report import FITTED, GROWS, best, slope, timed, times_of, tools_of
+from peers.report import FITTED, GROWS, best, sizes_of, slope, timed, times_of, tools_of
 
 _NAMES = {"far": "far_ho_tf", "jax": "JAX", "torch": "PyTorch by hand"}
 
@@ -46,7 +46,7 @@ def _relative(records, tool):
 
 def _growth(family, records, path):
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-    sizes = sorted({record["size"] for record in records})
+    sizes = sizes_of(records)
     for tool in tools_of(timed(records)):
         label, times = _NAMES.get(tool, tool), times_of(records, tool)
         exponent = slope(times, sizes)

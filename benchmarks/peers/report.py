@@ -47,7 +47,7 @@ def table(workload):
 
 def growth_table(family, records):
     """A Markdown table of times by size, with the slope of each tool."""
-    sizes = sorted({record["size"] for record in records})
+    sizes = sizes_of(records)
     head = (GROWS[family], *(f"{size:,}" for size in sizes), "slope")
     lines = [f"**Growth with {GROWS[family]}**", "", _row(head)]
     lines.append(_row(["---"] * len(head)))
@@ -64,12 +64,13 @@ def growth_table(family, records):
 
 def times_of(records, tool):
     """By size, the times of a tool where it is right."""
-    found = {n: [r for r in records if r["size"] == n] for n in _sizes(records)}
+    found = {n: [r for r in records if r["size"] == n] for n in sizes_of(records)}
     found = {n: best(mine, (tool,)) for n, mine in found.items()}
     return {n: record["median"] for n, record in found.items() if record}
 
 
-def _sizes(records):
+def sizes_of(records):
+    """Their sizes, in order, each once."""
     return sorted({record["size"] for record in records})
 
 

@@ -34,7 +34,10 @@ flags.DEFINE_list(
 flags.DEFINE_list("tool", list(TOOLS), "Which tools.")
 flags.DEFINE_integer("rounds", 5, "Measurements of each.", lower_bound=1)
 flags.DEFINE_float(
-    "most_seconds", 60.0, "For those of one configuration, if more than 3.", 1.0
+    "most_seconds",
+    60.0,
+    "After so many, a configuration is not measured again, but three times at least.",
+    lower_bound=1.0,
 )
 flags.DEFINE_string("output_dir", "benchmarks/results", "Where to write.")
 
@@ -57,14 +60,13 @@ def main(argv):
         print(f"{number}/{len(FLAGS.workload)}: {name}", flush=True)
         if name in GROWTH:
             results["growth"][name] = measure_growth(name, GROWTH[name], *how)
-            dated(results, name)
             print(report.growth_table(name, results["growth"][name]), flush=True)
         else:
             records = measure(name, *how)
             title = f"{name}: {WORKLOADS[name]().title}"
             results["workloads"][name] = {"title": title, "records": records}
-            dated(results, name)
             print(report.table(results["workloads"][name]), flush=True)
+        dated(results, name)
         write(results, folder)  # After each: a run takes long.
     print(report.summary(results))
     print(f"\n{targets.text(results)}")

@@ -23,14 +23,9 @@ def _make(workload):
     parts = Parts(workload)
     values = parts.hyperparameters
     rate = values.get("rate", torch.tensor(0.05))
-
     mass = values["momentum"].item() if workload.dynamics == "momentum" else 0.0
 
-    descent = torchopt.sgd(rate, momentum=mass)
-
-    def optimizer(step):
-        if workload.dynamics != "adam":
-            return descent
+    def adam(step):
         betas = values["beta_1"].item(), 0.999
         # It adds epsilon to the corrected root, others to the root itself.
         epsilon = 1e-7 / math.sqrt(1 - betas[1] ** (step + 1))
@@ -38,6 +33,9 @@ def _make(workload):
 
     def hypergradient():
         weights = tuple(w.clone().requires_grad_() for w in parts.weights)
+        # One for all steps: each new one takes its first step for the run's.
+        descent = torchopt.sgd(rate, momentum=mass)
+        optimizer = adam if workload.dynamics == "adam" else lambda step: descent
         state = optimizer(0).init(weights)
         for step in range(workload.num_steps):
             loss = parts.inner(list(weights), values, step)

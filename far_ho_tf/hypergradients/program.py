@@ -1,6 +1,5 @@
 """One compiled hyper-iteration: what it takes and returns, and its compiler."""
 
-import contextlib
 import threading
 from typing import Any, NamedTuple
 
@@ -9,7 +8,7 @@ from absl import logging
 
 from far_ho_tf.checks import essence
 from far_ho_tf.distribution import WorkerLostError, lost_workers
-from far_ho_tf.hypergradients.xla_forms import xla_forms
+from far_ho_tf.hypergradients.xla_forms import forms_for
 from far_ho_tf.state import State
 from far_ho_tf.tracing import ConcreteFunctions, once_traced
 
@@ -164,8 +163,7 @@ class Program:
         xla = self.compiler == "xla"
 
         def build(inputs):
-            on_cpu = xla and not tf.config.list_logical_devices("GPU")
-            with TRACING, xla_forms() if on_cpu else contextlib.nullcontext():
+            with TRACING, forms_for(xla):
                 return self._build(inputs, search, xla)
 
         return once_traced(build, jit_compile=self._whole and xla)

@@ -44,8 +44,7 @@ class ReverseHG(HyperGradient):
         checkpointing: How many states are kept at any time; the others are computed
             again. `None`: all. "sqrt": about 2 √num_steps, the first of each segment of
             √num_steps steps, and those of one segment, which is computed once more as a
-            whole. An integer: so many, by the schedule that computes the
-            fewest steps.
+            whole. An integer: so many, by the schedule that computes the fewest steps.
         truncation: Integer K: only the last K steps are differentiated, in the
             memory that K steps take. The hypergradient is then that of a run that
             starts from s_{T−K}, a constant. `None`: all steps.

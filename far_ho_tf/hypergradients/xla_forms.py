@@ -30,6 +30,12 @@ def xla_forms():
     return _instead(_product_for_xla, _sum_for_xla)
 
 
+def forms_for(xla):
+    """`xla_forms` where XLA compiles for a CPU; else nothing is changed within."""
+    on_cpu = xla and not tf.config.list_logical_devices("GPU")
+    return xla_forms() if on_cpu else contextlib.nullcontext()
+
+
 def own_forms():
     """Within, TensorFlow's own forms again, such as where products are counted."""
     return _instead(_product, _sum)
