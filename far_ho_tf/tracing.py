@@ -1,5 +1,7 @@
 """How functions become graphs."""
 
+import functools
+
 import tensorflow as tf
 
 
@@ -12,6 +14,29 @@ def once_traced(function, **options):
     compiled = tf.function(function, autograph=False, **options)
     compiled._omit_frequent_tracing_warning = True
     return compiled
+
+
+def as_one_call(method):
+    """A method whose calls stay calls in a graph, not to become a part of it.
+
+    Of a loop that is not compiled TensorFlow makes one graph with what is around it,
+    which has cycles. Some of oneDNN's kernels, such as the derivative of max pooling,
+    are then not found, which takes the operation before them to be seen first.
+
+    Its object says by `is_inline` where this is not wanted.
+    """
+
+    @functools.wraps(method)
+    def call(self, *arguments):
+        if self.is_inline:
+            return method(self, *arguments)
+        return tf.function(
+            functools.partial(method, self),
+            autograph=False,
+            experimental_attributes={"_noinline": True},
+        )(*arguments)
+
+    return call
 
 
 def specs(structure):

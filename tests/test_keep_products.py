@@ -6,7 +6,14 @@ import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
-from far_ho_tf.hypergradients import memory, reverse, reverse_run, split, xla_forms
+from far_ho_tf.hypergradients import (
+    forms,
+    memory,
+    residuals,
+    reverse,
+    reverse_run,
+    split,
+)
 from far_ho_tf.prediction import predict
 from tests import reference
 from tests.dynamics_table import NUM_STEPS, ROWS
@@ -17,8 +24,8 @@ FIRST, SECOND = 12 * 5 * 4, 12 * 4 * 3  # Multiplications of a product of each l
 
 @pytest.fixture(autouse=True)
 def small_products_too(monkeypatch):
-    monkeypatch.setattr(split, "_WORTH_KEEPING", 1)
-    monkeypatch.setattr(xla_forms, "_SMALL_PRODUCT", 0)
+    monkeypatch.setattr(residuals, "_WORTH_KEEPING", 1)
+    monkeypatch.setattr(forms, "_SMALL_PRODUCT", 0)
 
 
 @pytest.fixture(autouse=True)
@@ -131,7 +138,8 @@ def test_convolutions():
     found = mode.compute(problem, 5)
     assert_close(found.hypergradients, full.hypergradients, 1e-5)
     sizes = [6 * 8 * 8 * 3, 6 * 1 * 1 * 4, 6 * 3]  # What the layers give.
-    sizes += [6 * 4, 6 * 4 * 4 * 3]  # And what comes back to the last two.
+    sizes += [6 * 4, 6 * 4 * 4 * 3]  # What comes back to the last two,
+    sizes += [6 * 3]  # and from the loss.
     assert kept(problem) == 4 * sum(sizes)
 
 
@@ -140,6 +148,12 @@ class TestWhatIsKept:
         problem = Classification()
         rate = problem.hyper(0.1, "rate")
         return problem.bilevel(far.Momentum(rate, 0.9), [rate])
+
+    def test_activations_in_the_place_of_products(self, splits):
+        far.ReverseHG(jit_compile=False).compute(self.problem(), 3)
+        kinds = sorted(tensor.op.type for tensor in splits[-1].kept)
+        # The hidden units, the logits and what comes back to the hidden units.
+        assert kinds == ["LogSoftmax", "MatMul", "Tanh"]
 
     def test_neither_activations_nor_gradients_are_made_again(self):
         """A step makes 2 products for the first layer, which passes nothing back, and

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
-from far_ho_tf.hypergradients import split, xla_forms
+from far_ho_tf.hypergradients import forms, residuals
 from tests import reference
 from tests.helpers import Classification, assert_close, hyper, normalized_problem
 from tests.reference import constant
@@ -18,8 +18,8 @@ COMPILERS = pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", 
 @pytest.fixture(autouse=True)
 def products_are_kept(monkeypatch):
     """However small they are."""
-    monkeypatch.setattr(split, "_WORTH_KEEPING", 1)
-    monkeypatch.setattr(xla_forms, "_SMALL_PRODUCT", 0)
+    monkeypatch.setattr(residuals, "_WORTH_KEEPING", 1)
+    monkeypatch.setattr(forms, "_SMALL_PRODUCT", 0)
 
 
 def momentum(problem, **options):

@@ -7,11 +7,11 @@ import tensorflow as tf
 from far_ho_tf.autodiff import floating
 from far_ho_tf.checks import require
 from far_ho_tf.hypergradients.dependence import Dependence
+from far_ho_tf.hypergradients.forms import own_forms
 from far_ho_tf.hypergradients.peaks import bytes_of, is_told, needed, peak
 from far_ho_tf.hypergradients.program import Inputs, Settings
 from far_ho_tf.hypergradients.reverse_run import ReverseRun
 from far_ho_tf.hypergradients.tangents import Directions, Propagation
-from far_ho_tf.hypergradients.xla_forms import own_forms
 from far_ho_tf.preflight import graph_search
 from far_ho_tf.tracing import specs
 from far_ho_tf.variables import read
@@ -160,7 +160,8 @@ def _zeros(like):
 def _trace(problem, function, states, limit=None):
     """The `Needs` of a function of a run and of a structure of states."""
     runs = []
-    settings = Settings(1, restart=False, keep_tangents=False)
+    # Compiled or not, operations within calls could not be told.
+    settings = Settings(1, restart=False, keep_tangents=False, compiled=True)
 
     def call(states, hyperparameters, inner):
         inputs = Inputs(hyperparameters, None, None, inner, (), tf.constant(0), None)

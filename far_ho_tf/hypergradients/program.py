@@ -8,7 +8,7 @@ from absl import logging
 
 from far_ho_tf.checks import essence
 from far_ho_tf.distribution import WorkerLostError, lost_workers
-from far_ho_tf.hypergradients.xla_forms import forms_for
+from far_ho_tf.hypergradients.forms import forms_for
 from far_ho_tf.state import State
 from far_ho_tf.tracing import ConcreteFunctions, once_traced
 

@@ -8,7 +8,7 @@ from far_ho_tf.hypergradients.run import Run, stack
 from far_ho_tf.hypergradients.split import Split, Traced, flat
 from far_ho_tf.replicas import ONE_REPLICA
 from far_ho_tf.state import State
-from far_ho_tf.tracing import specs
+from far_ho_tf.tracing import as_one_call, specs
 
 
 class ReverseRun(Run):
@@ -65,6 +65,7 @@ class ReverseRun(Run):
             ),
         )
 
+    @as_one_call
     def step_and_products(self, step, state):
         """A step, and what `split` keeps of it."""
         if self.split is None:
@@ -81,6 +82,7 @@ class ReverseRun(Run):
         )
         return new_state, (value, choice), products
 
+    @as_one_call
     def redo_and_products(self, step, state, choice):
         """`redo`, and what `split` keeps of the step."""
         if self.split is None:
@@ -153,6 +155,7 @@ class ReverseRun(Run):
         )
         return cotangent, add(by_own, through_own)
 
+    @as_one_call
     def visit(self, step, state, choice, carry, new=None, products=None):
         """A step back: the cotangent pulled through it, the hypergradients added to.
 

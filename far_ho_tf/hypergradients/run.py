@@ -5,8 +5,9 @@ import tensorflow as tf
 from far_ho_tf.autodiff import all_finite
 from far_ho_tf.hypergradients.dependence import Dependence
 from far_ho_tf.hypergradients.outer import differentiate_outer
-from far_ho_tf.replicas import as_replicas
+from far_ho_tf.replicas import ONE_REPLICA, as_replicas
 from far_ho_tf.state import State
+from far_ho_tf.tracing import as_one_call
 
 
 class Run:
@@ -22,6 +23,7 @@ class Run:
         hyperparameters: List of tensors λ.
         num_steps: Python integer T.
         replicas: What shares the batches; see `replicas.as_replicas`.
+        is_inline: Whether a step is a part of its loop's graph, not a call there.
     """
 
     def __init__(self, problem, settings, inputs):
@@ -31,9 +33,11 @@ class Run:
         self._search = settings.search
         self._inputs = inputs
         self.replicas = as_replicas(settings.strategy, settings.compiled)
+        self.is_inline = settings.compiled or self.replicas is not ONE_REPLICA
         self.hyperparameters = list(inputs.hyperparameters)
         self._dependence = Dependence(problem)
 
+    @as_one_call
     def step(self, step, state):
         """Φ: the new state, and what `logs` take of the step."""
         new_state, value, choice = self.problem.step(
@@ -45,6 +49,7 @@ class Run:
         )
         return new_state, (value, choice)
 
+    @as_one_call
     def redo(self, step, state, choice):
         """Φ once more, with what the dynamics chose before."""
         oracle = self.replicas.mean(

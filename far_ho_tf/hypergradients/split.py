@@ -1,15 +1,12 @@
 """A step and its pullback, traced once and cut where the least is computed again."""
 
-import math
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from far_ho_tf.hypergradients.peaks import bytes_of, is_told
+from far_ho_tf.hypergradients.residuals import chosen
 from far_ho_tf.preflight import graph_search
 
-# Multiplications behind an element that is worth keeping; see BUILD_NOTES.md.
-_WORTH_KEEPING = 64
 _CONTROL_FLOW = ("While", "If", "Case")  # "StatelessWhile" and so on, too.
 
 
@@ -31,13 +28,15 @@ class Split:
     """The oracle of a step, and the step's pullback, as two parts of one graph.
 
     The loop forwards keeps the results of matrix products that the pullback needs, as
-    far as they fit; what is cheap, element by element, is made again from them. What
-    the step made of the state is read from the next state: where the update rule's
-    derivative needs its gradient for nothing else, that is not made again.
+    far as they fit, or in their place what alone is made of them, such as activations;
+    what else is cheap, element by element, is made again. What the step made of the
+    state is read from the next state: where the update rule's derivative needs its
+    gradient for nothing else, that is not made again.
 
     Args:
-        trace: Callable(*arguments) -> `Traced`. The last argument is the cotangent,
-            on which `made` and `new` do not depend.
+        trace: Callable(*arguments) -> `Traced`. The last two arguments are what the
+            dynamics chose, on which `made` does not depend, and the cotangent, on
+            which neither `made` nor `new` does.
         like: Tuple of structures of `tf.TensorSpec`s: the arguments.
         limit: Bytes that may be kept of a step.
 
@@ -59,9 +58,15 @@ class Split:
         self._graph, self._graph_def = graph, graph.as_graph_def()
         self._traced = held[0]
         self._arguments = graph.inputs[: len(flat(like))]
-        cotangent = self._arguments[-len(flat(like[-1])) :]
-        self.kept = _chosen(graph, self._traced, cotangent, limit)
+        pulled, new = flat(self._traced.pulled), flat(self._traced.new)
+        self.kept = chosen(graph, pulled, new, *self._later(like), limit)
         self.is_safe = _is_safe(graph)
+
+    def _later(self, like):
+        """What the dynamics chose, and the cotangent."""
+        choice, cotangent = (len(flat(part)) for part in like[-2:])
+        before = len(self._arguments) - choice - cotangent
+        return self._arguments[before:-cotangent], self._arguments[-cotangent:]
 
     def oracle(self, *arguments):
         """`made`, and what is kept, of a step; takes the first of the arguments, those
@@ -139,61 +144,6 @@ def _pairs(tensors, values):
     return {
         tensor.name: value for tensor, value in zip(tensors, flat(values), strict=False)
     }
-
-
-def _chosen(graph, traced, cotangent, limit):
-    """The products to keep: those that save most for each byte, within the limit."""
-    ready = {t.name for t in (*graph.inputs, *tf.nest.flatten(traced.new))}
-    needed = _needed(graph, traced.pulled, cotangent)
-    refused = set()
-    while True:
-        products = _products(needed, ready, refused)
-        if bytes_of(products) <= limit:
-            return products
-        refused.add(min(products, key=_saved).name)
-
-
-def _needed(graph, pulled, cotangent):
-    """The tensors that the pullback reads and that do not depend on the cotangent."""
-    dual = {t.op.name for t in cotangent}
-    needed = []
-    for operation in graph.get_operations():  # In topological order.
-        if any(t.op.name in dual for t in operation.inputs):
-            dual.add(operation.name)
-            needed += [t for t in operation.inputs if t.op.name not in dual]
-    return needed + [t for t in flat(pulled) if t.op.name not in dual]
-
-
-def _products(needed, ready, refused):
-    """The last products worth keeping on the ways to what is needed."""
-    found, seen, left = [], set(ready), list(needed)
-    while left:
-        tensor = left.pop()
-        if tensor.name in seen:
-            continue
-        seen.add(tensor.name)
-        known = tensor.name not in refused and is_told(tensor.op)
-        if known and _saved(tensor) >= _WORTH_KEEPING:
-            found.append(tensor)
-        else:
-            left += tensor.op.inputs
-    return found
-
-
-def _saved(tensor):
-    """Multiplications behind each element of the result of a product; else 0."""
-    kind, inputs = tensor.op.type, tensor.op.inputs
-    if kind in ("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"):
-        first = inputs[0].shape
-        transposed = tensor.op.get_attr("transpose_a" if kind == "MatMul" else "adj_x")
-        return first[-2 if transposed else -1] or 0
-    if kind == "Conv2D":
-        return math.prod(inputs[1].shape[:-1].as_list())
-    if kind == "Conv2DBackpropInput":
-        kernel, output = inputs[1].shape, inputs[2].shape
-        both = math.prod(kernel[:-1].as_list()) * (output.num_elements() or 0)
-        return both / tensor.shape.num_elements()
-    return 0
 
 
 def _is_safe(graph):

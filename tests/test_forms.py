@@ -1,4 +1,4 @@
-"""Matrix products and sums in forms that XLA is fast at: the same numbers."""
+"""Operations in forms that are fast on a CPU: the same numbers."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import tensorflow as tf
 from tensorflow.python.ops import gen_math_ops
 
 import far_ho_tf as far
-from far_ho_tf.hypergradients.xla_forms import own_forms, xla_forms
+from far_ho_tf.hypergradients.forms import kernel_forms, own_forms, xla_forms
 from tests.helpers import Classification
 
 MAT_MUL, SUM = gen_math_ops.mat_mul, gen_math_ops._sum
@@ -18,9 +18,9 @@ def kinds(function, *arguments):
     return {operation.type for operation in graph.get_operations()}
 
 
-def in_forms(function):
+def in_forms(function, forms=xla_forms):
     def within(*arguments):
-        with xla_forms():
+        with forms():
             return function(*arguments)
 
     return within
@@ -163,6 +163,76 @@ def test_which_sums_are_products(shape, axis, is_product):
     assert "MatMul" not in plain
 
 
+class TestWithoutXla:
+    """The forms for TensorFlow's own kernels."""
+
+    def assert_equal(self, function, *arguments):
+        """The numbers and two derivatives, in both forms; gives the operations."""
+
+        def derivatives(*arguments):
+            with tf.GradientTape() as outer:
+                outer.watch(arguments)
+                with tf.GradientTape() as inner:
+                    inner.watch(arguments)
+                    made = function(*arguments)
+                    value = tf.reduce_sum(tf.sin(made))
+                first = inner.gradient(value, arguments)
+                norm = tf.add_n([tf.reduce_sum(one**2) for one in first])
+            return made, *first, *outer.gradient(norm, arguments)
+
+        formed = in_forms(derivatives, kernel_forms)
+        expected = derivatives(*arguments)
+        for found, one in zip(formed(*arguments), expected, strict=True):
+            scale = np.abs(one).max()
+            np.testing.assert_allclose(found, one, rtol=1e-11, atol=1e-13 * scale)
+        return kinds(derivatives, *arguments), kinds(formed, *arguments)
+
+    @pytest.mark.parametrize(
+        "rows, columns, narrow, is_formed",
+        [(1000, 100, 3, True), (1000, 100, 11, False), (999, 100, 3, False)],
+    )
+    def test_transposed_products(self, rows, columns, narrow, is_formed):
+        random = np.random.RandomState(0)
+        x, e = (tf.constant(random.randn(rows, n) / 30) for n in (columns, narrow))
+        before, now = self.assert_equal(lambda x, e: tf.matmul(x, e, True), x, e)
+        assert "Transpose" not in before
+        assert ("Transpose" in now) == is_formed
+
+    @pytest.mark.parametrize("shape", [(7, 1, 5), (2, 7, 1, 5)])
+    def test_inner_products(self, shape):
+        random = np.random.RandomState(0)
+        x = tf.constant(random.randn(*shape))
+        y = tf.constant(random.randn(*shape[:-2], 5, 1))
+        before, _ = self.assert_equal(tf.matmul, x, y)
+        assert "BatchMatMulV2" in before
+        assert "BatchMatMulV2" not in kinds(in_forms(tf.matmul, kernel_forms), x, y)
+
+    def test_other_products_of_batches_stay(self):
+        product = in_forms(tf.matmul, kernel_forms)
+        for shapes in (((7, 2, 5), (7, 5, 1)), ((None, 1, 5), (None, 5, 1))):
+            specs = [tf.TensorSpec(shape) for shape in shapes]
+            assert "BatchMatMulV2" in kinds(product, *specs)
+        with pytest.raises(ValueError, match="must be equal"):
+            kinds(product, tf.TensorSpec((7, 1, 5)), tf.TensorSpec((7, 4, 1)))
+
+    @pytest.mark.parametrize("padding", ["VALID", "SAME"])
+    @pytest.mark.parametrize(
+        "size, window, stride, is_formed",
+        [(6, 2, 2, True), (6, 3, 3, True), (7, 2, 2, False), (6, 3, 2, False)],
+    )
+    def test_max_pooling(self, size, window, stride, padding, is_formed):
+        x = tf.constant(np.random.RandomState(0).randn(2, size, size, 3))
+        before, now = self.assert_equal(
+            lambda x: tf.nn.max_pool2d(x, window, stride, padding), x
+        )
+        assert "MaxPoolGradGrad" in before
+        assert ("MaxPoolGradGrad" not in now) == is_formed
+
+    def test_of_equal_elements_the_same_one_counts(self):
+        x = tf.constant(np.random.RandomState(0).randint(0, 2, (3, 6, 6, 2)) * 1.0)
+        self.assert_equal(lambda x: tf.nn.max_pool2d(x, 2, 2, "VALID"), x)
+
+
 @pytest.mark.parametrize("compiler", ["xla", "graph"])
 def test_programs(compiler, monkeypatch):
     """XLA's have none of the small products; graphs have."""
@@ -172,7 +242,7 @@ def test_programs(compiler, monkeypatch):
         called.append((a.shape, b.shape))
         return MAT_MUL(a, b, *arguments, **options)
 
-    monkeypatch.setattr("far_ho_tf.hypergradients.xla_forms._product", counted)
+    monkeypatch.setattr("far_ho_tf.hypergradients.forms._product", counted)
     monkeypatch.setattr(gen_math_ops, "mat_mul", counted)
     problem = Classification()
     rate = problem.hyper(0.1, "rate")

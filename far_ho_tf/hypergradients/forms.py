@@ -1,11 +1,14 @@
-"""Matrix products and sums, in the forms that XLA makes fast code of on a CPU."""
+"""Operations in the forms that are fast on a CPU: under XLA, and without."""
 
 import contextlib
 import math
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.ops import gen_math_ops  # What TensorFlow's derivatives call.
+from tensorflow.python.ops import (  # What TensorFlow's derivatives call.
+    gen_math_ops,
+    gen_nn_ops,
+)
 
 # By measurement (BUILD_NOTES.md, "Beside other tools"), before vectorization:
 # multiplications up to which a product is slower than a sum over elementwise ones,
@@ -14,7 +17,24 @@ _SMALL_PRODUCT = 4_000
 # length of the rows.
 _LARGE_SUM, _SHORTEST_ROW, _LONGEST_ROW = 4_000, 32, 1_024
 
-_product, _sum = gen_math_ops.mat_mul, gen_math_ops._sum
+# Without XLA, a transposed product is the slower from so many rows and columns, where
+# the other factor has at most so many.
+_MANY_ROWS, _MANY_COLUMNS, _FEW_COLUMNS = 1_000, 100, 10
+
+_PLACES = (
+    (gen_math_ops, "mat_mul"),
+    (gen_math_ops, "_sum"),
+    (gen_math_ops, "batch_mat_mul_v2"),
+    (gen_nn_ops, "max_pool_grad_grad"),
+)
+_OWN = _product, _sum, _products, _pooling = [getattr(*place) for place in _PLACES]
+
+
+def forms_for(xla):
+    """The forms for XLA, or for TensorFlow's own kernels; beside a GPU, no others."""
+    if tf.config.list_logical_devices("GPU"):
+        return contextlib.nullcontext()
+    return xla_forms() if xla else kernel_forms()
 
 
 def xla_forms():
@@ -27,28 +47,68 @@ def xla_forms():
 
     For the whole process, so that no other thread should trace meanwhile.
     """
-    return _instead(_product_for_xla, _sum_for_xla)
+    return _instead(_product_for_xla, _sum_for_xla, _products, _pooling)
 
 
-def forms_for(xla):
-    """`xla_forms` where XLA compiles for a CPU; else nothing is changed within."""
-    on_cpu = xla and not tf.config.list_logical_devices("GPU")
-    return xla_forms() if on_cpu else contextlib.nullcontext()
+def kernel_forms():
+    """Within, forms for TensorFlow's own kernels.
+
+    Xᵀe for a large X and a narrow e is (eᵀX)ᵀ; many inner products are sums over
+    elementwise ones; what comes through the derivative of max pooling is a mean over
+    windows of what their largest elements get.
+    """
+    return _instead(
+        _product_for_kernels, _sum, _products_for_kernels, _pooling_for_kernels
+    )
 
 
 def own_forms():
     """Within, TensorFlow's own forms again, such as where products are counted."""
-    return _instead(_product, _sum)
+    return _instead(*_OWN)
 
 
 @contextlib.contextmanager
-def _instead(product, total):
-    before = gen_math_ops.mat_mul, gen_math_ops._sum
-    gen_math_ops.mat_mul, gen_math_ops._sum = product, total
+def _instead(*forms):
+    before = [getattr(*place) for place in _PLACES]
+    _use(forms)
     try:
         yield
     finally:
-        gen_math_ops.mat_mul, gen_math_ops._sum = before
+        _use(before)
+
+
+def _use(forms):
+    for place, form in zip(_PLACES, forms, strict=True):
+        setattr(*place, form)
+
+
+def _product_for_kernels(a, b, transpose_a=False, transpose_b=False, **options):
+    a, b = tf.convert_to_tensor(a), tf.convert_to_tensor(b)
+    if transpose_a and not transpose_b and _is_known(a) and _is_known(b):
+        rows, columns = a.shape
+        large = rows >= _MANY_ROWS and columns >= _MANY_COLUMNS
+        if large and b.shape[1] <= _FEW_COLUMNS:
+            return tf.transpose(_product(b, a, transpose_a=True, **options))
+    return _product(a, b, transpose_a, transpose_b, **options)
+
+
+def _products_for_kernels(x, y, adj_x=False, adj_y=False, **options):
+    x, y = tf.convert_to_tensor(x), tf.convert_to_tensor(y)
+    inner = _is_known(x) and _is_known(y) and x.shape[-2] == y.shape[-1] == 1
+    if not inner or adj_x or adj_y or x.shape[-1] != y.shape[-2]:
+        return _products(x, y, adj_x, adj_y, **options)
+    rows = tf.reshape(y, (*y.shape[:-2], 1, y.shape[-2]))
+    return _sum(x * rows, -1, keep_dims=True)
+
+
+def _pooling_for_kernels(x, y, grad, ksize, strides, padding, **options):
+    sizes = zip(x.shape, ksize, strides, strict=True)
+    apart = _is_known(x) and all(k == s and n % s == 0 for n, k, s in sizes)
+    if not apart:
+        return _pooling(x, y, grad, ksize, strides, padding, **options)
+    how = ksize, strides, padding
+    largest = gen_nn_ops.max_pool_grad(x, y, tf.ones_like(y), *how, **options)
+    return gen_nn_ops.avg_pool(grad * largest, *how, **options) * math.prod(ksize)
 
 
 def _product_for_xla(a, b, transpose_a=False, transpose_b=False, **options):

@@ -1,0 +1,129 @@
+"""Which results of a step are worth keeping for its pullback."""
+
+import math
+
+from far_ho_tf.hypergradients.peaks import bytes_of, is_told
+
+# Multiplications behind an element that is worth keeping; see BUILD_NOTES.md.
+_WORTH_KEEPING = 64
+# Those that take as long as an element of TensorFlow's softmax with its loss.
+_IN_A_LOSS = 100
+_LOSSES = ("SoftmaxCrossEntropyWithLogits", "SparseSoftmaxCrossEntropyWithLogits")
+
+
+def chosen(graph, pulled, new, choice, cotangent, limit):
+    """What the loop forwards keeps of a step for the way back.
+
+    The results of products, those that save most for each byte; or in their place what
+    alone is made of them, such as activations.
+
+    Args:
+        graph: The `FuncGraph` of a step and its pullback.
+        pulled: List of its tensors: what the pullback makes.
+        new: List of its tensors: the new state, which is kept anyway.
+        choice, cotangent: Lists of the graph's inputs that the loop forwards has not.
+        limit: Bytes, of all that is kept.
+
+    Returns:
+        List of tensors of the graph.
+    """
+    ready = {t.name for t in (*graph.inputs, *new)}
+    needed = _needed(graph, pulled, cotangent)
+    refused = set()
+    while True:
+        products = _products(needed, ready, refused)
+        if bytes_of(products) <= limit:
+            later = {t.name for t in (*choice, *cotangent)}
+            at_hand = {t.name for t in graph.inputs} - later
+            return _last_of_each(products, needed, ready, at_hand)
+        refused.add(min(products, key=_saved).name)
+
+
+def _last_of_each(products, needed, ready, at_hand):
+    """In the place of each product, the last of what is made of it alone.
+
+    That takes no more bytes: a sum with a bias, or an activation function of it.
+    """
+    wanted = {t.name for t in needed}
+    behind = _operations_behind(needed, ready | {t.name for t in products})
+
+    def last(tensor):
+        while tensor.name not in wanted:
+            following = _only_result(tensor, behind, at_hand)
+            if following is None:
+                break
+            tensor = following
+        return tensor
+
+    return [last(product) for product in products]
+
+
+def _only_result(tensor, operations, at_hand):
+    """What alone of some operations is made of a tensor; `None` if it takes more."""
+    users = {user for user in tensor.consumers() if user.name in operations}
+    if len(users) != 1:
+        return None
+    (user,) = users
+    others = [t for t in user.inputs if t is not tensor]
+    # Derivatives may be told to wait for a cotangent; the loop forwards has none.
+    waits = any(op.control_inputs for op in (user, *(t.op for t in others)))
+    known = all(t.name in at_hand or t.op.type == "Const" for t in others)
+    small = is_told(user) and bytes_of(user.outputs) <= bytes_of(tensor)
+    alone = known and small and not waits and len(user.outputs) == 1
+    return user.outputs[0] if alone else None
+
+
+def _operations_behind(tensors, ready):
+    """Names of the operations that tensors are made by, of what is ready."""
+    found, left = set(), list(tensors)
+    while left:
+        tensor = left.pop()
+        if tensor.name not in ready and tensor.op.name not in found:
+            found.add(tensor.op.name)
+            left += tensor.op.inputs
+    return found
+
+
+def _needed(graph, pulled, cotangent):
+    """The tensors that the pullback reads and that do not depend on the cotangent."""
+    dual = {t.op.name for t in cotangent}
+    needed = []
+    for operation in graph.get_operations():  # In topological order.
+        if any(t.op.name in dual for t in operation.inputs):
+            dual.add(operation.name)
+            needed += [t for t in operation.inputs if t.op.name not in dual]
+    return needed + [t for t in pulled if t.op.name not in dual]
+
+
+def _products(needed, ready, refused):
+    """The last products worth keeping on the ways to what is needed."""
+    found, seen, left = [], set(ready), list(needed)
+    while left:
+        tensor = left.pop()
+        if tensor.name in seen:
+            continue
+        seen.add(tensor.name)
+        known = tensor.name not in refused and is_told(tensor.op)
+        if known and _saved(tensor) >= _WORTH_KEEPING:
+            found.append(tensor)
+        else:
+            left += tensor.op.inputs
+    return found
+
+
+def _saved(tensor):
+    """Multiplications behind each element of a result that is dear to make; else 0."""
+    kind, inputs = tensor.op.type, tensor.op.inputs
+    if kind in ("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"):
+        first = inputs[0].shape
+        transposed = tensor.op.get_attr("transpose_a" if kind == "MatMul" else "adj_x")
+        return first[-2 if transposed else -1] or 0
+    if kind == "Conv2D":
+        return math.prod(inputs[1].shape[:-1].as_list())
+    if kind == "Conv2DBackpropInput":
+        kernel, output = inputs[1].shape, inputs[2].shape
+        both = math.prod(kernel[:-1].as_list()) * (output.num_elements() or 0)
+        return both / tensor.shape.num_elements()
+    if kind in _LOSSES and tensor.value_index == 1:  # What its derivative reads.
+        return _IN_A_LOSS
+    return 0
