@@ -12,6 +12,7 @@ from far_ho_tf.hypergradients.base import HyperGradient
 from far_ho_tf.hypergradients.program import Outputs
 from far_ho_tf.hypergradients.run import Run, stack, write
 from far_ho_tf.hypergradients.tangents import Directions, Propagation
+from far_ho_tf.tracing import as_one_call
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +88,7 @@ class ForwardHG(HyperGradient):
                 settings = settings._replace(strategy=None)
             number, size = self._chunks(directions.size)
             run = _Run(problem, settings, inputs, directions, size)
-            outcome = run.chunk(0) if number == 1 else run.chunks(number)
+            outcome = run.chunk(tf.minimum(inputs.first_step, 0)) if number == 1 else run.chunks(number)
         tangents = tf.nest.map_structure(
             lambda rows: rows[: directions.size], outcome.tangents
         )
@@ -239,9 +240,7 @@ class _Run(Run):
 
     def _train(self, propagation, state, tangents):
         def body(step, state, tangents, logs):
-            state, tangents, log = propagation.step(
-                state, tangents, self.number(step), self.batch(step), self.replicas
-            )
+            state, tangents, log = self._propagate(propagation, step, state, tangents)
             return step + 1, state, tangents, write(logs, step, log)
 
         steps, state, tangents, logs = tf.while_loop(
@@ -254,6 +253,13 @@ class _Run(Run):
             maximum_iterations=self.num_steps,
         )
         return steps, state, tangents, stack(logs)
+
+
+    @as_one_call
+    def _propagate(self, propagation, step, state, tangents):
+        return propagation.step(
+            state, tangents, self.number(step), self.batch(step), self.replicas
+        )
 
 
 def _spread(problem, settings, inputs, directions):
