@@ -16,25 +16,26 @@ def once_traced(function, **options):
     return compiled
 
 
+def not_inlined(function):
+    """A `tf.function` whose calls stay calls in the graphs that hold them."""
+    attributes = {"_noinline": True}
+    return tf.function(function, autograph=False, experimental_attributes=attributes)
+
+
 def as_one_call(method):
-    """A method whose calls stay calls in a graph, not to become a part of it.
+    """A method that is `not_inlined`, unless its object is told to by `is_inline`.
 
     Of a loop that is not compiled TensorFlow makes one graph with what is around it,
-    which has cycles. Some of oneDNN's kernels, such as the derivative of max pooling,
-    are then not found, which takes the operation before them to be seen first.
-
-    Its object says by `is_inline` where this is not wanted.
+    which has cycles. oneDNN's kernel for MaxPoolGrad takes the place of TensorFlow's
+    own only if that of MaxPool did so before, and in a cycle the order is chance.
     """
 
     @functools.wraps(method)
-    def call(self, *arguments):
-        if self.is_inline:
-            return method(self, *arguments)
-        return tf.function(
-            functools.partial(method, self),
-            autograph=False,
-            experimental_attributes={"_noinline": True},
-        )(*arguments)
+    def call(self, *arguments, **options):
+        function = functools.partial(method, self)
+        if not self.is_inline:
+            function = not_inlined(function)
+        return function(*arguments, **options)
 
     return call
 

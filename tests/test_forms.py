@@ -209,7 +209,11 @@ class TestWithoutXla:
 
     def test_other_products_of_batches_stay(self):
         product = in_forms(tf.matmul, kernel_forms)
-        for shapes in (((7, 2, 5), (7, 5, 1)), ((None, 1, 5), (None, 5, 1))):
+        for shapes in (
+            ((7, 2, 5), (7, 5, 1)),
+            ((None, 1, 5), (None, 5, 1)),
+            ((7, 1, 1, 5), (1, 7, 5, 1)),  # All pairs of them, were they multiplied.
+        ):
             specs = [tf.TensorSpec(shape) for shape in shapes]
             assert "BatchMatMulV2" in kinds(product, *specs)
         with pytest.raises(ValueError, match="must be equal"):
@@ -228,9 +232,44 @@ class TestWithoutXla:
         assert "MaxPoolGradGrad" in before
         assert ("MaxPoolGradGrad" not in now) == is_formed
 
-    def test_of_equal_elements_the_same_one_counts(self):
-        x = tf.constant(np.random.RandomState(0).randint(0, 2, (3, 6, 6, 2)) * 1.0)
-        self.assert_equal(lambda x: tf.nn.max_pool2d(x, 2, 2, "VALID"), x)
+    @pytest.mark.parametrize("shape", [None, (None, 6, 6, 3)])
+    def test_max_pooling_of_unknown_shapes_stays(self, shape):
+        @tf.function(input_signature=[tf.TensorSpec(shape, tf.float64)])
+        def second(x):
+            with kernel_forms(), tf.GradientTape() as outer:
+                outer.watch(x)
+                with tf.GradientTape() as inner:
+                    inner.watch(x)
+                    y = tf.nn.max_pool2d(x, 2, 2, "VALID") ** 3
+                return outer.gradient(inner.gradient(y, x), x)
+
+        x = np.arange(2 * 6 * 6 * 3.0).reshape(2, 6, 6, 3)
+        largest = (np.indices(x.shape)[1:3] % 2 == 1).all(0)
+        np.testing.assert_allclose(second(x), 6 * x * largest)
+
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    def test_of_equal_elements_the_same_one_counts(self, dtype):
+        """In a graph, of which oneDNN takes the operations in float32: the derivative's
+        transpose is the transpose of the derivative."""
+        random = np.random.RandomState(0)
+        x = tf.constant(random.randint(0, 2, (3, 6, 6, 2)), dtype)
+        back = tf.constant(random.randn(3, 3, 3, 2), dtype)
+        along = tf.constant(random.randn(3, 6, 6, 2), dtype)
+
+        @tf.function
+        def both(x, back, along):
+            with kernel_forms(), tf.GradientTape() as outer:
+                outer.watch(back)
+                with tf.GradientTape() as inner:
+                    inner.watch(x)
+                    y = tf.nn.max_pool2d(x, 2, 2, "VALID")
+                product = tf.reduce_sum(inner.gradient(y, x, back) * along)
+            return product, tf.reduce_sum(outer.gradient(product, back) * back)
+
+        assert "MaxPoolGradGrad" not in kinds(both, x, back, along)
+        forwards, backwards = both(x, back, along)
+        np.testing.assert_allclose(forwards, backwards, rtol=1e-5)
+        assert abs(float(forwards)) > 1
 
 
 @pytest.mark.parametrize("compiler", ["xla", "graph"])

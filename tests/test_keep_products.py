@@ -14,6 +14,7 @@ from far_ho_tf.hypergradients import (
     reverse_run,
     split,
 )
+from far_ho_tf.hypergradients.program import Program
 from far_ho_tf.prediction import predict
 from tests import reference
 from tests.dynamics_table import NUM_STEPS, ROWS
@@ -141,6 +142,34 @@ def test_convolutions():
     sizes += [6 * 4, 6 * 4 * 4 * 3]  # What comes back to the last two,
     sizes += [6 * 3]  # and from the loss.
     assert kept(problem) == 4 * sum(sizes)
+
+
+@pytest.mark.parametrize("compiler", ["graph", "xla"])
+@pytest.mark.parametrize("keep", [True, False])
+def test_steps_are_calls_in_their_loops(compiler, keep, monkeypatch):
+    """As oneDNN's kernels need it; see `as_one_call`."""
+    seen, run = [], Program._run
+
+    def seeing(program, concrete, inputs):
+        seen.append(concrete(inputs).graph.as_graph_def())
+        return run(program, concrete, inputs)
+
+    monkeypatch.setattr(Program, "_run", seeing)
+    problem = Classification()
+    rate = problem.hyper(0.1, "rate")
+    bilevel = problem.bilevel(far.Momentum(rate, 0.9), [rate])
+    far.ReverseHG(compiler == "xla", keep_products=keep).compute(bilevel, 3)
+    functions = {f.signature.name: f for f in seen[-1].library.function}
+    loops = [node for node in seen[-1].node if node.op in ("While", "StatelessWhile")]
+    assert len(loops) == 2  # Forwards and back.
+    for loop in loops:
+        calls = [
+            functions[node.attr["f"].func.name]
+            for node in functions[loop.attr["body"].func.name].node_def
+            if node.op == "PartitionedCall"
+        ]
+        assert len(calls) == (compiler == "graph")
+        assert all(call.attr["_noinline"].b for call in calls)
 
 
 class TestWhatIsKept:

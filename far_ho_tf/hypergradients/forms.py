@@ -55,7 +55,9 @@ def kernel_forms():
 
     Xᵀe for a large X and a narrow e is (eᵀX)ᵀ; many inner products are sums over
     elementwise ones; what comes through the derivative of max pooling is a mean over
-    windows of what their largest elements get.
+    windows of what their largest elements get. Derivatives get the same forms.
+
+    For the whole process, as `xla_forms`.
     """
     return _instead(
         _product_for_kernels, _sum, _products_for_kernels, _pooling_for_kernels
@@ -94,21 +96,26 @@ def _product_for_kernels(a, b, transpose_a=False, transpose_b=False, **options):
 
 def _products_for_kernels(x, y, adj_x=False, adj_y=False, **options):
     x, y = tf.convert_to_tensor(x), tf.convert_to_tensor(y)
-    inner = _is_known(x) and _is_known(y) and x.shape[-2] == y.shape[-1] == 1
-    if not inner or adj_x or adj_y or x.shape[-1] != y.shape[-2]:
+    if not (_is_known(x) and _is_known(y)) or adj_x or adj_y:
         return _products(x, y, adj_x, adj_y, **options)
-    rows = tf.reshape(y, (*y.shape[:-2], 1, y.shape[-2]))
-    return _sum(x * rows, -1, keep_dims=True)
+    *batch, columns, one = y.shape
+    if one != 1 or x.shape != (*batch, 1, columns):  # Else all pairs would be made.
+        return _products(x, y, **options)
+    return _sum(x * tf.reshape(y, x.shape), -1, keep_dims=True)
 
 
 def _pooling_for_kernels(x, y, grad, ksize, strides, padding, **options):
-    sizes = zip(x.shape, ksize, strides, strict=True)
-    apart = _is_known(x) and all(k == s and n % s == 0 for n, k, s in sizes)
-    if not apart:
-        return _pooling(x, y, grad, ksize, strides, padding, **options)
     how = ksize, strides, padding
+    if not (_is_known(x) and _are_apart(x.shape, ksize, strides)):
+        return _pooling(x, y, grad, *how, **options)
     largest = gen_nn_ops.max_pool_grad(x, y, tf.ones_like(y), *how, **options)
     return gen_nn_ops.avg_pool(grad * largest, *how, **options) * math.prod(ksize)
+
+
+def _are_apart(shape, ksize, strides):
+    """Whether windows do not overlap, and cover everything."""
+    sizes = zip(shape, ksize, strides, strict=True)
+    return all(k == s and n % s == 0 for n, k, s in sizes)
 
 
 def _product_for_xla(a, b, transpose_a=False, transpose_b=False, **options):

@@ -11,7 +11,7 @@ from far_ho_tf.distribution import num_replicas, on_each
 from far_ho_tf.hypergradients.base import HyperGradient
 from far_ho_tf.hypergradients.program import Outputs
 from far_ho_tf.hypergradients.run import Run, stack, write
-from far_ho_tf.hypergradients.tangents import Directions, Propagation
+from far_ho_tf.hypergradients.tangents import Directions, Propagation, hidden_zero
 from far_ho_tf.tracing import as_one_call
 
 
@@ -88,7 +88,8 @@ class ForwardHG(HyperGradient):
                 settings = settings._replace(strategy=None)
             number, size = self._chunks(directions.size)
             run = _Run(problem, settings, inputs, directions, size)
-            outcome = run.chunk(tf.minimum(inputs.first_step, 0)) if number == 1 else run.chunks(number)
+            only = hidden_zero(inputs.first_step)
+            outcome = run.chunk(only) if number == 1 else run.chunks(number)
         tangents = tf.nest.map_structure(
             lambda rows: rows[: directions.size], outcome.tangents
         )
@@ -253,7 +254,6 @@ class _Run(Run):
             maximum_iterations=self.num_steps,
         )
         return steps, state, tangents, stack(logs)
-
 
     @as_one_call
     def _propagate(self, propagation, step, state, tangents):

@@ -9,7 +9,7 @@ from far_ho_tf.checks import require
 from far_ho_tf.hypergradients.dependence import Dependence
 from far_ho_tf.hypergradients.forms import own_forms
 from far_ho_tf.hypergradients.peaks import bytes_of, is_told, needed, peak
-from far_ho_tf.hypergradients.program import Inputs, Settings
+from far_ho_tf.hypergradients.program import TRACING, Inputs, Settings
 from far_ho_tf.hypergradients.reverse_run import ReverseRun
 from far_ho_tf.hypergradients.tangents import Directions, Propagation
 from far_ho_tf.preflight import graph_search
@@ -160,7 +160,7 @@ def _zeros(like):
 def _trace(problem, function, states, limit=None):
     """The `Needs` of a function of a run and of a structure of states."""
     runs = []
-    # Compiled or not, operations within calls could not be told.
+    # "compiled", as steps are then no calls, within which `peak` does not look.
     settings = Settings(1, restart=False, keep_tangents=False, compiled=True)
 
     def call(states, hyperparameters, inner):
@@ -170,7 +170,7 @@ def _trace(problem, function, states, limit=None):
 
     with tf.init_scope():  # Memory is asked for while a run is traced, too.
         sample = problem.inner_data.sample()
-    with own_forms():
+    with TRACING, own_forms():
         graph = (
             tf.function(call, autograph=False)
             .get_concrete_function(

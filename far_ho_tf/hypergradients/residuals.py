@@ -6,16 +6,16 @@ from far_ho_tf.hypergradients.peaks import bytes_of, is_told
 
 # Multiplications behind an element that is worth keeping; see BUILD_NOTES.md.
 _WORTH_KEEPING = 64
-# Those that take as long as an element of TensorFlow's softmax with its loss.
+# As many as take the time of an element of TensorFlow's softmax with its loss.
 _IN_A_LOSS = 100
 _LOSSES = ("SoftmaxCrossEntropyWithLogits", "SparseSoftmaxCrossEntropyWithLogits")
 
 
-def chosen(graph, pulled, new, choice, cotangent, limit):
+def kept_of_step(graph, pulled, new, choice, cotangent, limit):
     """What the loop forwards keeps of a step for the way back.
 
-    The results of products, those that save most for each byte; or in their place what
-    alone is made of them, such as activations.
+    The results of products and the derivatives of softmax losses, those that save most
+    for each byte; or in their place what alone is made of them, such as activations.
 
     Args:
         graph: The `FuncGraph` of a step and its pullback.
@@ -31,21 +31,21 @@ def chosen(graph, pulled, new, choice, cotangent, limit):
     needed = _needed(graph, pulled, cotangent)
     refused = set()
     while True:
-        products = _products(needed, ready, refused)
-        if bytes_of(products) <= limit:
+        dear = _dear(needed, ready, refused)
+        if bytes_of(dear) <= limit:
             later = {t.name for t in (*choice, *cotangent)}
             at_hand = {t.name for t in graph.inputs} - later
-            return _last_of_each(products, needed, ready, at_hand)
-        refused.add(min(products, key=_saved).name)
+            return _last_of_each(dear, needed, ready, at_hand)
+        refused.add(min(dear, key=_saved).name)
 
 
-def _last_of_each(products, needed, ready, at_hand):
-    """In the place of each product, the last of what is made of it alone.
+def _last_of_each(dear, needed, ready, at_hand):
+    """In the place of each of these, the last of what is made of it alone.
 
     That takes no more bytes: a sum with a bias, or an activation function of it.
     """
     wanted = {t.name for t in needed}
-    behind = _operations_behind(needed, ready | {t.name for t in products})
+    behind = _operations_behind(needed, ready | {t.name for t in dear})
 
     def last(tensor):
         while tensor.name not in wanted:
@@ -55,7 +55,7 @@ def _last_of_each(products, needed, ready, at_hand):
             tensor = following
         return tensor
 
-    return [last(product) for product in products]
+    return [last(tensor) for tensor in dear]
 
 
 def _only_result(tensor, operations, at_hand):
@@ -95,8 +95,8 @@ def _needed(graph, pulled, cotangent):
     return needed + [t for t in pulled if t.op.name not in dual]
 
 
-def _products(needed, ready, refused):
-    """The last products worth keeping on the ways to what is needed."""
+def _dear(needed, ready, refused):
+    """What is worth keeping on the ways to what is needed, the last on each."""
     found, seen, left = [], set(ready), list(needed)
     while left:
         tensor = left.pop()

@@ -11,6 +11,7 @@ from far_ho_tf.hypergradients import digits, exact, integers
 from far_ho_tf.hypergradients.run import read, write
 from far_ho_tf.hypergradients.trajectory import Trajectory
 from far_ho_tf.state import State
+from far_ho_tf.tracing import not_inlined
 from far_ho_tf.variables import read as read_variables
 
 _SAMPLES = 1000
@@ -217,9 +218,6 @@ def _numbers(problem, hyperparameters, step):
 
 def _shared(function, xla):
     """One compiled function, that gives the same bits wherever it is called."""
-    return tf.function(
-        function,
-        autograph=False,
-        jit_compile=xla,
-        experimental_attributes=None if xla else {"_noinline": True},
-    )
+    if xla:
+        return tf.function(function, autograph=False, jit_compile=True)
+    return not_inlined(function)

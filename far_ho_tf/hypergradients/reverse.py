@@ -51,7 +51,8 @@ class ReverseHG(HyperGradient):
         memory_budget: Integer, bytes that a hypergradient may take beyond data and
             model: as many states are kept as fit, by the estimate of `far.plan`.
             `None`: no limit. In the place of `checkpointing`.
-        keep_products: Whether results of matrix products are kept, instead of being
+        keep_products: Whether the results of matrix products, or the activations made
+            of them, and the derivatives of softmax losses are kept, instead of being
             computed again on the way back: about three training runs instead of four,
             in as much memory again as the states take, or 256 MB where that is more
             and all states are kept. "auto": with all states and "sqrt", not with a

@@ -65,11 +65,14 @@ class ReverseRun(Run):
             ),
         )
 
-    @as_one_call
     def step_and_products(self, step, state):
         """A step, and what `split` keeps of it."""
         if self.split is None:
             return *self.step(step, state), []
+        return self._split_step(step, state)
+
+    @as_one_call
+    def _split_step(self, step, state):
         batch = self.batch(step)
         oracle, products = self.split.oracle(step, state, batch)
         new_state, value, choice = self.problem.finish_step(
@@ -82,11 +85,14 @@ class ReverseRun(Run):
         )
         return new_state, (value, choice), products
 
-    @as_one_call
     def redo_and_products(self, step, state, choice):
         """`redo`, and what `split` keeps of the step."""
         if self.split is None:
             return self.redo(step, state, choice), []
+        return self._split_redo(step, state, choice)
+
+    @as_one_call
+    def _split_redo(self, step, state, choice):
         oracle, products = self.split.oracle(step, state, self.batch(step))
         return self.moved(step, state, oracle, choice), products
 

@@ -33,7 +33,9 @@ class Run:
         self._search = settings.search
         self._inputs = inputs
         self.replicas = as_replicas(settings.strategy, settings.compiled)
-        self.is_inline = settings.compiled or self.replicas is not ONE_REPLICA
+        several = self.replicas is not ONE_REPLICA
+        beside_gpu = bool(tf.config.list_logical_devices("GPU"))
+        self.is_inline = settings.compiled or several or beside_gpu
         self.hyperparameters = list(inputs.hyperparameters)
         self._dependence = Dependence(problem)
 

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from far_ho_tf.hypergradients.residuals import chosen
+from far_ho_tf.hypergradients.residuals import kept_of_step
 from far_ho_tf.preflight import graph_search
 
 _CONTROL_FLOW = ("While", "If", "Case")  # "StatelessWhile" and so on, too.
@@ -27,11 +27,10 @@ class Traced(NamedTuple):
 class Split:
     """The oracle of a step, and the step's pullback, as two parts of one graph.
 
-    The loop forwards keeps the results of matrix products that the pullback needs, as
-    far as they fit, or in their place what alone is made of them, such as activations;
-    what else is cheap, element by element, is made again. What the step made of the
-    state is read from the next state: where the update rule's derivative needs its
-    gradient for nothing else, that is not made again.
+    The loop forwards keeps what the pullback needs and what is dear to make, as far as
+    it fits (see `kept_of_step`); what is cheap, element by element, is made again. What
+    the step made of the state is read from the next state: where the update rule's
+    derivative needs its gradient for nothing else, that is not made again.
 
     Args:
         trace: Callable(*arguments) -> `Traced`. The last two arguments are what the
@@ -59,7 +58,7 @@ class Split:
         self._traced = held[0]
         self._arguments = graph.inputs[: len(flat(like))]
         pulled, new = flat(self._traced.pulled), flat(self._traced.new)
-        self.kept = chosen(graph, pulled, new, *self._later(like), limit)
+        self.kept = kept_of_step(graph, pulled, new, *self._later(like), limit)
         self.is_safe = _is_safe(graph)
 
     def _later(self, like):

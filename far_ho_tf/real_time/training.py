@@ -10,7 +10,7 @@ from far_ho_tf.hypergradients.dependence import Dependence
 from far_ho_tf.hypergradients.outer import differentiate_outer
 from far_ho_tf.hypergradients.program import Program
 from far_ho_tf.hypergradients.result import Status
-from far_ho_tf.hypergradients.tangents import Directions, Propagation
+from far_ho_tf.hypergradients.tangents import Directions, Propagation, hidden_zero
 from far_ho_tf.state import State
 from far_ho_tf.tracing import once_traced
 from far_ho_tf.variables import assign, read
@@ -256,17 +256,18 @@ class RealTimeTraining:
                 inputs.state, hyperparameters, inputs.step, inputs.batch
             )
         else:
-            state, tangents, (value, _) = self._propagation(hyperparameters).step(
-                inputs.state, inputs.tangents, inputs.step, inputs.batch
-            )
+            first = hidden_zero(inputs.step)
+            state, tangents, (value, _) = self._propagation(
+                hyperparameters, first
+            ).step(inputs.state, inputs.tangents, inputs.step, inputs.batch)
         return state, tangents, value, self._objectives.predictions
 
-    def _propagation(self, hyperparameters):
+    def _propagation(self, hyperparameters, first=0):
         directions = Directions(hyperparameters)
         return Propagation(
             self._problem,
             hyperparameters,
-            directions.units(0, directions.size),
+            directions.units(first, directions.size),
             self._dependence,
         )
 
