@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 import far_ho_tf as far
+from far_ho_tf.hypergradients.program import Program
 
 
 def relative_error(actual, expected):
@@ -162,6 +163,18 @@ class Classification:
             "batch": batch or (lambda t: self.train),
             "outer_batch": self.validation,
         }
+
+
+def runs_seen(monkeypatch):
+    """A list of (program, concrete functions, inputs) that fills as programs run."""
+    seen, run = [], Program._run
+
+    def seeing(program, concrete, inputs):
+        seen.append((program, concrete, inputs))
+        return run(program, concrete, inputs)
+
+    monkeypatch.setattr(Program, "_run", seeing)
+    return seen
 
 
 def run_example(script, *flags):

@@ -1,5 +1,6 @@
 """Operations in forms that are fast on a CPU: the same numbers."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,7 +8,8 @@ from tensorflow.python.ops import gen_math_ops
 
 import far_ho_tf as far
 from far_ho_tf.hypergradients.forms import kernel_forms, own_forms, xla_forms
-from tests.helpers import Classification
+from tests import reference
+from tests.helpers import Classification, assert_close, hyper
 
 MAT_MUL, SUM = gen_math_ops.mat_mul, gen_math_ops._sum
 
@@ -270,6 +272,62 @@ class TestWithoutXla:
         forwards, backwards = both(x, back, along)
         np.testing.assert_allclose(forwards, backwards, rtol=1e-5)
         assert abs(float(forwards)) > 1
+
+
+class TestHypergradientsWithoutXla:
+    """Beside the unrolled reference, which has TensorFlow's own forms."""
+
+    def assert_equal(self, x, layers, classes):
+        y = np.arange(len(x)) % classes
+        layers = [*layers, keras.layers.Dense(classes, dtype="float64")]
+        model = keras.Sequential([keras.Input(x.shape[1:], dtype="float64"), *layers])
+        rate, scale = hyper(0.3, "rate"), hyper(1.5, "scale")
+
+        def loss(x):
+            logits = model(x)
+            return tf.reduce_mean(
+                tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits)
+            )
+
+        problem = {
+            "inner": lambda: tf.convert_to_tensor(scale) * loss(x),
+            "outer": lambda: loss(x[::-1]),
+            "variables": model.trainable_variables,
+            "hyperparameters": [rate, scale],
+            "batch": lambda t: None,
+            "outer_batch": None,
+        }
+        value, expected, _ = reference.unrolled(
+            problem,
+            lambda t, i, w, g, slots: (w - tf.convert_to_tensor(rate) * g, slots),
+            4,
+        )
+        bilevel = far.BilevelProblem(
+            problem["inner"],
+            problem["outer"],
+            model,
+            far.GradientDescent(rate),
+            [rate, scale],
+        )
+        for mode in (far.ReverseHG, far.ForwardHG):
+            result = mode(jit_compile=False).compute(bilevel, 4, write_back=False)
+            assert_close(result.hypergradients, expected, 1e-9)
+            assert_close([result.outer_value], [value], 1e-12)
+
+    def test_max_pooling(self):
+        x = np.random.RandomState(0).randn(5, 6, 6, 2)
+        x[:, 2:, 2:] = 0.0  # So that in some windows all are equal.
+        layers = [
+            keras.layers.Conv2D(
+                3, 3, padding="same", activation="tanh", dtype="float64"
+            ),
+            keras.layers.MaxPooling2D(2, dtype="float64"),
+            keras.layers.Flatten(dtype="float64"),
+        ]
+        self.assert_equal(x, layers, 3)
+
+    def test_softmax_regression(self):
+        self.assert_equal(np.random.RandomState(0).randn(1000, 100), [], 4)
 
 
 @pytest.mark.parametrize("compiler", ["xla", "graph"])

@@ -10,8 +10,7 @@ import tensorflow as tf
 import far_ho_tf as far
 from far_ho_tf import batching
 from far_ho_tf.autodiff import linearize
-from far_ho_tf.hypergradients.program import Program
-from tests.helpers import Classification, assert_close, hyper
+from tests.helpers import Classification, assert_close, hyper, runs_seen
 
 
 @pytest.fixture
@@ -255,19 +254,13 @@ def test_tangents_of_slots_and_statistics_are_kept():
 
 def test_directions_are_no_constants(monkeypatch):
     """Else compilers write out what they multiply, as large as all tangents."""
-    seen, run = [], Program._run
-
-    def seeing(program, concrete, inputs):
-        seen.append((program.function, inputs))
-        return run(program, concrete, inputs)
-
-    monkeypatch.setattr(Program, "_run", seeing)
+    seen = runs_seen(monkeypatch)
     problem = Classification()
     rate = problem.hyper(0.1, "rate")
     bilevel = problem.bilevel(far.Momentum(rate, 0.9), [rate])
     far.ForwardHG(jit_compile=True).compute(bilevel, 3)
-    function, inputs = seen[0]
-    text = function.experimental_get_compiler_ir(inputs)(stage="hlo")
+    program, _, inputs = seen[0]
+    text = program.function.experimental_get_compiler_ir(inputs)(stage="hlo")
     shape = f"f64[{1 + problem.num_examples + 1},5,4]"  # Of tangents of a kernel.
     lines = [line for line in text.splitlines() if f"= {shape}" in line]
     assert lines and not [line for line in lines if "constant(" in line]

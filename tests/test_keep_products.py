@@ -14,11 +14,16 @@ from far_ho_tf.hypergradients import (
     reverse_run,
     split,
 )
-from far_ho_tf.hypergradients.program import Program
 from far_ho_tf.prediction import predict
 from tests import reference
 from tests.dynamics_table import NUM_STEPS, ROWS
-from tests.helpers import Classification, assert_close, hyper, normalized_problem
+from tests.helpers import (
+    Classification,
+    assert_close,
+    hyper,
+    normalized_problem,
+    runs_seen,
+)
 
 FIRST, SECOND = 12 * 5 * 4, 12 * 4 * 3  # Multiplications of a product of each layer.
 
@@ -148,19 +153,15 @@ def test_convolutions():
 @pytest.mark.parametrize("keep", [True, False])
 def test_steps_are_calls_in_their_loops(compiler, keep, monkeypatch):
     """As oneDNN's kernels need it; see `as_one_call`."""
-    seen, run = [], Program._run
-
-    def seeing(program, concrete, inputs):
-        seen.append(concrete(inputs).graph.as_graph_def())
-        return run(program, concrete, inputs)
-
-    monkeypatch.setattr(Program, "_run", seeing)
+    seen = runs_seen(monkeypatch)
     problem = Classification()
     rate = problem.hyper(0.1, "rate")
     bilevel = problem.bilevel(far.Momentum(rate, 0.9), [rate])
     far.ReverseHG(compiler == "xla", keep_products=keep).compute(bilevel, 3)
-    functions = {f.signature.name: f for f in seen[-1].library.function}
-    loops = [node for node in seen[-1].node if node.op in ("While", "StatelessWhile")]
+    _, concrete, inputs = seen[-1]
+    graph = concrete(inputs).graph.as_graph_def()
+    functions = {f.signature.name: f for f in graph.library.function}
+    loops = [node for node in graph.node if node.op in ("While", "StatelessWhile")]
     assert len(loops) == 2  # Forwards and back.
     for loop in loops:
         calls = [

@@ -30,9 +30,14 @@ _PLACES = (
 _OWN = _product, _sum, _products, _pooling = [getattr(*place) for place in _PLACES]
 
 
+def beside_gpu():
+    """Whether there is a GPU: what was measured on a CPU says nothing then."""
+    return bool(tf.config.list_logical_devices("GPU"))
+
+
 def forms_for(xla):
     """The forms for XLA, or for TensorFlow's own kernels; beside a GPU, no others."""
-    if tf.config.list_logical_devices("GPU"):
+    if beside_gpu():
         return contextlib.nullcontext()
     return xla_forms() if xla else kernel_forms()
 

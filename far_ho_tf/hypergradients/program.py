@@ -8,7 +8,7 @@ from absl import logging
 
 from far_ho_tf.checks import essence
 from far_ho_tf.distribution import WorkerLostError, lost_workers
-from far_ho_tf.hypergradients.forms import forms_for
+from far_ho_tf.hypergradients.forms import beside_gpu, forms_for
 from far_ho_tf.state import State
 from far_ho_tf.tracing import ConcreteFunctions, once_traced
 
@@ -198,7 +198,7 @@ def obstacle(jit_compile, report, fixed_shapes):
 
 def _slowness(report):
     """Why XLA would be the slower; an empty string where it is not."""
-    if tf.config.list_logical_devices("GPU"):
+    if beside_gpu():
         return ""
     product = max(_LARGEST_MATRIX_PRODUCT, _PRODUCT_FOR_EACH_WEIGHT * report.weights)
     for kind, size, limit in (

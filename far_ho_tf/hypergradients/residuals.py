@@ -45,7 +45,7 @@ def _last_of_each(dear, needed, ready, at_hand):
     That takes no more bytes: a sum with a bias, or an activation function of it.
     """
     wanted = {t.name for t in needed}
-    behind = _operations_behind(needed, ready | {t.name for t in dear})
+    behind = operations_behind(needed, ready | {t.name for t in dear})
 
     def last(tensor):
         while tensor.name not in wanted:
@@ -60,7 +60,7 @@ def _last_of_each(dear, needed, ready, at_hand):
 
 def _only_result(tensor, operations, at_hand):
     """What alone of some operations is made of a tensor; `None` if it takes more."""
-    users = {user for user in tensor.consumers() if user.name in operations}
+    users = operations.intersection(tensor.consumers())
     if len(users) != 1:
         return None
     (user,) = users
@@ -73,14 +73,16 @@ def _only_result(tensor, operations, at_hand):
     return user.outputs[0] if alone else None
 
 
-def _operations_behind(tensors, ready):
-    """Names of the operations that tensors are made by, of what is ready."""
-    found, left = set(), list(tensors)
+def operations_behind(tensors, given):
+    """The set of the operations that make tensors, from those of given names."""
+    found = set()
+    left = [t.op for t in tensors if t.name not in given]
     while left:
-        tensor = left.pop()
-        if tensor.name not in ready and tensor.op.name not in found:
-            found.add(tensor.op.name)
-            left += tensor.op.inputs
+        operation = left.pop()
+        if operation not in found:
+            found.add(operation)
+            left += operation.control_inputs
+            left += [t.op for t in operation.inputs if t.name not in given]
     return found
 
 

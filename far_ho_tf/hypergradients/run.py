@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from far_ho_tf.autodiff import all_finite
 from far_ho_tf.hypergradients.dependence import Dependence
+from far_ho_tf.hypergradients.forms import beside_gpu
 from far_ho_tf.hypergradients.outer import differentiate_outer
 from far_ho_tf.replicas import ONE_REPLICA, as_replicas
 from far_ho_tf.state import State
@@ -34,8 +35,7 @@ class Run:
         self._inputs = inputs
         self.replicas = as_replicas(settings.strategy, settings.compiled)
         several = self.replicas is not ONE_REPLICA
-        beside_gpu = bool(tf.config.list_logical_devices("GPU"))
-        self.is_inline = settings.compiled or several or beside_gpu
+        self.is_inline = settings.compiled or several or beside_gpu()
         self.hyperparameters = list(inputs.hyperparameters)
         self._dependence = Dependence(problem)
 

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from far_ho_tf.hypergradients.residuals import kept_of_step
+from far_ho_tf.hypergradients.residuals import kept_of_step, operations_behind
 from far_ho_tf.preflight import graph_search
 
 _CONTROL_FLOW = ("While", "If", "Case")  # "StatelessWhile" and so on, too.
@@ -101,36 +101,24 @@ class Split:
         """
         here = tf.compat.v1.get_default_graph()
         given = given | {inner.name: outer for outer, inner in self._graph.captures}
-        asked = [t.name for t in wanted if t is not None and t.name not in given]
-        operations, used = self._behind(asked, given)
+        asked = [t for t in wanted if t is not None and t.name not in given]
+        operations = operations_behind(asked, given)
+        names = {operation.name for operation in operations}
+        used = {t.name for op in operations for t in op.inputs if t.name in given}
         part = tf.compat.v1.GraphDef()
         part.CopyFrom(self._graph_def)
         del part.node[:]
-        part.node.extend(n for n in self._graph_def.node if n.name in operations)
+        part.node.extend(n for n in self._graph_def.node if n.name in names)
         for node in part.node:
             node.attr.pop("_class", None)  # Colocation with what may be left out.
         made = tf.graph_util.import_graph_def(
             part,
             {name: here.capture(given[name]) for name in used},
-            return_elements=asked,
+            return_elements=[t.name for t in asked],
             name="step",
         )
-        found = given | dict(zip(asked, made, strict=True))
+        found = given | {t.name: new for t, new in zip(asked, made, strict=True)}
         return [None if t is None else found[t.name] for t in wanted]
-
-    def _behind(self, names, given):
-        """Names of the operations behind tensors, and of what is given to them."""
-        operations, used = set(), set()
-        left = [self._graph.get_tensor_by_name(name).op for name in names]
-        while left:
-            operation = left.pop()
-            if operation.name in operations:
-                continue
-            operations.add(operation.name)
-            left += operation.control_inputs
-            used |= {t.name for t in operation.inputs if t.name in given}
-            left += [t.op for t in operation.inputs if t.name not in given]
-        return operations, used
 
 
 def flat(structure):

@@ -256,10 +256,10 @@ class RealTimeTraining:
                 inputs.state, hyperparameters, inputs.step, inputs.batch
             )
         else:
-            first = hidden_zero(inputs.step)
-            state, tangents, (value, _) = self._propagation(
-                hyperparameters, first
-            ).step(inputs.state, inputs.tangents, inputs.step, inputs.batch)
+            propagation = self._propagation(hyperparameters, hidden_zero(inputs.step))
+            state, tangents, (value, _) = propagation.step(
+                inputs.state, inputs.tangents, inputs.step, inputs.batch
+            )
         return state, tangents, value, self._objectives.predictions
 
     def _propagation(self, hyperparameters, first=0):
