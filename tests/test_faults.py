@@ -4,6 +4,7 @@ A row whose test fails because TensorFlow got better can be dropped.
 """
 
 import fnmatch
+import functools
 import warnings
 
 import keras
@@ -329,6 +330,31 @@ def test_the_library_refuses_an_iterator():
         far.ReverseHG().compute(problem, 2)
 
 
+GENERATORS = {
+    "seed_generator_state": lambda: functools.partial(
+        keras.random.normal, (3,), seed=keras.random.SeedGenerator(1)
+    ),
+    "StateVar": lambda: functools.partial(tf.random.Generator.from_seed(1).normal, [3]),
+}
+
+
+@pytest.mark.parametrize("part", ["inner", "outer"])
+@pytest.mark.parametrize("variable", GENERATORS)
+def test_the_library_refuses_data_that_change_a_generator(variable, part):
+    """Batches made again, as on the way back, would be others."""
+    draw = GENERATORS[variable]()
+    w, rate = keras.Variable(tf.ones(3), name="w"), far.Hyperparameter(0.1, name="rate")
+    problem = far.BilevelProblem(
+        *(lambda *x: tf.reduce_sum((w - sum(x)) ** 2) for _ in range(2)),
+        *([w], far.GradientDescent(rate), [rate]),
+        **{f"{part}_data": lambda step: draw()},
+    )
+    with pytest.raises(
+        ValueError, match=f"`{part}_data` changes.*{variable}.*stateless"
+    ):
+        far.ReverseHG().compute(problem, 2)
+
+
 KEEPING_SIZE = {
     "MaxPoolGrad": (
         max_pool_of_one_size,
@@ -369,6 +395,19 @@ def test_the_library_refuses_max_pooling_that_keeps_the_size(operation):
     function, x, _ = KEEPING_SIZE[operation]
     with pytest.raises(ValueError, match=f"holds {operation}.*stride of 2"):
         far.ReverseHG().compute(_problem(function, x), 2)
+
+
+def test_it_does_so_within_a_branch():
+    """There the gradient reads what it pools as an argument of a function."""
+    function, x, _ = KEEPING_SIZE["MaxPoolGrad"]
+
+    def branch(function):
+        return lambda x: tf.cond(x[0, 0, 0, 0] > -9.0, lambda: function(x), lambda: x)
+
+    with pytest.raises(ValueError, match=r"holds MaxPoolGrad.*stride of 2"):
+        far.ReverseHG().compute(_problem(branch(function), x), 2)
+    smaller = _problem(branch(lambda x: tf.repeat(max_pool(x), 2, 1)[:, :, :1] * x), x)
+    assert far.ReverseHG().compute(smaller, 2).status.compiler == "graph"
 
 
 @pytest.mark.parametrize("operation", [*WRONG_SECOND_IN_XLA, "Sqrt"])

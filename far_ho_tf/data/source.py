@@ -76,6 +76,10 @@ class Source(abc.ABC):
         """The handles of variables and other tensors that batches are made from."""
         return self._traced(prepared).captured_inputs
 
+    def graph(self, prepared):
+        """The `FuncGraph` in which a batch is made."""
+        return self._traced(prepared).graph
+
     def position(self):
         """What `replay` needs to go on from here in another process.
 

@@ -193,7 +193,8 @@ FAULTS = (
         ),
         REFUSED,
         "it draws other numbers when the backward pass computes the step again",
-        "use a Keras layer, a keras.random.SeedGenerator, or tf.random.stateless_*",
+        "use tf.random.stateless_* with a seed made of the step; or, in an objective, "
+        "a Keras layer or a keras.random.SeedGenerator",
         order=0,
     ),
     Fault(

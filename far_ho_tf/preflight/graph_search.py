@@ -6,6 +6,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 UNKNOWN_SIZE = 32
+_UNKNOWN_SHAPE = tf.TensorShape(None)
 
 # Types of operations through which nothing is differentiated.
 _CONSTANT = (
@@ -84,13 +85,13 @@ def _assign(found):
     return any(op.type.startswith(_ASSIGNING) and op.depends[0] for op in found)
 
 
-def _walk(nodes, roots, library):
+def _walk(nodes, roots, library, shapes=None):
     reached = _reachable(nodes, roots)
-    shapes = {node.name: _shapes(node) for node in nodes}
+    shapes = (shapes or {}) | {node.name: _shape(node) for node in nodes}
     for node in nodes:
         inputs = _inputs(node)
         depends = [name in reached for name in inputs]
-        operands = [shapes.get(name) for name in inputs]
+        operands = [shapes.get(name, _UNKNOWN_SHAPE) for name in inputs]
         yield Operation(
             node.name,
             node.op,
@@ -105,7 +106,9 @@ def _walk(nodes, roots, library):
             if "While" in node.op:
                 flags = _through_loop(library[node.attr["body"].func.name], flags)
             inner = {a for a, flag in zip(arguments, flags, strict=True) if flag}
-            yield from _walk(function.node_def, inner, library)
+            given = map(tf.TensorShape, function.attr["_input_shapes"].list.shape)
+            known = dict(zip(arguments, given, strict=False))
+            yield from _walk(function.node_def, inner, library, known)
 
 
 def _through_loop(body, flags):
@@ -154,39 +157,30 @@ def _dtype(node):
     return tf.as_dtype(enum).name if enum else ""
 
 
-def _shapes(node):
-    return [
-        [dim.size for dim in shape.dim]
-        for shape in node.attr["_output_shapes"].list.shape
-    ]
+def _shape(node):
+    """That of its first output."""
+    shapes = node.attr["_output_shapes"].list.shape
+    return tf.TensorShape(shapes[0]) if shapes else _UNKNOWN_SHAPE
 
 
 def _one_shape(operands):
-    """Whether the first two operands may have one shape."""
-    if len(operands) < 2 or not (operands[0] and operands[1]):
-        return False
-    first, second = (tf.TensorShape(s[0]) for s in _unknown_as_none(operands[:2]))
-    return first.is_compatible_with(second)
-
-
-def _unknown_as_none(operands):
-    return [[[None if d < 0 else d for d in s] for s in shapes] for shapes in operands]
+    """Whether the first two operands have, or may have, one shape."""
+    return len(operands) > 1 and operands[0].is_compatible_with(operands[1])
 
 
 def _multiplications(node, operands):
     """Elements of the output times the length of the sum behind each."""
-    outputs = _shapes(node)
-    if not outputs or len(operands) < 2 or not (operands[0] and operands[1]):
+    output = _shape(node)
+    if output.rank is None or any(operand.rank is None for operand in operands[:2]):
         return 0
-    first, second = operands[0][0], operands[1][0]
-    if "MatMul" in node.op and len(first) >= 2:
+    if "MatMul" in node.op:
         transposed = node.attr["transpose_a"].b or node.attr["adj_x"].b
-        length = [first[-2 if transposed else -1]]
+        length = [operands[0][-2 if transposed else -1]]
     elif node.op in ("Conv2D", "Conv3D"):
-        length = second[:-1]
+        length = operands[1][:-1]
     elif node.op == "DepthwiseConv2dNative":
-        length = second[:-2]
+        length = operands[1][:-2]
     else:
         return 0
-    sizes = [UNKNOWN_SIZE if size < 0 else size for size in (*outputs[0], *length)]
+    sizes = [UNKNOWN_SIZE if size is None else size for size in (*output, *length)]
     return math.prod(sizes)

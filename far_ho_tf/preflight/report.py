@@ -78,7 +78,7 @@ def inspect(problem):
     for sentence in sentences[WARNED]:
         warnings.warn(sentence, stacklevel=2)
     # The other parts assign bare tf.Variables to replace them.
-    inner, outer = (_assigned_resources(part) for part in parts[:2])
+    inner, outer = (_assigned_resources(part.graph) for part in parts[:2])
     assigned = scope.assigned + inner
     _check_assigned(problem, assigned)
     for part in parts:
@@ -182,7 +182,10 @@ def _part(problem, name, function, orders, source=None):
 
 
 def _check_data(name, source, prepared, variables):
-    """Refuses data that read variables: no derivative would go through them."""
+    """Refuses data that read what is differentiated, or change what they read.
+
+    No derivative would go through the former, and a step's batch is made again.
+    """
     handles = source.captured(prepared)
     for variable in variables:
         if any(handle is variable.handle for handle in handles):
@@ -190,6 +193,13 @@ def _check_data(name, source, prepared, variables):
                 f"`{name}` reads `{path_of(variable)}`, but nothing is differentiated "
                 "through data. Apply it in the objective instead."
             )
+    changed = _assigned_resources(source.graph(prepared))
+    if changed:
+        raise ValueError(
+            f"`{name}` changes `{path_of(changed[0])}`: a batch must be a function of "
+            "its step, since it is made more than once. Remedy: tf.random.stateless_* "
+            "with a seed made of the step; or random layers in the objective."
+        )
 
 
 def _check_reads(part, problem):
@@ -243,15 +253,15 @@ def _largest(operations, kind):
     return max(counts, default=0)
 
 
-def _assigned_resources(part):
-    """The tf.Variables that a part assigns."""
+def _assigned_resources(graph):
+    """The tf.Variables that a graph assigns."""
     captured = [
         (variable, internal)
-        for external, internal in part.graph.captures
-        for variable in part.graph.variables
+        for external, internal in graph.captures
+        for variable in graph.variables
         if variable.handle is external
     ]
-    flags = graph_search.assigned(part.graph, [internal for _, internal in captured])
+    flags = graph_search.assigned(graph, [internal for _, internal in captured])
     return [
         variable for (variable, _), flag in zip(captured, flags, strict=True) if flag
     ]
