@@ -7,6 +7,8 @@ import re
 import tensorflow as tf
 from absl import logging as absl_logging
 
+from far_ho_tf.tracing import specs
+
 # What TensorFlow's vectorizer logs of operations that it cannot vectorize.
 _ONE_BY_ONE = re.compile(r"while_loop for converting (\w+)|(\w+) uses a while_loop")
 _FAILED = re.compile(r'^op: "(\w+)"', re.MULTILINE)
@@ -43,8 +45,9 @@ def map_stack(function, stack, like, together=True):
                 _report(_ONE_BY_ONE, messages, "it")
     if result is not None:
         return result
-    specs = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), like)
-    return tf.map_fn(function, stack, fn_output_signature=specs, parallel_iterations=1)
+    return tf.map_fn(
+        function, stack, fn_output_signature=specs(like), parallel_iterations=1
+    )
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from far_ho_tf.objective import Objective
 from far_ho_tf.replicas import ONE_REPLICA
 from far_ho_tf.state import State, layout
 from far_ho_tf.substitution import substituted, tape_sources
+from far_ho_tf.tracing import TRACING, specs
 from far_ho_tf.variables import (
     assign,
     check_variables,
@@ -111,22 +112,23 @@ class BilevelProblem:
         self.variables, self.owned = trained_variables(variables, self.hyperparameters)
         _refuse_hyperparameters(self.variables)
         self.dtype = common_dtype(self.variables, self.hyperparameters)
-        self.dynamics = as_dynamics(dynamics).bind(self.variables)
-        self.inner_data = data.as_source(inner_data, "inner_data")
-        self.outer_data = data.as_source(outer_data, "outer_data", cycle=True)
-        self._inner_objective = Objective(
-            "inner_objective", inner_objective, self.inner_data, self.dtype
-        )
-        self._outer_objective = Objective(
-            "outer_objective", outer_objective, self.outer_data, self.dtype
-        )
-        self._initial_map = self._check_initial_values(initial_values or [])
-        self._snapshots = read(self.owned)
-        self._programs = {}
-        # Finds the state that is to be kept as it is now. What is wrong with the
-        # problem is said when it is computed.
-        with contextlib.suppress(Exception):
-            _ = self.start
+        with TRACING:
+            self.dynamics = as_dynamics(dynamics).bind(self.variables)
+            self.inner_data = data.as_source(inner_data, "inner_data")
+            self.outer_data = data.as_source(outer_data, "outer_data", cycle=True)
+            self._inner_objective = Objective(
+                "inner_objective", inner_objective, self.inner_data, self.dtype
+            )
+            self._outer_objective = Objective(
+                "outer_objective", outer_objective, self.outer_data, self.dtype
+            )
+            self._initial_map = self._check_initial_values(initial_values or [])
+            self._snapshots = read(self.owned)
+            self._programs = {}
+            # Finds the state that is to be kept as it is now. What is wrong with the
+            # problem is said when it is computed.
+            with contextlib.suppress(Exception):
+                _ = self.start
 
     # What the compiled loops of every gradient mode are made of.
 
@@ -299,10 +301,7 @@ class BilevelProblem:
     def state_specs(self):
         """A `State` of `tf.TensorSpec`s."""
         slots = self.dynamics.initial_slots(self.start.variables)
-        return tf.nest.map_structure(
-            lambda tensor: tf.TensorSpec(tensor.shape, tensor.dtype),
-            self.start._replace(slots=slots),
-        )
+        return specs(self.start._replace(slots=slots))
 
     def check_state(self, state):
         """Refuses a `State` that is not one of this problem."""

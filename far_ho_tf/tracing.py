@@ -1,8 +1,12 @@
 """How functions become graphs."""
 
 import functools
+import threading
 
 import tensorflow as tf
+
+# Held by the thread that traces: parts of TensorFlow are replaced meanwhile.
+TRACING = threading.RLock()
 
 
 def once_traced(function, **options):

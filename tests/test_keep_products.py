@@ -173,6 +173,62 @@ def test_steps_are_calls_in_their_loops(compiler, keep, monkeypatch):
         assert all(call.attr["_noinline"].b for call in calls)
 
 
+class Waiting(far.Dynamics):
+    """Ends in an operation whose derivative waits for its cotangent."""
+
+    def update(self, variable, gradient, slots, step, learning_rate):
+        return variable + tf.sin(-learning_rate * gradient), ()
+
+
+class Turning(far.Dynamics):
+    """Multiplies by a matrix that it chooses."""
+
+    choices = {"turn": tf.TensorSpec([3, 3], tf.float64)}
+
+    def choose(self, loss, value, variables, gradients, numbers, constrain):
+        return {"turn": tf.eye(3, dtype=tf.float64) * value}
+
+    def update(self, variable, gradient, slots, step, learning_rate, turn):
+        pulled = tf.reshape(gradient, [-1, 3]) @ turn @ turn
+        return variable - learning_rate * tf.reshape(pulled, variable.shape) ** 2, ()
+
+
+@pytest.mark.parametrize("kind", [Waiting, Turning])
+def test_what_a_derivative_waits_for_and_what_is_chosen(kind):
+    w = keras.Variable(np.arange(9.0).reshape(3, 3), dtype="float64", name="w")
+    rate, x = hyper(0.1, "rate"), tf.sin(tf.range(12, dtype=tf.float64))
+    x = tf.reshape(x, (4, 3))
+
+    def inner():
+        with tf.control_dependencies([tf.convert_to_tensor(w)]):
+            return tf.reduce_mean(tf.sin(x @ w) ** 2)
+
+    problem = far.BilevelProblem(
+        inner, lambda: tf.reduce_sum(w**2), [w], kind(learning_rate=rate), [rate]
+    )
+    full, found = (
+        far.ReverseHG(False, keep_products=keep).compute(problem, 4).hypergradients
+        for keep in (False, True)
+    )
+    assert_close(found, full, 1e-12)
+    assert kept(problem) > 0
+
+
+def test_what_cannot_be_told_is_not_worth_keeping():
+    @tf.function
+    def call(image, kernel):
+        result = tf.nn.conv2d(image, kernel, 1, "SAME")
+        return result, tf.nn.conv2d_transpose(result, kernel, image.shape, 1)
+
+    shapes = [0, 5, 5, 3], [None, None, 3, 4]
+    specs = [tf.TensorSpec(shape, tf.float32) for shape in shapes]
+    graph = call.get_concrete_function(*specs).graph
+    found = {op.type: op.outputs[0] for op in graph.get_operations()}
+    for kind in ("Conv2D", "Conv2DBackpropInput"):
+        assert found[kind].shape.is_fully_defined()
+        assert residuals._saved(found[kind]) == 0
+
+
 class TestWhatIsKept:
     def problem(self):
         problem = Classification()

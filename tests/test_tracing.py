@@ -1,9 +1,13 @@
-"""Concrete functions by the kind of their arguments, and calls within graphs."""
+"""Concrete functions by the kind of their arguments, calls within graphs, threads."""
 
+import threading
+
+import keras
 import pytest
 import tensorflow as tf
 
-from far_ho_tf.tracing import ConcreteFunctions, as_one_call
+import far_ho_tf as far
+from far_ho_tf.tracing import TRACING, ConcreteFunctions, as_one_call
 
 
 def test_one_for_each_kind():
@@ -46,3 +50,26 @@ def test_as_one_call(is_inline):
     assert len(calls) == (0 if is_inline else 2)
     functions = graph.as_graph_def().library.function
     assert all(function.attr["_noinline"].b for function in functions)
+
+
+def test_problems_are_made_by_one_thread_at_a_time():
+    """Parts of TensorFlow, and of a whole process' settings, are others meanwhile."""
+    traced = threading.Event()
+    w, rate = keras.Variable(1.0, name="w"), far.Hyperparameter(0.1, name="rate")
+
+    def inner():
+        traced.set()
+        return w * w
+
+    def make():
+        far.BilevelProblem(inner, inner, [w], far.GradientDescent(rate), [rate])
+
+    make()
+    assert traced.is_set()
+    traced.clear()
+    thread = threading.Thread(target=make)
+    with TRACING:
+        thread.start()
+        assert not traced.wait(0.5)
+    thread.join()
+    assert traced.is_set()

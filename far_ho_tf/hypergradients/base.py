@@ -17,11 +17,12 @@ from far_ho_tf.hypergradients.agreement import check_agreement
 from far_ho_tf.hypergradients.division import Division
 from far_ho_tf.hypergradients.episodes import check_episodes, over_episodes
 from far_ho_tf.hypergradients.nonfinite import raise_non_finite
-from far_ho_tf.hypergradients.program import TRACING, Inputs, Program, Settings
+from far_ho_tf.hypergradients.program import Inputs, Program, Settings
 from far_ho_tf.hypergradients.result import HyperGradientResult, Status
 from far_ho_tf.hypergradients.tangents import check_tangents
 from far_ho_tf.problem import BilevelProblem
 from far_ho_tf.state import State
+from far_ho_tf.tracing import TRACING
 from far_ho_tf.variables import assign, read
 
 

@@ -6,7 +6,6 @@ import tensorflow as tf
 from far_ho_tf.batching import map_stack
 from far_ho_tf.checks import is_integer, require
 from far_ho_tf.hypergradients.program import Outputs
-from far_ho_tf.state import State
 
 
 def check_episodes(problem, state, episodes, several):
@@ -93,10 +92,7 @@ def over_episodes(differentiate, problem, settings, inputs, fixed_shapes):
 
 def _specs(problem, settings):
     """The shapes and dtypes of one episode's `Outputs`."""
-    start, scalar = problem.start, tf.TensorSpec([], problem.dtype)
-    state = State(
-        start.variables, problem.dynamics.initial_slots(start.variables), start.extra
-    )
+    scalar = tf.TensorSpec([], problem.dtype)
     by_step = tf.nest.map_structure(
         lambda spec: tf.TensorSpec([settings.num_steps, *spec.shape], spec.dtype),
         (scalar, problem.dynamics.choices),
@@ -105,7 +101,7 @@ def _specs(problem, settings):
         scalar,
         [tf.TensorSpec(h.shape, problem.dtype) for h in problem.hyperparameters],
         *by_step,
-        tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), state),
+        problem.state_specs(),
         tangents=(),
         finite=tf.TensorSpec([], tf.bool),
         steps=tf.TensorSpec([], tf.int32),

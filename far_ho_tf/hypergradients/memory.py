@@ -9,11 +9,11 @@ from far_ho_tf.checks import require
 from far_ho_tf.hypergradients.dependence import Dependence
 from far_ho_tf.hypergradients.forms import own_forms
 from far_ho_tf.hypergradients.peaks import bytes_of, is_told, needed, peak
-from far_ho_tf.hypergradients.program import TRACING, Inputs, Settings
+from far_ho_tf.hypergradients.program import Inputs, Settings
 from far_ho_tf.hypergradients.reverse_run import ReverseRun
 from far_ho_tf.hypergradients.tangents import Directions, Propagation
 from far_ho_tf.preflight import graph_search
-from far_ho_tf.tracing import specs
+from far_ho_tf.tracing import TRACING, specs
 from far_ho_tf.variables import read
 
 
@@ -163,8 +163,8 @@ def _trace(problem, function, states, limit=None):
     # "compiled", as steps are then no calls, within which `peak` does not look.
     settings = Settings(1, restart=False, keep_tangents=False, compiled=True)
 
-    def call(states, hyperparameters, inner):
-        inputs = Inputs(hyperparameters, None, None, inner, (), tf.constant(0), None)
+    def call(states, hyperparameters, inner, step):
+        inputs = Inputs(hyperparameters, None, None, inner, (), step, None)
         runs.append(ReverseRun(problem, settings, inputs, limit))
         return function(runs[0], states)
 
@@ -174,7 +174,8 @@ def _trace(problem, function, states, limit=None):
         graph = (
             tf.function(call, autograph=False)
             .get_concrete_function(
-                specs(states), specs(read(problem.hyperparameters)), sample
+                *(specs(states), specs(read(problem.hyperparameters)), sample),
+                tf.TensorSpec([], tf.int32),
             )
             .graph
         )

@@ -1,6 +1,5 @@
 """One compiled hyper-iteration: what it takes and returns, and its compiler."""
 
-import threading
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -10,10 +9,7 @@ from far_ho_tf.checks import essence
 from far_ho_tf.distribution import WorkerLostError, lost_workers
 from far_ho_tf.hypergradients.forms import beside_gpu, forms_for
 from far_ho_tf.state import State
-from far_ho_tf.tracing import ConcreteFunctions, once_traced
-
-# Held by the thread that traces: parts of TensorFlow are replaced meanwhile.
-TRACING = threading.RLock()
+from far_ho_tf.tracing import TRACING, ConcreteFunctions, once_traced
 
 # Multiplications up to which XLA is the faster on a CPU, by benchmarks/compilers.py.
 # TensorFlow's own kernels are at larger convolutions; at larger matrix products only

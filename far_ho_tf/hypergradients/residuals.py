@@ -1,7 +1,5 @@
 """Which results of a step are worth keeping for its pullback."""
 
-import math
-
 from far_ho_tf.hypergradients.peaks import bytes_of, is_told
 
 # Multiplications behind an element that is worth keeping; see BUILD_NOTES.md.
@@ -29,7 +27,8 @@ def kept_of_step(graph, pulled, new, choice, cotangent, limit):
     """
     ready = {t.name for t in (*graph.inputs, *new)}
     needed = _needed(graph, pulled, cotangent)
-    refused = set()
+    # What the loop forwards cannot make before the dynamics choose.
+    refused = {t.name for op in _made_of(graph, choice) for t in op.outputs}
     while True:
         dear = _dear(needed, ready, refused)
         if bytes_of(dear) <= limit:
@@ -65,36 +64,42 @@ def _only_result(tensor, operations, at_hand):
         return None
     (user,) = users
     others = [t for t in user.inputs if t is not tensor]
-    # Derivatives may be told to wait for a cotangent; the loop forwards has none.
-    waits = any(op.control_inputs for op in (user, *(t.op for t in others)))
     known = all(t.name in at_hand or t.op.type == "Const" for t in others)
     small = is_told(user) and bytes_of(user.outputs) <= bytes_of(tensor)
-    alone = known and small and not waits and len(user.outputs) == 1
+    alone = known and small and len(user.outputs) == 1
     return user.outputs[0] if alone else None
 
 
 def operations_behind(tensors, given):
-    """The set of the operations that make tensors, from those of given names."""
+    """The set of the operations that make tensors, from those of given names.
+
+    Not those that one is only told to wait for, as some derivatives are for their
+    cotangent: where a step may be cut, nothing depends on the order.
+    """
     found = set()
     left = [t.op for t in tensors if t.name not in given]
     while left:
         operation = left.pop()
         if operation not in found:
             found.add(operation)
-            left += operation.control_inputs
             left += [t.op for t in operation.inputs if t.name not in given]
     return found
 
 
 def _needed(graph, pulled, cotangent):
     """The tensors that the pullback reads and that do not depend on the cotangent."""
-    dual = {t.op.name for t in cotangent}
-    needed = []
+    dual = _made_of(graph, cotangent)
+    read = [t for operation in dual for t in operation.inputs]
+    return [t for t in (*read, *pulled) if t.op not in dual]
+
+
+def _made_of(graph, tensors):
+    """Operations of a graph: those of tensors, and what is made of them, in order."""
+    found = dict.fromkeys(t.op for t in tensors)
     for operation in graph.get_operations():  # In topological order.
-        if any(t.op.name in dual for t in operation.inputs):
-            dual.add(operation.name)
-            needed += [t for t in operation.inputs if t.op.name not in dual]
-    return needed + [t for t in pulled if t.op.name not in dual]
+        if any(t.op in found for t in operation.inputs):
+            found[operation] = None
+    return found
 
 
 def _dear(needed, ready, refused):
@@ -121,11 +126,11 @@ def _saved(tensor):
         transposed = tensor.op.get_attr("transpose_a" if kind == "MatMul" else "adj_x")
         return first[-2 if transposed else -1] or 0
     if kind == "Conv2D":
-        return math.prod(inputs[1].shape[:-1].as_list())
+        return inputs[1].shape[:-1].num_elements() or 0
     if kind == "Conv2DBackpropInput":
         kernel, output = inputs[1].shape, inputs[2].shape
-        both = math.prod(kernel[:-1].as_list()) * (output.num_elements() or 0)
-        return both / tensor.shape.num_elements()
+        behind = (kernel[:-1].num_elements() or 0) * (output.num_elements() or 0)
+        return behind / max(1, tensor.shape.num_elements())
     if kind in _LOSSES and tensor.value_index == 1:  # What its derivative reads.
         return _IN_A_LOSS
     return 0

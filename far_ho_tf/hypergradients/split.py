@@ -111,6 +111,9 @@ class Split:
         part.node.extend(n for n in self._graph_def.node if n.name in names)
         for node in part.node:
             node.attr.pop("_class", None)  # Colocation with what may be left out.
+            inputs = [n for n in node.input if n[0] != "^" or n[1:] in names]
+            del node.input[:]
+            node.input.extend(inputs)
         made = tf.graph_util.import_graph_def(
             part,
             {name: here.capture(given[name]) for name in used},
