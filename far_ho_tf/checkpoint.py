@@ -51,9 +51,10 @@ class Checkpoint(keras.callbacks.Callback):
         max_to_keep: Positive integer: how many savings stay.
 
     Raises:
-        ValueError: If an argument is wrong. By `fit` a `CheckpointError`, which is one:
-            if what is in `directory` is damaged or belongs to another run, or if there
-            were runs that it has not recorded. The `HyperOptimizer` is as it was then.
+        ValueError: If an argument is wrong; a `CheckpointError`, which is one, if
+            `directory` is a file. By `fit` a `CheckpointError`: if what is in
+            `directory` is damaged or belongs to another run, or if there were runs that
+            it has not recorded. The `HyperOptimizer` is as it was then.
         OSError: By `fit`, if the folder cannot be written to.
 
     Example:
@@ -84,7 +85,11 @@ class Checkpoint(keras.callbacks.Callback):
     def __init__(self, directory, every=1, max_to_keep=2):
         super().__init__()
         self._every = check_count("every", every)
-        self._files = Files(directory, check_count("max_to_keep", max_to_keep))
+        max_to_keep = check_count("max_to_keep", max_to_keep)
+        try:
+            self._files = Files(directory, max_to_keep)
+        except ValueError as error:
+            raise CheckpointError(str(error)) from error
         self._tuner = None
         self._description = None
         self._saved = None  # What was found, as long as its fits are repeated.

@@ -149,7 +149,7 @@ def test_foreign(tmp_path):
     for name in ("one", "two"):
         refused(anew(simple), tmp_path / name, "of another kind")
     (tmp_path / "model.keras").write_text("A file.")
-    with pytest.raises(ValueError, match=r"it is a file.*model\.keras"):
+    with pytest.raises(far.CheckpointError, match=r"it is a file.*model\.keras"):
         far.Checkpoint(tmp_path / "model.keras")
 
 

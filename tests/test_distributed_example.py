@@ -91,6 +91,11 @@ def test_a_checkpoint_of_another_run(tmp_path):
     assert done.returncode == 1
     assert "inner_data.seed=0" in done.stderr
     assert "Traceback" not in done.stderr
+    (tmp_path / "file").touch()
+    done = run_example("distributed.py", *flags, "--checkpoint_dir", tmp_path / "file")
+    assert done.returncode == 1
+    assert "distributed.py: `directory` must be a folder" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_workers_end_with_their_launcher(tmp_path):
