@@ -52,9 +52,10 @@ class Checkpoint(keras.callbacks.Callback):
 
     Raises:
         ValueError: If an argument is wrong; a `CheckpointError`, which is one, if
-            `directory` is a file. By `fit` a `CheckpointError`: if what is in
-            `directory` is damaged or belongs to another run, or if there were runs that
-            it has not recorded. The `HyperOptimizer` is as it was then.
+            `directory` is a file, or such that TensorFlow can save nothing there. By
+            `fit` a `CheckpointError`: if what is in `directory` is damaged or belongs
+            to another run, or if there were runs that it has not recorded. The
+            `HyperOptimizer` is as it was then.
         OSError: By `fit`, if the folder cannot be written to.
 
     Example:

@@ -338,21 +338,26 @@ GENERATORS = {
 }
 
 
-@pytest.mark.parametrize("part", ["inner", "outer"])
 @pytest.mark.parametrize("variable", GENERATORS)
-def test_the_library_refuses_data_that_change_a_generator(variable, part):
+def test_the_library_refuses_data_that_change_a_generator(variable):
     """Batches made again, as on the way back, would be others."""
     draw = GENERATORS[variable]()
-    w, rate = keras.Variable(tf.ones(3), name="w"), far.Hyperparameter(0.1, name="rate")
-    problem = far.BilevelProblem(
-        *(lambda *x: tf.reduce_sum((w - sum(x)) ** 2) for _ in range(2)),
-        *([w], far.GradientDescent(rate), [rate]),
-        **{f"{part}_data": lambda step: draw()},
-    )
+
+    def problem(**data):
+        w = keras.Variable(tf.ones(3), name="w")
+        rate = far.Hyperparameter(0.1, name="rate")
+        return far.BilevelProblem(
+            *(lambda *x: tf.reduce_sum((w - sum(x)) ** 2) for _ in range(2)),
+            *([w], far.GradientDescent(rate), [rate]),
+            **data,
+        )
+
     with pytest.raises(
-        ValueError, match=f"`{part}_data` changes.*{variable}.*stateless"
+        ValueError, match=f"`inner_data` changes.*{variable}.*stateless"
     ):
-        far.ReverseHG().compute(problem, 2)
+        far.ReverseHG().compute(problem(inner_data=lambda step: draw()), 2)
+    # Those of the outer objective are made once.
+    far.ReverseHG().compute(problem(outer_data=lambda step: draw()), 2)
 
 
 KEEPING_SIZE = {
@@ -397,17 +402,39 @@ def test_the_library_refuses_max_pooling_that_keeps_the_size(operation):
         far.ReverseHG().compute(_problem(function, x), 2)
 
 
-def test_it_does_so_within_a_branch():
-    """There the gradient reads what it pools as an argument of a function."""
-    function, x, _ = KEEPING_SIZE["MaxPoolGrad"]
+def _in_a_loop(pool, x):
+    def turn(i, total):
+        return i + 1, total + tf.reduce_sum(pool(x * tf.cast(i + 1, x.dtype)))
 
-    def branch(function):
-        return lambda x: tf.cond(x[0, 0, 0, 0] > -9.0, lambda: function(x), lambda: x)
+    return tf.while_loop(lambda i, _: i < 2, turn, (0, tf.constant(0.0)))[1]
 
+
+WHERE = {
+    "branch": lambda pool, x: tf.cond(
+        x[0, 0, 0, 0] > -9.0, lambda: tf.reduce_sum(pool(x)), lambda: tf.reduce_sum(x)
+    ),
+    "second part": lambda pool, x: pool(tf.split(x, [1, 3], axis=3)[1]),
+    "branch of a part": lambda pool, x: tf.cond(
+        x[0, 0, 0, 0] > -9.0,
+        lambda: pool(tf.split(x, [1, 3], axis=3)[1]),
+        lambda: pool(tf.split(x, [1, 3], axis=3)[1]) * 2.0,
+    ),
+    "loop": _in_a_loop,
+    "map": lambda pool, x: tf.map_fn(lambda one: pool(one[None]), x),
+    "unknown size": lambda pool, x: pool(
+        x[:, : tf.cast(tf.round(0.0 * tf.reduce_sum(x) + 6.0), tf.int32)]
+    ),
+}
+
+
+@pytest.mark.parametrize("where", WHERE)
+def test_wherever_the_size_is_to_be_found(where):
+    """Functions read what is pooled as arguments; other operations make several."""
+    x = normal(2, 6, 6, 4, dtype="float32")
+    mode = far.ReverseHG(jit_compile=False)
     with pytest.raises(ValueError, match=r"holds MaxPoolGrad.*stride of 2"):
-        far.ReverseHG().compute(_problem(branch(function), x), 2)
-    smaller = _problem(branch(lambda x: tf.repeat(max_pool(x), 2, 1)[:, :, :1] * x), x)
-    assert far.ReverseHG().compute(smaller, 2).status.compiler == "graph"
+        mode.compute(_problem(lambda x: WHERE[where](max_pool_of_one_size, x), x), 2)
+    mode.compute(_problem(lambda x: WHERE[where](max_pool, x), x), 2)
 
 
 @pytest.mark.parametrize("operation", [*WRONG_SECOND_IN_XLA, "Sqrt"])

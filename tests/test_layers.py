@@ -45,6 +45,7 @@ LAYERS = (
     "replicas",
     "state",
     "saving",
+    "preflight.shapes",
     "preflight.graph_search",
     "preflight.faults",
     "preflight.report",

@@ -174,7 +174,9 @@ def _trace(problem, function, states, limit=None):
         graph = (
             tf.function(call, autograph=False)
             .get_concrete_function(
-                *(specs(states), specs(read(problem.hyperparameters)), sample),
+                specs(states),
+                specs(read(problem.hyperparameters)),
+                sample,
                 tf.TensorSpec([], tf.int32),
             )
             .graph

@@ -111,6 +111,7 @@ class Split:
         part.node.extend(n for n in self._graph_def.node if n.name in names)
         for node in part.node:
             node.attr.pop("_class", None)  # Colocation with what may be left out.
+            # Some wait for what is left out, such as derivatives for a cotangent.
             inputs = [n for n in node.input if n[0] != "^" or n[1:] in names]
             del node.input[:]
             node.input.extend(inputs)

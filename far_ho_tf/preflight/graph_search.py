@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from far_ho_tf.preflight.shapes import Shapes, output_shape
+
 UNKNOWN_SIZE = 32
-_UNKNOWN_SHAPE = tf.TensorShape(None)
 
 # Types of operations through which nothing is differentiated.
 _CONSTANT = (
@@ -85,20 +86,19 @@ def _assign(found):
     return any(op.type.startswith(_ASSIGNING) and op.depends[0] for op in found)
 
 
-def _walk(nodes, roots, library, shapes=None):
+def _walk(nodes, roots, library, arguments=None):
     reached = _reachable(nodes, roots)
-    shapes = (shapes or {}) | {node.name: _shape(node) for node in nodes}
+    shapes = Shapes(nodes, arguments)
     for node in nodes:
-        inputs = _inputs(node)
-        depends = [name in reached for name in inputs]
-        operands = [shapes.get(name, _UNKNOWN_SHAPE) for name in inputs]
+        depends = [name in reached for name in _inputs(node)]
+        operands = [shapes.of(name) for name in _read(node)]
         yield Operation(
             node.name,
             node.op,
             depends,
             _dtype(node),
             _multiplications(node, operands),
-            _one_shape(operands),
+            _one_shape(node, operands),
         )
         for function in _called(node, library):
             arguments = [argument.name for argument in function.signature.input_arg]
@@ -107,7 +107,7 @@ def _walk(nodes, roots, library, shapes=None):
                 flags = _through_loop(library[node.attr["body"].func.name], flags)
             inner = {a for a, flag in zip(arguments, flags, strict=True) if flag}
             given = map(tf.TensorShape, function.attr["_input_shapes"].list.shape)
-            known = dict(zip(arguments, given, strict=False))
+            known = dict(zip(arguments, given, strict=True))
             yield from _walk(function.node_def, inner, library, known)
 
 
@@ -141,8 +141,14 @@ def _reachable(nodes, roots):
     return reached
 
 
+def _read(node):
+    """The names of the tensors that a node reads."""
+    return [name for name in node.input if not name.startswith("^")]
+
+
 def _inputs(node):
-    return [name.split(":")[0] for name in node.input if not name.startswith("^")]
+    """The names of the nodes and arguments that they come from."""
+    return [name.split(":")[0] for name in _read(node)]
 
 
 def _called(node, library):
@@ -157,20 +163,20 @@ def _dtype(node):
     return tf.as_dtype(enum).name if enum else ""
 
 
-def _shape(node):
-    """That of its first output."""
-    shapes = node.attr["_output_shapes"].list.shape
-    return tf.TensorShape(shapes[0]) if shapes else _UNKNOWN_SHAPE
-
-
-def _one_shape(operands):
+def _one_shape(node, operands):
     """Whether the first two operands have, or may have, one shape."""
-    return len(operands) > 1 and operands[0].is_compatible_with(operands[1])
+    if len(operands) < 2 or not operands[0].is_compatible_with(operands[1]):
+        return False
+    strides = node.attr["strides"].list.i
+    shape = operands[0].merge_with(operands[1])
+    sizes = [None] * len(strides) if shape.rank is None else shape.as_list()
+    # A stride makes another size of one that is not known, unless that is 1.
+    return not any(n is None and s > 1 for n, s in zip(sizes, strides, strict=False))
 
 
 def _multiplications(node, operands):
     """Elements of the output times the length of the sum behind each."""
-    output = _shape(node)
+    output = output_shape(node)
     if output.rank is None or any(operand.rank is None for operand in operands[:2]):
         return 0
     if "MatMul" in node.op:

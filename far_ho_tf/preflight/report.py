@@ -162,6 +162,8 @@ def _part(problem, name, function, orders, source=None):
     prepared = source.prepare(0, 1) if source else ()
     if source:
         _check_data(name.replace("objective", "data"), source, prepared, variables)
+    if name == "inner_objective":
+        _check_replay(source, prepared)
 
     def call(values, prepared, step):
         batch_or_step = source.batch(prepared, step) if source else step
@@ -182,10 +184,7 @@ def _part(problem, name, function, orders, source=None):
 
 
 def _check_data(name, source, prepared, variables):
-    """Refuses data that read what is differentiated, or change what they read.
-
-    No derivative would go through the former, and a step's batch is made again.
-    """
+    """Refuses data that read variables: no derivative would go through them."""
     handles = source.captured(prepared)
     for variable in variables:
         if any(handle is variable.handle for handle in handles):
@@ -193,12 +192,17 @@ def _check_data(name, source, prepared, variables):
                 f"`{name}` reads `{path_of(variable)}`, but nothing is differentiated "
                 "through data. Apply it in the objective instead."
             )
+
+
+def _check_replay(source, prepared):
+    """Refuses data of the steps that would be others when they are made again."""
     changed = _assigned_resources(source.graph(prepared))
     if changed:
         raise ValueError(
-            f"`{name}` changes `{path_of(changed[0])}`: a batch must be a function of "
-            "its step, since it is made more than once. Remedy: tf.random.stateless_* "
-            "with a seed made of the step; or random layers in the objective."
+            f"`inner_data` changes `{path_of(changed[0])}`: a batch must be a function "
+            "of its step, since it is made more than once. Remedy: "
+            "tf.random.stateless_* with a seed made of the step; or layers that have a "
+            "state in the objective."
         )
 
 

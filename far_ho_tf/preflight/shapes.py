@@ -1,0 +1,57 @@
+"""The shapes of what the operations of a traced graph read."""
+
+import tensorflow as tf
+from tensorflow.python.framework import op_def_registry
+
+_UNKNOWN = tf.TensorShape(None)
+
+
+class Shapes:
+    """Shapes of the tensors of a graph, or of a function that it calls.
+
+    Args:
+        nodes: Its `NodeDef`s, with "_output_shapes".
+        arguments: Mapping from the names of the function's arguments to their shapes.
+    """
+
+    def __init__(self, nodes, arguments=None):
+        self._nodes = {node.name: node for node in nodes}
+        self._arguments = arguments or {}
+
+    def of(self, tensor):
+        """The `tf.TensorShape` of a tensor, named as by the nodes that read it."""
+        name, *place = tensor.split(":")
+        if name in self._arguments:
+            return self._arguments[name]
+        node = self._nodes[name]
+        return output_shape(node, _index(node, *place))
+
+
+def output_shape(node, index=0):
+    """The `tf.TensorShape` of an output of a node."""
+    shapes = node.attr["_output_shapes"].list.shape
+    return tf.TensorShape(shapes[index]) if index < len(shapes) else _UNKNOWN
+
+
+def _index(node, first="0", second=None):
+    """The number of an output among all of its node.
+
+    In a graph its name ends with just that, or with nothing for the first. In a
+    function it ends with the name of an output and a number, as one may be a list.
+    """
+    if second is None:
+        return int(first)
+    before = 0
+    for argument in op_def_registry.get(node.op).output_arg:
+        if argument.name == first:
+            break
+        before += _length(argument, node)
+    return before + int(second)
+
+
+def _length(argument, node):
+    if argument.number_attr:
+        return node.attr[argument.number_attr].i
+    if argument.type_list_attr:
+        return len(node.attr[argument.type_list_attr].list.type)
+    return 1
