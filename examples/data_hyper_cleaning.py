@@ -18,7 +18,7 @@ import mnist_flags
 import output
 
 FLAGS = flags.FLAGS
-flags.DEFINE_integer("seed", 0, "Which labels are wrong, and to what.")
+flags.DEFINE_integer("seed", 0, "Which labels are wrong, and to what.", 0, 2**31 - 1)
 flags.DEFINE_integer("num_train", 5000, "Training images.", lower_bound=2)
 flags.DEFINE_integer("num_validation", 5000, "Validation images.", lower_bound=1)
 flags.DEFINE_integer("num_steps", 100, "Inner steps T.", lower_bound=1)

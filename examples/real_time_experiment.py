@@ -89,7 +89,8 @@ class Trainer:
             beta_2=0.99,
             clipnorm=1.0,
         )
-        batches = far.Batches(data.validation, batch_size=500, seed=1)
+        size = min(500, len(data.validation[0]))
+        batches = far.Batches(data.validation, batch_size=size, seed=1)
         self._tuned = far.RealTimeModel(
             self._model,
             self._hypers if tune else [],

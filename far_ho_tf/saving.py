@@ -110,10 +110,16 @@ class Files:
         max_to_keep: Positive integer: older ones are removed.
 
     Raises:
-        ValueError: If the directory is a file, or TensorFlow cannot read from it.
+        ValueError: If the directory is no path, or a file, or TensorFlow cannot read
+            from it.
     """
 
     def __init__(self, directory, max_to_keep):
+        require(
+            isinstance(directory, (str, os.PathLike)) and bool(os.fspath(directory)),
+            "`directory` must be the path of a folder.",
+            directory=directory,
+        )
         self.directory = os.fspath(directory)
         require(
             not tf.io.gfile.exists(self.directory) or tf.io.gfile.isdir(self.directory),

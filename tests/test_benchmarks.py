@@ -286,7 +286,7 @@ class TestMeasuring:
         ours, *others = measured(monkeypatch, told, tools)
         assert ours["median"] == 1.0 and ours["memory"] is None
         assert [record["failure"] for record in others] == [
-            *("no memory", "no values", "it has no such derivatives in this mode"),
+            *("no memory", "no values", "it is not run in this mode"),
         ]
         told = {"jax reference": {"values": "no float64"}}
         (record,) = measured(monkeypatch, told, ["far"])

@@ -151,6 +151,9 @@ def test_foreign(tmp_path):
     (tmp_path / "model.keras").write_text("A file.")
     with pytest.raises(far.CheckpointError, match=r"it is a file.*model\.keras"):
         far.Checkpoint(tmp_path / "model.keras")
+    for directory in (None, "", 3):
+        with pytest.raises(far.CheckpointError, match="must be the path of a folder"):
+            far.Checkpoint(directory)
 
 
 def test_leftovers_are_harmless(saved, tmp_path_factory):

@@ -71,6 +71,13 @@ class TestGoingOn:
             trained(parts[0])
         assert_same(parts, whole)
 
+    def test_no_epochs(self):
+        model, rate = tuned()
+        before = float(rate)
+        assert trained(model, epochs=0) == {} and float(rate) == before
+        trained(model)
+        assert trained(model, epochs=0) == {} and model.divergence is None
+
     def test_a_second_compile_goes_on(self):
         whole, parts = tuned(), tuned()
         trained(whole[0], epochs=2)

@@ -177,7 +177,8 @@ class TestErrors:
         problem = Classification()
         rates = hyper([0.1, 0.2, 0.3], "rates")
         bilevel = problem.bilevel(far.GradientDescent(far.Schedule(rates)), [rates])
-        with pytest.raises(ValueError, match=r"`learning_rate` .* ends before step 3"):
+        message = r"`learning_rate` .* ends before step 3.* length_of_schedule=3"
+        with pytest.raises(ValueError, match=message):
             far.ReverseHG().compute(bilevel, 4)
 
     def test_steps_beyond_the_table(self):

@@ -84,7 +84,7 @@ def _start(tool, workload, reference, few):
     except RuntimeError as error:
         return [(None, _failed(tool, "", error))]
     if not names:
-        return [(None, _failed(tool, "", "it has no such derivatives in this mode"))]
+        return [(None, _failed(tool, "", "it is not run in this mode"))]
     started = []
     for name in names:
         if few and _is_slow_to_start(name):

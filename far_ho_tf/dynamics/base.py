@@ -213,7 +213,7 @@ class BoundDynamics:
                 length is None or step < length,
                 f"{label} ends before step {step}.",
                 schedule=schedule,
-                num_steps=length,
+                length_of_schedule=length,
             )
         self._checked = step
 

@@ -235,6 +235,8 @@ class RealTimeModel(keras.Model):
         if self._training is not None:
             self._training.keep_as_good()
         history = super().fit(*args, **kwargs)
+        if self._training is None:  # Of no epochs.
+            return history
         self._recover(finished=True)
         optimizers = self._outer_update.optimizers if self.hyperparameters else []
         if optimizers and not self.divergence and not int(optimizers[0].iterations):
