@@ -22,6 +22,7 @@ from far_ho_tf.preflight.faults import (
     REFUSED_BY_XLA,
     WARNED,
 )
+from far_ho_tf.preflight.graph_search import operations
 from far_ho_tf.preflight.report import Report
 from tests.helpers import relative_error
 
@@ -510,6 +511,18 @@ class TestOtherParts:
         )
         with pytest.raises(ValueError, match="`dynamics` holds RandomUniform"):
             far.ReverseHG().compute(problem, 2)
+
+
+def test_the_multiplications_of_a_sparse_matrix_are_not_told():
+    @tf.function
+    def product(x):
+        places = tf.constant([[0, 1], [1, 0]], tf.int64)
+        sparse = tf.raw_ops.DenseToCSRSparseMatrix(dense_input=x, indices=places)
+        return tf.raw_ops.SparseMatrixMatMul(a=sparse, b=x) + x @ x
+
+    graph = product.get_concrete_function(tf.TensorSpec([2, 2], tf.float32)).graph
+    found = {op.type: op.multiplications for op in operations(graph, [])}
+    assert (found["SparseMatrixMatMul"], found["MatMul"]) == (0, 8)
 
 
 def test_data_augmentation_is_not_refused():

@@ -179,7 +179,7 @@ def _multiplications(node, operands):
     output = output_shape(node)
     if output.rank is None or any(operand.rank is None for operand in operands[:2]):
         return 0
-    if "MatMul" in node.op:
+    if "MatMul" in node.op and operands[0].rank >= 2:  # A sparse one is a scalar.
         transposed = node.attr["transpose_a"].b or node.attr["adj_x"].b
         length = [operands[0][-2 if transposed else -1]]
     elif node.op in ("Conv2D", "Conv3D"):
