@@ -206,11 +206,16 @@ def test_what_a_derivative_waits_for_and_what_is_chosen(kind):
     problem = far.BilevelProblem(
         inner, lambda: tf.reduce_sum(w**2), [w], kind(learning_rate=rate), [rate]
     )
-    full, found = (
-        far.ReverseHG(False, keep_products=keep).compute(problem, 4).hypergradients
-        for keep in (False, True)
+    full, found, forward = (
+        mode.compute(problem, 4, write_back=False).hypergradients
+        for mode in (
+            far.ReverseHG(False, keep_products=False),
+            far.ReverseHG(False, keep_products=True),
+            far.ForwardHG(False),
+        )
     )
     assert_close(found, full, 1e-12)
+    assert_close(found, forward, 1e-9)
     assert kept(problem) > 0
 
 

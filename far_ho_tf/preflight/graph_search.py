@@ -91,7 +91,7 @@ def _walk(nodes, roots, library, arguments=None):
     shapes = Shapes(nodes, arguments)
     for node in nodes:
         depends = [name in reached for name in _inputs(node)]
-        operands = [shapes.of(name) for name in _read(node)]
+        operands = [shapes.of(name) for name in _read(node)[:2]]
         yield Operation(
             node.name,
             node.op,
@@ -107,7 +107,7 @@ def _walk(nodes, roots, library, arguments=None):
                 flags = _through_loop(library[node.attr["body"].func.name], flags)
             inner = {a for a, flag in zip(arguments, flags, strict=True) if flag}
             given = map(tf.TensorShape, function.attr["_input_shapes"].list.shape)
-            known = dict(zip(arguments, given, strict=True))
+            known = dict(zip(arguments, given, strict=False))
             yield from _walk(function.node_def, inner, library, known)
 
 
@@ -177,7 +177,7 @@ def _one_shape(node, operands):
 def _multiplications(node, operands):
     """Elements of the output times the length of the sum behind each."""
     output = output_shape(node)
-    if output.rank is None or any(operand.rank is None for operand in operands[:2]):
+    if output.rank is None or any(operand.rank is None for operand in operands):
         return 0
     if "MatMul" in node.op and operands[0].rank >= 2:  # A sparse one is a scalar.
         transposed = node.attr["transpose_a"].b or node.attr["adj_x"].b

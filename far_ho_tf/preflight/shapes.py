@@ -11,7 +11,8 @@ class Shapes:
 
     Args:
         nodes: Its `NodeDef`s, with "_output_shapes".
-        arguments: Mapping from the names of the function's arguments to their shapes.
+        arguments: Mapping from the names of the function's arguments to their shapes,
+            as far as these are told: those of an imported function are not.
     """
 
     def __init__(self, nodes, arguments=None):
@@ -21,8 +22,8 @@ class Shapes:
     def of(self, tensor):
         """The `tf.TensorShape` of a tensor, named as by the nodes that read it."""
         name, *place = tensor.split(":")
-        if name in self._arguments:
-            return self._arguments[name]
+        if name not in self._nodes:
+            return self._arguments.get(name, _UNKNOWN)
         node = self._nodes[name]
         return output_shape(node, _index(node, *place))
 
