@@ -6,6 +6,9 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+# Elements of tensors that are not copied to be looked at together.
+_LARGE = 2**18
+
 
 def dense(tensor):
     """Turns the `IndexedSlices` of an embedding or gather into a tensor.
@@ -141,11 +144,17 @@ def floating(tensors):
 
 def all_finite(structure):
     """A scalar boolean: is every floating element of `structure` finite?"""
-    flags = [
-        tf.reduce_all(tf.math.is_finite(tensor))
-        for tensor in tf.nest.flatten(structure)
-        if tensor.dtype.is_floating
-    ]
+    groups = {}
+    for tensor in floating(tf.nest.flatten(structure)):
+        size = tensor.shape.num_elements()
+        large = size is None or size > _LARGE
+        # Each group is a kernel more to compile.
+        groups.setdefault(id(tensor) if large else tensor.dtype, []).append(tensor)
+    flags = []
+    for tensors in groups.values():
+        flat = [tf.reshape(tensor, [-1]) for tensor in tensors]
+        joined = tf.concat(flat, axis=0) if len(flat) > 1 else flat[0]
+        flags.append(tf.reduce_all(tf.math.is_finite(joined)))
     return tf.reduce_all(tf.stack(flags)) if flags else tf.constant(True)
 
 

@@ -74,13 +74,16 @@ def _reverse(problem, num_steps, mode):
     again = 0
     if states < count:
         again = count if segment else num_recomputed(count, states)
+    compiler = _compiler(problem, mode)
+    if compiler == "xla":  # It takes the room that it was compiled for.
+        states, segment, _ = mode.buffers(problem, num_steps).storage
     # One slot more for the last new state, or one that need not be kept.
     slots = states + (limit is not None or not segment)
     size = slots * memory.state_bytes(problem) + segment * back.kept
     return Option(
         _name(mode),
         mode,
-        size + back.bytes(_compiler(problem, mode)),
+        size + back.bytes(compiler),
         _cost(problem, num_steps, num_steps + again, count, back),
         exact=count == num_steps,
     )

@@ -318,11 +318,11 @@ class BilevelProblem:
 
         Returns:
             Gradients (with `None` where the objective does not read the
-            variable) and the `SubstitutionScope` of the call.
+            variable), the value, and the `SubstitutionScope` of the call.
         """
         with self._keras_substituted(values, hyperparameters) as scope:
-            gradients, _ = self._gradients(values, batch, scope)
-        return gradients, scope
+            gradients, value = self._gradients(values, batch, scope)
+        return gradients, value, scope
 
     def traced_outer_value(self, values, hyperparameters, batch):
         """The same for the outer objective; returns its value."""

@@ -1,10 +1,14 @@
 """Variables of Keras and of TensorFlow, and who owns them; other sources of values."""
 
+import functools
 import numbers
 
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.ops.resource_variable_ops import (
+    ResourceVariable,  # What tf.Variable makes outside of strategies.
+)
 
 from far_ho_tf.checks import CALLABLE_ERRORS, require
 
@@ -35,14 +39,44 @@ def find(variable, variables):
 
 
 def assign(variables, values):
-    """Assigns each variable its value."""
+    """Assigns each variable its value: a tensor of its shape and dtype."""
     for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)
+        handle = _plain_handle(variable)
+        if handle is None:
+            variable.assign(value)
+        else:
+            tf.raw_ops.AssignVariableOp(resource=handle, value=value)
 
 
 def read(variables):
     """The variables' values as tensors: snapshots that later writes spare."""
-    return [tf.identity(tf.convert_to_tensor(v)) for v in variables]
+    return [_read(variable) for variable in variables]
+
+
+def _read(variable):
+    handle = _plain_handle(variable)
+    if handle is None:
+        return tf.identity(tf.convert_to_tensor(variable))
+    return tf.raw_ops.ReadVariableOp(resource=handle, dtype=dtype_of(variable))
+
+
+def _plain_handle(variable):
+    """The handle of a variable on one device, outside graphs; else `None`.
+
+    Short runs spend much of their time on reading and assigning in TensorFlow's ways.
+    """
+    if not tf.executing_eagerly():
+        return None
+    if isinstance(variable, keras.Variable):
+        variable = variable.value  # A tensor, where a scope replaces or casts it.
+    return variable.handle if type(variable) is ResourceVariable else None
+
+
+@functools.lru_cache(maxsize=1024)
+def scalar(number):
+    """A Python integer as an int32 scalar tensor."""
+    with tf.init_scope():
+        return tf.constant(number, tf.int32)
 
 
 def is_number(source):

@@ -9,6 +9,7 @@ import far_ho_tf as far
 # A module imports only from modules above it.
 LAYERS = (
     "mending",
+    "buffers",
     "checks",
     "variables",
     "substitution",
@@ -46,6 +47,7 @@ LAYERS = (
     "state",
     "saving",
     "preflight.shapes",
+    "preflight.signature",
     "preflight.graph_search",
     "preflight.faults",
     "preflight.report",
@@ -53,6 +55,7 @@ LAYERS = (
     "objective",
     "problem",
     "hypergradients.forms",
+    "hypergradients.sharing",
     "hypergradients.program",
     "hypergradients.result",
     "hypergradients.agreement",

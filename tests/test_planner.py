@@ -44,7 +44,8 @@ def test_memory_of_stored_states():
         options_of(far.plan(problem, steps, 10**9)) for steps in (1000, 9000)
     )
     name = "ReverseHG()"
-    assert long[name].memory - short[name].memory == 8000 * state
+    # There is room for the next power of two: 1,024 and 16,384.
+    assert long[name].memory - short[name].memory == 15_360 * state
     kept = {n: long[f"ReverseHG(checkpointing={n})"].memory for n in (3, 10, 30)}
     assert kept[10] - kept[3] == 7 * state and kept[30] - kept[10] == 20 * state
     # The digits that γ = 0.9 destroys, and nothing else, grow with the steps: 32 at a

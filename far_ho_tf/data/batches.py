@@ -10,8 +10,8 @@ from far_ho_tf.variables import is_variable
 class Batches:
     """Minibatches of arrays, shuffled anew in each epoch.
 
-    Stateless: batch `step` is a function of the seed and the step, computed
-    inside the graph without a stored order. The examples of epoch after epoch
+    Stateless: batch `step` is a function of the seed and the step, without a stored
+    order. The examples of epoch after epoch
     form one sequence that is cut into batches, so that each epoch has each
     example exactly once and all batches have the same size; where the batch
     size does not divide the number of examples, a batch may hold the end of
@@ -61,10 +61,11 @@ class Batches:
         """Which examples make up the batch of a step.
 
         Args:
-            step: Integer or scalar integer tensor, not negative.
+            step: Integer or integer tensor, not negative: a scalar, or with a last
+                axis of length 1.
 
         Returns:
-            int32 tensor of shape (batch_size,).
+            int32 tensor of shape (batch_size,), or (..., batch_size).
         """
         position = tf.cast(step, tf.int64) * self.batch_size
         position += tf.range(self.batch_size, dtype=tf.int64)
@@ -75,14 +76,14 @@ class Batches:
         seed = tf.constant(self.seed % 2**32, tf.uint32)
         return permute(index, self.num_examples, hash32(hash32(seed) + epoch))
 
-    def gather(self, tensors, step):
-        """The batch of a step out of `tensors`, structured as they are."""
-        indices = self.indices(step)
-        return tf.nest.map_structure(lambda t: tf.gather(t, indices), tensors)
-
     def __call__(self, step):
         """The batch of a step, structured as `tensors`."""
-        return self.gather(self.tensors, step)
+        return gather(self.tensors, self.indices(step))
+
+
+def gather(tensors, indices):
+    """The examples of some indices, in a structure of tensors."""
+    return tf.nest.map_structure(lambda t: tf.gather(t, indices), tensors)
 
 
 def refuse_variables(name, data):

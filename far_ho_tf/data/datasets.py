@@ -2,17 +2,20 @@
 
 import tensorflow as tf
 
+from far_ho_tf.buffers import capacity
 from far_ho_tf.data.readings import Readings
 from far_ho_tf.data.source import Source, checksum, ended
+from far_ho_tf.variables import scalar
 
 
 class DatasetSource(Source):
     """Elements of a `tf.data.Dataset`, taken once and kept for the replay.
 
     The steps' elements are stacked, padded where their first dimensions
-    differ (a last, smaller batch), and cut to length again in the graph. Steps
-    that follow on those before go on reading; others read from the start, in an
-    order of their own where the dataset shuffles anew each time.
+    differ (a last, smaller batch), and cut to length again in the graph; beyond the
+    last step are zeros, so that few programs serve any number of steps. Steps that
+    follow on those before go on reading; others read from the start, in an order of
+    their own where the dataset shuffles anew each time.
     """
 
     def __init__(self, dataset, name):
@@ -58,7 +61,8 @@ class DatasetSource(Source):
         tensors, lengths = stacked
         self._first_row = [tensor[0] for tensor in tf.nest.flatten(tensors)]
         lengths = tf.nest.map_structure(_none_if_equal, lengths)
-        return tensors, lengths, tf.constant(first_step, tf.int32)
+        tensors, lengths = tf.nest.map_structure(_padded, (tensors, lengths))
+        return tensors, lengths, scalar(first_step)
 
     def sample(self):
         """The first that was read, so that no order is drawn for it."""
@@ -160,6 +164,16 @@ def _with_lengths(*element):
 
 def _tail(spec):
     return spec.shape.rank == 0 or spec.shape[1:].is_fully_defined()
+
+
+def _padded(rows):
+    """With as many rows as another number of steps may have, where they are several."""
+    if rows is None or rows.shape[0] == 1:
+        return rows
+    count = rows.shape[0]
+    size = rows.shape[1:].num_elements() * rows.dtype.size
+    more = capacity(count, size) - count
+    return tf.pad(rows, [[0, more]] + [[0, 0]] * (rows.shape.rank - 1))
 
 
 def _none_if_equal(lengths):

@@ -6,6 +6,7 @@ batch that the forward pass saw.
 
 import tensorflow as tf
 
+from far_ho_tf import buffers
 from far_ho_tf.checks import (
     CALLABLE_ERRORS,
     argument_names,
@@ -13,9 +14,15 @@ from far_ho_tf.checks import (
     num_arguments,
     require,
 )
-from far_ho_tf.data.batches import Batches, refuse_variables
+from far_ho_tf.data.batches import Batches, gather, refuse_variables
 from far_ho_tf.data.datasets import DatasetSource
 from far_ho_tf.data.source import Source, checksum, ended
+from far_ho_tf.variables import scalar
+
+# Bytes that the indices of a run may take.
+_LARGEST_TABLE = 2**28
+# Indices that are drawn at once where a run takes fewer: the next may follow on it.
+_READ_AHEAD = 2**14
 
 
 def as_source(data, name, cycle=False):
@@ -71,21 +78,55 @@ class _ConstantSource(Source):
         del step, episode
         return prepared
 
+    def has_fixed_shapes(self, prepared):
+        del prepared
+        return True
+
     def description(self):
         return {"checksum": checksum(self._tensors)}
 
 
 class _BatchesSource(Source):
+    """`Batches`, whose indices are drawn before the run.
+
+    In a compiled loop the permutation is more to trace and compile than most steps
+    are; it stays there only where a table of the run's indices would be too large.
+    """
+
     def __init__(self, batches):
         self._batches = batches
+        self._table = None  # Of the indices of steps from `_begin` on.
+        self._begin = 0
 
     def prepare(self, first_step, num_steps):
-        del first_step, num_steps
-        return self._batches.tensors
+        size = self._batches.batch_size
+        rows = max(buffers.capacity(num_steps), _READ_AHEAD // size)
+        if rows * size * tf.int32.size > _LARGEST_TABLE:
+            return self._batches.tensors, None, None
+        end = self._begin + (0 if self._table is None else len(self._table))
+        fits = self._begin <= first_step and first_step + num_steps <= end
+        if not fits or len(self._table) != rows:
+            self._begin = first_step
+            steps = first_step + tf.range(rows, dtype=tf.int64)
+            self._table = self._batches.indices(steps[:, tf.newaxis])
+        return self._batches.tensors, self._table, scalar(self._begin)
 
     def batch(self, prepared, step, episode=None):
         del episode
-        return self._batches.gather(prepared, step)
+        tensors, table, begin = prepared
+        if table is None:
+            indices = self._batches.indices(step)
+        else:
+            indices = tf.gather(table, step - begin)
+        return gather(tensors, indices)
+
+    def has_fixed_shapes(self, prepared):
+        del prepared
+        return True
+
+    def reader(self):
+        """Of any step, so without a table."""
+        return self._batches
 
     def description(self):
         names = ("batch_size", "seed", "shuffle")

@@ -3,9 +3,11 @@
 import abc
 import contextlib
 import dataclasses
+import functools
 
 import tensorflow as tf
 
+from far_ho_tf.buffers import capacity
 from far_ho_tf.checks import check_count, require
 from far_ho_tf.distribution import (
     check_strategy,
@@ -17,13 +19,13 @@ from far_ho_tf.hypergradients.agreement import check_agreement
 from far_ho_tf.hypergradients.division import Division
 from far_ho_tf.hypergradients.episodes import check_episodes, over_episodes
 from far_ho_tf.hypergradients.nonfinite import raise_non_finite
-from far_ho_tf.hypergradients.program import Inputs, Program, Settings
+from far_ho_tf.hypergradients.program import Buffers, Inputs, Program, Settings
 from far_ho_tf.hypergradients.result import HyperGradientResult, Status
 from far_ho_tf.hypergradients.tangents import check_tangents
 from far_ho_tf.problem import BilevelProblem
 from far_ho_tf.state import State
 from far_ho_tf.tracing import TRACING
-from far_ho_tf.variables import assign, read
+from far_ho_tf.variables import assign, read, scalar
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +66,24 @@ class HyperGradient(abc.ABC):
         Returns:
             `Outputs`.
         """
+
+    def buffers(self, problem, num_steps):
+        """What a program for so many steps, and for fewer, holds.
+
+        Args:
+            problem: A `BilevelProblem`.
+            num_steps: Python integer T.
+
+        Returns:
+            `Buffers`, or another hashable tuple with its attributes.
+        """
+        del problem
+        return Buffers(capacity(num_steps))
+
+    def schedule(self, problem, num_steps):
+        """What a program must be told of the steps of a run: a structure of tensors."""
+        del problem, num_steps
+        return ()
 
     def check(self, problem):
         """Refuses a problem that the mode cannot differentiate."""
@@ -147,7 +167,7 @@ class HyperGradient(abc.ABC):
             first_step = check_count("first_step", first_step, low=0)
             outer_step = check_count("outer_step", outer_step, low=0)
             problem.dynamics.check_last(first_step + num_steps - 1)
-            inputs = _inputs(
+            inputs = self._inputs(
                 problem, num_steps, state, first_step, outer_step, tangents, episodes
             )
             several = num_replicas(strategy) > 1
@@ -160,7 +180,7 @@ class HyperGradient(abc.ABC):
                 with _preserved(problem):
                     division.before(inputs, num_steps)
             settings = Settings(
-                num_steps,
+                self.buffers(problem, num_steps),
                 state is None,
                 episodes is None and self.keeps_tangents(problem, keep_tangents),
                 strategy if several else None,
@@ -191,9 +211,9 @@ class HyperGradient(abc.ABC):
     def _run(self, problem, num_steps, program, inputs):
         """The program's `Outputs`, finite and verified."""
         with _preserved(problem):
-            outputs = program(inputs)
+            outputs = _cut(program(inputs), num_steps)
             if not bool(outputs.finite):
-                found = program.search(inputs)
+                found = _cut(program.search(inputs), num_steps)
                 if bool(found.finite):  # Then it is the mode's own.
                     self.verify(outputs.checks)
                 raise_non_finite(problem, num_steps, found, self.has_tangents)
@@ -244,30 +264,60 @@ class HyperGradient(abc.ABC):
                 return self.differentiate(problem, now, inputs)
             return over_episodes(self.differentiate, problem, now, inputs, fixed_shapes)
 
+        key = self, settings, inputs.tangents is None, fixed_shapes
+        key = *key, inputs.episode is None
+
         def make():
             whole = self.compiles_loops and settings.strategy is None
             return Program(
                 *(self.jit_compile, problem.report, fixed_shapes, build, whole),
                 strategy=settings.strategy,
+                key=key if whole else None,
             )
 
-        key = (self, settings, inputs.tangents is None, fixed_shapes)
-        return problem.cached((*key, inputs.episode is None), make)
+        return problem.cached(key, make)
+
+    def _inputs(
+        self, problem, num_steps, state, first_step, outer_step, tangents, episodes
+    ):
+        with tf.init_scope():  # Unseen by tapes of the caller's own.
+            values = read(problem.hyperparameters)
+        return Inputs(
+            hyperparameters=values,
+            start=problem.start if state is None else state,
+            tangents=tangents,
+            inner=problem.inner_data.prepare(first_step, num_steps),
+            outer=problem.outer_data.prepare(outer_step, 1),
+            first_step=scalar(first_step),
+            outer_step=scalar(outer_step),
+            num_steps=scalar(num_steps),
+            schedule=self.schedule(problem, num_steps),
+            episode=None if episodes is None else tf.constant(episodes, tf.int32),
+        )
 
 
-def _inputs(problem, num_steps, state, first_step, outer_step, tangents, episodes):
-    with tf.init_scope():  # Unseen by tapes of the caller's own.
-        values = read(problem.hyperparameters)
-    return Inputs(
-        hyperparameters=values,
-        start=problem.start if state is None else state,
-        tangents=tangents,
-        inner=problem.inner_data.prepare(first_step, num_steps),
-        outer=problem.outer_data.prepare(outer_step, 1),
-        first_step=tf.constant(first_step, tf.int32),
-        outer_step=tf.constant(outer_step, tf.int32),
-        episode=None if episodes is None else tf.constant(episodes, tf.int32),
+def _cut(outputs, num_steps):
+    """`Outputs` with as many rows of the steps as there were."""
+    axis = 1 if outputs.outer_values is not None else 0
+
+    def cut(rows):
+        if rows.shape[axis] == num_steps:
+            return rows
+        return tf.slice(rows, *_extent(num_steps, axis, rows.shape.rank))
+
+    return outputs._replace(
+        inner_values=cut(outputs.inner_values),
+        choices={name: cut(rows) for name, rows in outputs.choices.items()},
     )
+
+
+@functools.lru_cache(maxsize=1024)
+def _extent(count, axis, rank):
+    """Where a slice begins, and its size, as tensors."""
+    size = [-1] * rank
+    size[axis] = count
+    with tf.init_scope():
+        return tf.zeros(rank, tf.int32), tf.constant(size)
 
 
 @contextlib.contextmanager

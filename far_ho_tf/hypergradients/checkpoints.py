@@ -13,15 +13,14 @@ class Plan(NamedTuple):
     the state is put into a slot. The steps are visited from the last to the first:
     for step t the state in slot `restore[t]`, that before step `position[t]`, is
     advanced along the legs `begin[t]` to `end[t]`, the last of which ends at t.
+    Beyond the slots there is one more, that takes what need not be kept.
 
     Attributes:
-        num_slots: Number of slots; one more takes what need not be kept.
         targets, slots: Vectors: the legs, those of the forward run first.
         num_forward: Number of legs of the forward run.
         restore, position, begin, end: Vectors, an element for each step.
     """
 
-    num_slots: int
     targets: np.ndarray
     slots: np.ndarray
     num_forward: int
@@ -68,11 +67,7 @@ def binomial(num_steps, num_states):
             climb(step)
         rows[:, step] = restore, position, begin, len(targets)
     return Plan(
-        num_states,
-        np.array(targets, np.int32),
-        np.array(slots, np.int32),
-        num_forward,
-        *rows,
+        np.array(targets, np.int32), np.array(slots, np.int32), num_forward, *rows
     )
 
 

@@ -127,7 +127,7 @@ def bits(run, variables):
     each = exact.SPILLED * tf.cast(_counts(run), tf.float64) + last
     sizes = tf.constant([v.shape.num_elements() for v in variables], tf.float64)
     mean = tf.tensordot(each, sizes, 1) / tf.reduce_sum(sizes)
-    return mean / run.spills.shape[0]
+    return mean / tf.cast(tf.shape(run.spills)[0], tf.float64)
 
 
 def _counts(run):

@@ -94,7 +94,7 @@ def _specs(problem, settings):
     """The shapes and dtypes of one episode's `Outputs`."""
     scalar = tf.TensorSpec([], problem.dtype)
     by_step = tf.nest.map_structure(
-        lambda spec: tf.TensorSpec([settings.num_steps, *spec.shape], spec.dtype),
+        lambda spec: tf.TensorSpec([settings.buffers.steps, *spec.shape], spec.dtype),
         (scalar, problem.dynamics.choices),
     )
     return Outputs(

@@ -164,7 +164,7 @@ class _Run(Run):
         )
         _, outcome, arrays = tf.while_loop(
             lambda index, outcome, _: tf.logical_and(
-                index < number, outcome.finite if self._search else True
+                index < number, outcome.finite if self.searches else True
             ),
             body,
             (tf.constant(0), _without(like, joined), arrays),
@@ -206,7 +206,7 @@ class _Run(Run):
             tangents if self._keep_tangents else (),
             all_finite([state, logs, outer_value, gradients]),
             steps,
-            tf.where(all_finite(tangents), self.num_steps, steps - 1),
+            self.found(tangents, self.num_steps, steps - 1),
         )
 
     def _propagation(self, first):
@@ -251,7 +251,7 @@ class _Run(Run):
             body,
             (tf.constant(0), state, tangents, self.logs()),
             parallel_iterations=1,
-            maximum_iterations=self.num_steps,
+            maximum_iterations=self.capacity,
         )
         return steps, state, tangents, stack(logs)
 

@@ -9,7 +9,7 @@ from far_ho_tf.checks import require
 from far_ho_tf.hypergradients.dependence import Dependence
 from far_ho_tf.hypergradients.forms import own_forms
 from far_ho_tf.hypergradients.peaks import bytes_of, is_told, needed, peak
-from far_ho_tf.hypergradients.program import Inputs, Settings
+from far_ho_tf.hypergradients.program import Buffers, Inputs, Settings
 from far_ho_tf.hypergradients.reverse_run import ReverseRun
 from far_ho_tf.hypergradients.tangents import Directions, Propagation
 from far_ho_tf.preflight import graph_search
@@ -161,10 +161,10 @@ def _trace(problem, function, states, limit=None):
     """The `Needs` of a function of a run and of a structure of states."""
     runs = []
     # "compiled", as steps are then no calls, within which `peak` does not look.
-    settings = Settings(1, restart=False, keep_tangents=False, compiled=True)
+    settings = Settings(Buffers(1), restart=False, keep_tangents=False, compiled=True)
 
     def call(states, hyperparameters, inner, step):
-        inputs = Inputs(hyperparameters, None, None, inner, (), step, None)
+        inputs = Inputs(hyperparameters, None, None, inner, (), step, step, step)
         runs.append(ReverseRun(problem, settings, inputs, limit))
         return function(runs[0], states)
 

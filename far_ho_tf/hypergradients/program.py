@@ -8,8 +8,9 @@ from absl import logging
 from far_ho_tf.checks import essence
 from far_ho_tf.distribution import WorkerLostError, lost_workers
 from far_ho_tf.hypergradients.forms import beside_gpu, forms_for
+from far_ho_tf.hypergradients.sharing import shared
 from far_ho_tf.state import State
-from far_ho_tf.tracing import TRACING, ConcreteFunctions, once_traced
+from far_ho_tf.tracing import TRACING, Executable
 
 # Multiplications up to which XLA is the faster on a CPU, by benchmarks/compilers.py.
 # TensorFlow's own kernels are at larger convolutions; at larger matrix products only
@@ -19,11 +20,21 @@ _PRODUCT_FOR_EACH_WEIGHT = 1_000
 _LARGEST_CONVOLUTION = 300_000
 
 
+class Buffers(NamedTuple):
+    """What a program holds.
+
+    Attributes:
+        steps: Integer, the most steps of a run.
+    """
+
+    steps: int
+
+
 class Settings(NamedTuple):
     """What is fixed while a program is traced.
 
     Attributes:
-        num_steps: Python integer T.
+        buffers: What the mode's `buffers` said.
         restart: Whether to start from Φ_0 or from `Inputs.start`.
         keep_tangents: Whether the final tangents are asked for.
         strategy: A `tf.distribute.Strategy` or `None`.
@@ -32,7 +43,7 @@ class Settings(NamedTuple):
         compiled: Whether XLA is to compile what the mode compiles by itself.
     """
 
-    num_steps: int
+    buffers: Any
     restart: bool
     keep_tangents: bool
     strategy: Any = None
@@ -49,6 +60,8 @@ class Inputs(NamedTuple):
         tangents: In forward mode the tangents to start from; `None` for zero.
         inner, outer: What the data sources prepared.
         first_step, outer_step: int32 scalars.
+        num_steps: int32 scalar T, at most what the buffers hold.
+        schedule: What the mode's `schedule` returned.
         episode: int32: the vector of the numbers of episodes, of which a mode's
             `differentiate` gets one; `None` where there are none.
     """
@@ -60,6 +73,8 @@ class Inputs(NamedTuple):
     outer: Any
     first_step: tf.Tensor
     outer_step: tf.Tensor
+    num_steps: tf.Tensor
+    schedule: Any = ()
     episode: tf.Tensor | None = None
 
 
@@ -68,7 +83,8 @@ class Outputs(NamedTuple):
 
     Attributes:
         outer_value, hypergradients, inner_values, choices, state, tangents: As
-            in `HyperGradientResult`.
+            in `HyperGradientResult`; those of each step have as many rows as the
+            buffers.
         finite: Scalar boolean: are all of them?
         steps: int32 scalar: how many steps the training made. It stops early
             only in a search for the first non-finite value.
@@ -93,7 +109,7 @@ class Outputs(NamedTuple):
 
 
 class Program:
-    """A `tf.function` over `Inputs`, compiled by XLA or not.
+    """A function of `Inputs`, compiled by XLA or not.
 
     Args:
         jit_compile: `True`, `False` or `"auto"`.
@@ -103,34 +119,44 @@ class Program:
             `compiled`: whether XLA is to compile it.
         whole: Whether XLA compiles all of it, or `build` its parts.
         strategy: The `tf.distribute.Strategy` that it runs over, or `None`.
+        key: What `build` depends on besides the problem, where equal problems can
+            share what is traced; see `sharing`. `None`: they cannot.
 
     It is traced once for all devices, and runs on that of the caller.
 
     Attributes:
         compiler: "xla" or "graph".
         reason: Why not XLA, or an empty string.
-        function: The `tf.function`, to be called within another.
 
     Raises:
         ValueError: If `jit_compile=True` and XLA would make the result wrong.
     """
 
     def __init__(
-        self, jit_compile, report, fixed_shapes, build, whole=True, strategy=None
+        self,
+        jit_compile,
+        report,
+        fixed_shapes,
+        build,
+        whole=True,
+        strategy=None,
+        key=None,
     ):
         self._may_fall_back = jit_compile == "auto"
         self._build = build
         self._whole = whole
         self._strategy = strategy
+        self._signature = report.signature
+        self._key = key
         self.reason = obstacle(jit_compile, report, fixed_shapes)
         self._use("graph" if self.reason else "xla")
 
     def __call__(self, inputs):
         if self.compiler == "graph" or not self._may_fall_back:
-            return self._run(self._concrete, inputs)
+            return self._run(inputs)
         failure = None
         try:
-            outputs = self._run(self._concrete, inputs)
+            outputs = self._run(inputs)
         except WorkerLostError:
             raise
         # XLA's errors have no class of their own: some are TensorFlow's, its gradient
@@ -140,7 +166,7 @@ class Program:
         if failure is not None:
             self._use("graph")
             # Raises where XLA is not to blame.
-            outputs = self._run(self._concrete, inputs)
+            outputs = self._run(inputs)
             self.reason = f"XLA cannot compile it: {failure}"
             logging.warning("far_ho_tf runs without XLA. %s", self.reason)
         self._may_fall_back = False
@@ -148,27 +174,41 @@ class Program:
 
     def search(self, inputs):
         """Runs again, up to the first value that is not finite."""
-        return self._run(ConcreteFunctions(self._compiled(search=True)), inputs)
+        with lost_workers(self._strategy):
+            return self._trace(inputs, search=True)(tf.nest.flatten(inputs))
 
     def _use(self, compiler):
         self.compiler = compiler
-        self.function = self._compiled(search=False)
-        self._concrete = ConcreteFunctions(self.function)
+        self._executables = {}
 
-    def _compiled(self, search):
+    def _run(self, inputs):
+        flat = tf.nest.flatten(inputs)
+        kind = tuple([t if t is None else (t.shape, t.dtype) for t in flat])
+        run = self._executables.get(kind)
+        if run is None:
+            run = self._executables[kind] = self._executable(inputs, kind)
+        with lost_workers(self._strategy):
+            return run(flat)
+
+    def _executable(self, inputs, kind):
+        """For inputs of a kind; that of an equal problem, where there is one."""
+        if self._key is None:
+            return self._trace(inputs)
+        return shared(
+            self._signature,
+            (self._key, self.compiler, kind),
+            lambda: self._trace(inputs),
+        )
+
+    def _trace(self, inputs, search=False):
         xla = self.compiler == "xla"
 
         def build(inputs):
-            with TRACING, forms_for(xla):
+            with forms_for(xla):
                 return self._build(inputs, search, xla)
 
-        return once_traced(build, jit_compile=self._whole and xla)
-
-    def _run(self, concrete, inputs):
         with TRACING, tf.device(None):
-            function = concrete(inputs)
-        with lost_workers(self._strategy):
-            return function(inputs)
+            return Executable(build, inputs, jit_compile=self._whole and xla)
 
 
 def obstacle(jit_compile, report, fixed_shapes):

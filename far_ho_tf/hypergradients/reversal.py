@@ -53,7 +53,7 @@ class Reversal(Trajectory):
         self.checks = {}
 
     def record(self, step, state, logs):
-        plan = _follow(self._numbers, tf.range(self._count))
+        plan = _follow(self._numbers, tf.range(self._run.num_steps))
         start, unit, largest = self._encode(state)
         spilled = digits.arrays(plan, state.variables)
 
@@ -73,7 +73,7 @@ class Reversal(Trajectory):
             kept, largest = (spilled, extras), tf.maximum(largest, size)
             return step + 1, exactly, extra, logs, kept, top, largest, good
 
-        extras = self._run.arrays(state.extra, self._count)
+        extras = self._run.arrays(state.extra, self._run.num_steps)
         top = tf.zeros([len(state.variables)], tf.int32)
         starts_in_range = self._in_range(start)
         good = tf.stack([all_finite(state), starts_in_range])

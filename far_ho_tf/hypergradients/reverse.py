@@ -1,12 +1,18 @@
 """Reverse mode: backwards over the trajectory."""
 
 import dataclasses
+import functools
 import math
 from typing import NamedTuple
 
+import numpy as np
+import tensorflow as tf
+
+from far_ho_tf.buffers import capacity
 from far_ho_tf.checks import check_count, is_integer, require
 from far_ho_tf.hypergradients import memory
 from far_ho_tf.hypergradients.base import HyperGradient
+from far_ho_tf.hypergradients.checkpoints import Plan, binomial
 from far_ho_tf.hypergradients.reverse_run import ReverseRun
 from far_ho_tf.hypergradients.trajectory import Checkpointed, Segmented, Stored
 
@@ -114,17 +120,44 @@ class ReverseHG(HyperGradient):
             memory_budget=self.memory_budget,
         )
 
-    def differentiate(self, problem, settings, inputs):
-        storage = self.storage(problem, settings.num_steps)
-        run = ReverseRun(problem, settings, inputs, storage.limit)
-        count = self.differentiated_steps(settings.num_steps)
-        first = settings.num_steps - count
+    def buffers(self, problem, num_steps):
+        count = self.differentiated_steps(num_steps)
+        storage = self.storage(problem, num_steps)
+        steps = capacity(num_steps)
+        room = capacity(count, memory.state_bytes(problem))
         if storage.states == count:
-            trajectory = Stored(run, first)
+            states = min(room, self.truncation or room)
+            if self.memory_budget is not None:
+                states = memory.states_within(problem, states, self.memory_budget)
+            storage = storage._replace(states=states, segment=states)
+            return ReverseBuffers(steps, storage, True)
+        if storage.segment:
+            size = _segment(room)
+            storage = storage._replace(states=2 * size, segment=size)
+        return ReverseBuffers(steps, storage, False)
+
+    def schedule(self, problem, num_steps):
+        count = self.differentiated_steps(num_steps)
+        storage = self.storage(problem, num_steps)
+        if storage.states == count:
+            return ()
+        if storage.segment:
+            return tf.constant(storage.segment)
+        return _tensors_of_plan(count, storage.states)
+
+    def differentiate(self, problem, settings, inputs):
+        _, storage, all_states = settings.buffers
+        run = ReverseRun(problem, settings, inputs, storage.limit)
+        first = None
+        if self.truncation is not None:
+            first = tf.maximum(inputs.num_steps - self.truncation, 0)
+        begin = 0 if first is None else first
+        if all_states:
+            trajectory = Stored(run, begin, storage.states)
         elif storage.segment:
-            trajectory = Segmented(run, first, storage.segment)
+            trajectory = Segmented(run, begin, inputs.schedule, storage.segment)
         else:
-            trajectory = Checkpointed(run, first, storage.states)
+            trajectory = Checkpointed(run, begin, inputs.schedule, storage.states)
         return run.differentiate(trajectory, first)
 
     def describe(self, problem, num_steps, checks):
@@ -144,13 +177,13 @@ class ReverseHG(HyperGradient):
         keeps = self.keep_products and self._may_keep_products
         size = memory.state_bytes(problem)
         if self.checkpointing is None:
-            limit = max(size, _PRODUCTS // count)
+            limit = max(size, _PRODUCTS // capacity(count, size))
             return Storage(count, count, limit if keeps else None)
         if self.checkpointing != "sqrt":
             return _scheduled(self.checkpointing, count)
         # Who asks for checkpoints is short of memory: no more than another state each.
         limit = size if keeps else None
-        length = math.isqrt(count - 1) + 1
+        length = _segment(count)
         states = length + math.ceil(count / length)
         if states >= count:
             return Storage(count, count, limit)
@@ -159,6 +192,39 @@ class ReverseHG(HyperGradient):
     @property
     def _may_keep_products(self):
         return self.checkpointing in (None, "sqrt") and self.memory_budget is None
+
+
+class ReverseBuffers(NamedTuple):
+    """What a program in reverse mode holds.
+
+    Attributes:
+        steps: The most steps of a run.
+        storage: The `Storage` for which there is room.
+        all_states: Whether all states are kept.
+    """
+
+    steps: int
+    storage: Storage
+    all_states: bool
+
+
+def _segment(count):
+    """The steps of a segment of so many."""
+    return math.isqrt(count - 1) + 1
+
+
+@functools.lru_cache(maxsize=16)
+def _tensors_of_plan(count, num_states):
+    """The schedule of checkpoints, its vectors as long as those of others."""
+
+    def tensor(values):
+        values = np.asarray(values)
+        if values.ndim:
+            values = np.pad(values, (0, capacity(len(values)) - len(values)))
+        return tf.constant(values, tf.int32)
+
+    with tf.init_scope():
+        return Plan(*map(tensor, binomial(count, num_states)))
 
 
 def _scheduled(states, count):

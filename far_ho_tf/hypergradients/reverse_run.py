@@ -27,13 +27,13 @@ class ReverseRun(Run):
         super().__init__(problem, settings, inputs)
         self.split = None if limit is None else self._split_steps(limit)
 
-    def differentiate(self, trajectory, first=0):
+    def differentiate(self, trajectory, first=None):
         """Builds the graph.
 
         Args:
             trajectory: A `Trajectory` of the steps from `first` on.
-            first: Python integer, the number of steps before those that are
-                differentiated.
+            first: Scalar int32 tensor, the number of steps before those that are
+                differentiated; `None`: there are none.
 
         Returns:
             `Outputs`.
@@ -42,14 +42,14 @@ class ReverseRun(Run):
         """
         start, initial_vjp = self._initial()
         before = tf.constant(0), start, self.logs()
-        if first:
-            before = self.train(tf.constant(first), *before)
+        if first is not None:
+            before = self.train(first, *before)
         steps, state, logs, kept = trajectory.record(*before)
         outer_value, cotangent, direct = self.outer(state)
         step, (cotangent, gradients) = trajectory.replay(
             kept, logs[1], self.visit, (cotangent, direct)
         )
-        gradients = self._total(gradients, initial_vjp(cotangent), first == 0)
+        gradients = self._total(gradients, initial_vjp(cotangent), first)
         inner_values, choices = stack(logs)
         return Outputs(
             outer_value,
@@ -60,8 +60,8 @@ class ReverseRun(Run):
             tangents=None,
             finite=all_finite([state, inner_values, outer_value, gradients]),
             steps=steps,
-            derivative_step=tf.where(
-                all_finite([cotangent, gradients]), first - 1, step + 1
+            derivative_step=self.found(
+                [cotangent, gradients], -1 if first is None else first - 1, step + 1
             ),
         )
 
@@ -99,7 +99,7 @@ class ReverseRun(Run):
     def _split_steps(self, limit):
         """The `Split` of the steps; `None` where they have to be left whole."""
         several = self.replicas is not ONE_REPLICA
-        if several or self._search or self.problem.bare_variables:
+        if several or self.searches or self.problem.bare_variables:
             return None
         # Not made within, since sources of data may hold loops, as those that shuffle.
         batch = self.batch(tf.constant(0))
@@ -200,7 +200,7 @@ class ReverseRun(Run):
 
         return start, initial_vjp
 
-    def _total(self, gradients, initial_terms, counts):
+    def _total(self, gradients, initial_terms, first):
         """Adds α_0 ∂Φ_0/∂λ where it counts, and refuses a λ without influence.
 
         Past the start, nothing need depend on what only Φ_0 reads.
@@ -209,4 +209,9 @@ class ReverseRun(Run):
             return gradients
         self._dependence.note(initial_terms)
         self._dependence.check()
-        return add(gradients, initial_terms) if counts else gradients
+        if first is not None:
+            initial_terms = [
+                None if t is None else tf.where(first == 0, t, tf.zeros_like(t))
+                for t in initial_terms
+            ]
+        return add(gradients, initial_terms)

@@ -74,7 +74,7 @@ class ReversibleHG(HyperGradient):
 
     def differentiate(self, problem, settings, inputs):
         if settings.search:  # Where numbers stop being finite, floats tell.
-            mode = ReverseHG(checkpointing="sqrt")
+            mode = ReverseHG(keep_products=False)
             return mode.differentiate(problem, settings, inputs)
         run = ReverseRun(problem, settings, inputs)
         reversal = Reversal(run, settings.compiled)

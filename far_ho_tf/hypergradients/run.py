@@ -22,16 +22,18 @@ class Run:
     Attributes:
         problem: As given.
         hyperparameters: List of tensors λ.
-        num_steps: Python integer T.
+        num_steps: int32 scalar tensor T.
+        capacity: Python integer, the most steps that the buffers hold.
         replicas: What shares the batches; see `replicas.as_replicas`.
         is_inline: Whether a step is a part of its loop's graph, not a call there.
     """
 
     def __init__(self, problem, settings, inputs):
         self.problem = problem
-        self.num_steps = settings.num_steps
+        self.num_steps = inputs.num_steps
+        self.capacity = settings.buffers.steps
+        self.searches = settings.search
         self._restart = settings.restart
-        self._search = settings.search
         self._inputs = inputs
         self.replicas = as_replicas(settings.strategy, settings.compiled)
         several = self.replicas is not ONE_REPLICA
@@ -113,7 +115,7 @@ class Run:
     def logs(self):
         """`TensorArray`s for what each step tells: (inner value, choice)."""
         specs = (tf.TensorSpec([], self.problem.dtype), self.problem.dynamics.choices)
-        return self.arrays(specs, self.num_steps)
+        return self.arrays(specs, self.capacity)
 
     def arrays(self, like, size):
         """A structure of `TensorArray`s for tensors like these."""
@@ -131,9 +133,21 @@ class Run:
             self._inputs.inner, self.number(step), self._inputs.episode
         )
 
+    def found(self, derivatives, otherwise, step):
+        """Where a search found derivatives not to be finite: `derivative_step`.
+
+        Args:
+            derivatives: Structure of tensors, those that it ended with.
+            otherwise: What is told if they are finite.
+            step: Scalar tensor, where they are not.
+        """
+        if not self.searches:
+            return tf.constant(-1)
+        return tf.where(all_finite(derivatives), otherwise, step)
+
     def goes_on(self, condition, structure):
         """A loop's condition; a search ends at the first value that is not finite."""
-        if not self._search:
+        if not self.searches:
             return condition
         return tf.logical_and(condition, all_finite(structure))
 

@@ -2,10 +2,8 @@
 
 import abc
 
-import numpy as np
 import tensorflow as tf
 
-from far_ho_tf.hypergradients.checkpoints import binomial
 from far_ho_tf.hypergradients.run import read, write
 from far_ho_tf.hypergradients.window import Window
 
@@ -15,13 +13,12 @@ class Trajectory(abc.ABC):
 
     Args:
         run: A `Run`.
-        first: Python integer.
+        first: Scalar int32 tensor, or 0.
     """
 
     def __init__(self, run, first):
         self._run = run
         self._first = first
-        self._count = run.num_steps - first
 
     @abc.abstractmethod
     def record(self, step, state, logs):
@@ -57,18 +54,22 @@ class Trajectory(abc.ABC):
         return tf.while_loop(
             lambda step, carry, *_: self._run.goes_on(step >= self._first, carry),
             body,
-            (tf.constant(self._run.num_steps - 1), carry, *others),
+            (self._run.num_steps - 1, carry, *others),
             parallel_iterations=1,
-            maximum_iterations=self._count,
         )
 
 
 class Stored(Trajectory):
-    """All states and, where the run has a `split`, the products that it keeps."""
+    """All states and, where the run has a `split`, the products that it keeps.
 
-    def __init__(self, run, first):
+    Args:
+        run, first: See `Trajectory`.
+        size: Python integer, the most steps.
+    """
+
+    def __init__(self, run, first, size):
         super().__init__(run, first)
-        self._window = Window(run, self._count)
+        self._window = Window(run, size)
         self._bounds = first, run.num_steps
 
     def record(self, step, state, logs):
@@ -89,16 +90,17 @@ class Segmented(Trajectory):
 
     Args:
         run, first: See `Trajectory`.
-        length: Python integer, the steps of a segment.
+        length: Scalar int32 tensor, the steps of a segment.
+        size: Python integer, the most segments, and the most steps of one.
 
     Source: Chen et al. 2016 (sublinear memory).
     """
 
-    def __init__(self, run, first, length):
+    def __init__(self, run, first, length, size):
         super().__init__(run, first)
         self._length = length
-        self._number = -(-self._count // length)
-        self._window = Window(run, length)
+        self._size = size
+        self._window = Window(run, size)
 
     def record(self, step, state, logs):
         run = self._run
@@ -112,13 +114,12 @@ class Segmented(Trajectory):
             end = tf.minimum(step + self._length, run.num_steps)
             return *run.loop(move, step, end, state, logs), starts
 
-        starts = run.arrays(state, self._number)
+        starts = run.arrays(state, self._size)
         *reached, starts = tf.while_loop(
             lambda step, state, *_: run.goes_on(step < run.num_steps, state),
             segment,
             (step, state, logs, starts),
             parallel_iterations=1,
-            maximum_iterations=self._number,
         )
         return *reached, (starts, self._window.blank(state))
 
@@ -149,29 +150,24 @@ class Checkpointed(Trajectory):
 
     Args:
         run, first: See `Trajectory`.
+        plan: The `checkpoints.Plan` of the steps, of tensors.
         num_states: Python integer, the states that are kept at any time.
 
     Source: Griewank and Walther 2000; see `checkpoints.binomial`.
     """
 
-    def __init__(self, run, first, num_states):
+    def __init__(self, run, first, plan, num_states):
         super().__init__(run, first)
-        plan = binomial(self._count, num_states)
-        self._num_slots = plan.num_slots
-        self._num_forward = plan.num_forward
-        self._targets = tf.constant(first + plan.targets)
-        self._slots = tf.constant(plan.slots)
-        self._by_step = tf.constant(
-            np.stack([plan.restore, first + plan.position, plan.begin, plan.end])
-        )
+        self._num_states = num_states
+        self._plan = plan
 
     def record(self, step, state, logs):
         def move(step, state, logs):
             state, log = self._run.step(step, state)
             return state, write(logs, step, log)
 
-        kept = write(self._run.arrays(state, self._num_slots + 1), 0, state)
-        legs = (tf.constant(0), tf.constant(self._num_forward))
+        kept = write(self._run.arrays(state, self._num_states + 1), 0, state)
+        legs = (tf.constant(0), self._plan.num_forward)
         return self._climb(move, legs, step, state, logs, kept)
 
     def replay(self, kept, choices, visit, carry):
@@ -179,9 +175,11 @@ class Checkpointed(Trajectory):
             return self._run.redo(step, state, read(choices, step)), nothing
 
         def body(step, carry, kept):
-            slot, position, *legs = tf.unstack(self._by_step[:, step - self._first])
+            plan, index = self._plan, step - self._first
+            slot, position = plan.restore[index], plan.position[index]
+            legs = plan.begin[index], plan.end[index]
             _, state, _, kept = self._climb(
-                move, legs, position, read(kept, slot), (), kept
+                move, legs, self._first + position, read(kept, slot), (), kept
             )
             carry = visit(step, state, read(choices, step), carry)
             return step - 1, carry, kept
@@ -193,9 +191,10 @@ class Checkpointed(Trajectory):
         """Advances along legs, and puts the state at the end of each into its slot."""
 
         def leg(index, step, state, logs, kept):
-            target = self._targets[index]
+            target = self._first + self._plan.targets[index]
             step, state, logs = self._run.loop(move, step, target, state, logs)
-            return index + 1, step, state, logs, write(kept, self._slots[index], state)
+            kept = write(kept, self._plan.slots[index], state)
+            return index + 1, step, state, logs, kept
 
         begin, end = legs
         _, *reached = tf.while_loop(

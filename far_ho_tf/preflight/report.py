@@ -19,6 +19,7 @@ from far_ho_tf.preflight.faults import (
     REFUSED_BY_XLA,
     WARNED,
 )
+from far_ho_tf.preflight.signature import Signature, signature
 from far_ho_tf.state import State
 from far_ho_tf.variables import dtype_of, find, path_of, read
 
@@ -35,6 +36,7 @@ class Report(NamedTuple):
             matrix product.
         largest_convolution: Those in its largest convolution.
         weights: The number of elements of all trained variables.
+        signature: The `Signature` of the problem.
     """
 
     assigned: list
@@ -44,6 +46,7 @@ class Report(NamedTuple):
     largest_product: int
     largest_convolution: int
     weights: int
+    signature: Signature
 
 
 def inspect(problem):
@@ -95,7 +98,21 @@ def inspect(problem):
         largest_product=_largest(operations, "MatMul"),
         largest_convolution=_largest(operations, "Conv"),
         weights=sum(variable.shape.num_elements() for variable in problem.variables),
+        signature=_signature(problem, parts, assigned),
     )
+
+
+def _signature(problem, parts, assigned):
+    """The `Signature` of a problem; without a key where its dynamics choose.
+
+    What they choose by is in none of the parts.
+    """
+    found = signature(
+        [part.graph for part in parts],
+        [problem.variables, problem.hyperparameters, assigned],
+        f"{problem.dtype} {type(problem.dynamics.dynamics)}",
+    )
+    return found._replace(key=None) if problem.dynamics.choices else found
 
 
 class _Part(NamedTuple):
@@ -124,12 +141,13 @@ def _trace(problem):
     kept = {}
 
     def inner(values, hyperparameters, batch):
-        gradients, kept["scope"] = problem.traced_gradients(
+        gradients, value, scope = problem.traced_gradients(
             values, hyperparameters, batch
         )
+        kept["scope"] = scope
         pairs = zip(problem.variables, gradients, strict=True)
         kept["unread"] = [variable for variable, g in pairs if g is None]
-        return [gradient for gradient in gradients if gradient is not None]
+        return gradients, value, scope.values_of(scope.assigned)
 
     def outer(values, hyperparameters, batch):
         return problem.traced_outer_value(values, hyperparameters, batch)
@@ -165,13 +183,14 @@ def _part(problem, name, function, orders, source=None):
     if name == "inner_objective":
         _check_replay(source, prepared)
 
-    def call(values, prepared, step):
-        batch_or_step = source.batch(prepared, step) if source else step
+    def call(values, prepared, step, episode):
+        batch_or_step = source.batch(prepared, step, episode) if source else step
         return function(values[:count], values[count:], batch_or_step)
 
     traced = tf.function(call, autograph=False).get_concrete_function(
         [tf.TensorSpec(variable.shape, dtype_of(variable)) for variable in variables],
         prepared,
+        tf.TensorSpec([], tf.int32),
         tf.TensorSpec([], tf.int32),
     )
     roots = list(traced.graph.inputs[: len(variables)]) + [

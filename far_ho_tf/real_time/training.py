@@ -226,7 +226,7 @@ class RealTimeTraining:
         return value
 
     def _compiled(self, jit_compile):
-        """The step as a tf.function, by XLA or not."""
+        """The step, by XLA or not."""
         program = Program(
             jit_compile,
             self._problem.report,
@@ -236,7 +236,7 @@ class RealTimeTraining:
         if program.compiler == "xla":  # Tries it, on nothing that counts.
             program(self._inputs(self.batches.zeros()))
         self.status = Status(program.compiler, program.reason)
-        return program.function
+        return program
 
     def _inputs(self, batch):
         return StepInputs(

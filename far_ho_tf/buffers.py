@@ -1,0 +1,31 @@
+"""How long buffers are whose use is not known when they are compiled."""
+
+# Bytes up to which a buffer may be twice as long as what is put there.
+_SMALL = 2**26
+
+
+def capacity(count, size=0):
+    """The next size up, so that few programs serve any number of steps.
+
+    Args:
+        count: Positive integer, what is to be held.
+        size: Integer, the bytes of each.
+
+    Returns:
+        The smallest power of two that is not below the count, 8 at least; where that
+        would be more than 64 MB, the next of sixteen sizes on the way there. XLA fills
+        a buffer with zeros before each run, which takes a tenth of a large run's time
+        where half of it is not used.
+
+    Example:
+
+    >>> [capacity(count) for count in (1, 8, 20, 1024)]
+    [8, 8, 32, 1024]
+    >>> [capacity(count, size=10**7) for count in (20, 33, 1024)]
+    [20, 34, 1024]
+    """
+    power = max(8, 1 << (count - 1).bit_length())
+    if power * size <= _SMALL:
+        return power
+    part = max(1, power // 32)
+    return -(-count // part) * part

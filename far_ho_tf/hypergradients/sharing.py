@@ -1,0 +1,39 @@
+"""Programs that equal problems of a process have in common."""
+
+import collections
+import functools
+
+# Programs that are kept for problems that may come; the eldest goes first.
+_MOST = 16
+
+_kept = collections.OrderedDict()
+
+
+def shared(signature, key, trace):
+    """A callable(flat inputs): that of an equal problem, or a new one.
+
+    What is kept holds no graph, and none of the tensors that the problem captures:
+    each problem brings its own.
+
+    Args:
+        signature: The `preflight.Signature` of the problem.
+        key: Hashable: all that the program depends on besides the problem.
+        trace: Callable() -> `Executable`.
+    """
+    if signature.key is None:
+        return trace()
+    key = signature.key, key
+    if key in _kept:
+        _kept.move_to_end(key)
+        executable, places = _kept[key]
+        return functools.partial(
+            executable, captures=[signature.captures[place] for place in places]
+        )
+    executable = trace()
+    known = {id(tensor): place for place, tensor in enumerate(signature.captures)}
+    places = [known.get(id(tensor)) for tensor in executable.captures]
+    if None not in places:
+        _kept[key] = executable.without_graph(), places
+        if len(_kept) > _MOST:
+            _kept.popitem(last=False)
+    return executable
