@@ -5,10 +5,11 @@ __version__ = "0.1.0"
 import keras
 
 from far_ho_tf import callbacks as callbacks
+from far_ho_tf import compilation, mending
 from far_ho_tf import constraints as constraints
-from far_ho_tf import mending
 from far_ho_tf import regularizers as regularizers
 from far_ho_tf.checkpoint import Checkpoint as Checkpoint
+from far_ho_tf.compilation import compile_cache as compile_cache
 from far_ho_tf.data import Batches as Batches
 from far_ho_tf.distribution import WorkerLostError as WorkerLostError
 from far_ho_tf.dynamics import Adam as Adam
@@ -47,3 +48,4 @@ if keras.backend.backend() != "tensorflow":
         f"Received: {keras.backend.backend()}"
     )
 mending.apply()
+compilation.from_environment()

@@ -266,7 +266,7 @@ class TestWhatIsKept:
 
     def test_the_limit_is_the_state_or_what_a_run_may_take(self, monkeypatch):
         problem, mode = self.problem(), far.ReverseHG()
-        assert mode.storage(problem, 100) == (100, 100, 2**28 // 100)
+        assert mode.storage(problem, 100) == (100, 100, 2**28 // 128)
         monkeypatch.setattr(reverse, "_PRODUCTS", 1000)
         size = memory.state_bytes(problem)
         assert mode.storage(problem, 100) == (100, 100, size)

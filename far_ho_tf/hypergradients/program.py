@@ -6,11 +6,13 @@ import tensorflow as tf
 from absl import logging
 
 from far_ho_tf.checks import essence
+from far_ho_tf.compilation import check_in_use, discard_unreadable
 from far_ho_tf.distribution import WorkerLostError, lost_workers
+from far_ho_tf.executables import Executable
 from far_ho_tf.hypergradients.forms import beside_gpu, forms_for
 from far_ho_tf.hypergradients.sharing import shared
 from far_ho_tf.state import State
-from far_ho_tf.tracing import TRACING, Executable
+from far_ho_tf.tracing import TRACING
 
 # Multiplications up to which XLA is the faster on a CPU, by benchmarks/compilers.py.
 # TensorFlow's own kernels are at larger convolutions; at larger matrix products only
@@ -143,6 +145,8 @@ class Program:
         key=None,
     ):
         self._may_fall_back = jit_compile == "auto"
+        self._is_tried = False
+        self._salt = ""
         self._build = build
         self._whole = whole
         self._strategy = strategy
@@ -152,24 +156,35 @@ class Program:
         self._use("graph" if self.reason else "xla")
 
     def __call__(self, inputs):
-        if self.compiler == "graph" or not self._may_fall_back:
+        outputs = self._run(inputs) if self._is_tried else self._try(inputs)
+        self._is_tried = True
+        return outputs
+
+    def _try(self, inputs):
+        """The first run, by TensorFlow where XLA fails and may be left."""
+        if self.compiler == "graph":
             return self._run(inputs)
-        failure = None
+        check_in_use()
+        failure, spoilt = None, False
         try:
-            outputs = self._run(inputs)
+            return self._run(inputs)
         except WorkerLostError:
             raise
         # XLA's errors have no class of their own: some are TensorFlow's, its gradient
         # of tf.slice ends in a LookupError, and AutoGraph may wrap any of them.
         except Exception as error:
+            spoilt = not self._salt and discard_unreadable(error)
+            if not (spoilt or self._may_fall_back):
+                raise
             failure = essence(error)[:200]
-        if failure is not None:
-            self._use("graph")
-            # Raises where XLA is not to blame.
-            outputs = self._run(inputs)
-            self.reason = f"XLA cannot compile it: {failure}"
-            logging.warning("far_ho_tf runs without XLA. %s", self.reason)
-        self._may_fall_back = False
+        if spoilt:
+            self._salt = "again"  # XLA remembers by the name that it failed.
+            self._use("xla")
+            return self._try(inputs)
+        self._use("graph")
+        outputs = self._run(inputs)  # Raises where XLA is not to blame.
+        self.reason = f"XLA cannot compile it: {failure}"
+        logging.warning("far_ho_tf runs without XLA. %s", self.reason)
         return outputs
 
     def search(self, inputs):
@@ -196,7 +211,7 @@ class Program:
             return self._trace(inputs)
         return shared(
             self._signature,
-            (self._key, self.compiler, kind),
+            (self._key, self.compiler, self._salt, kind),
             lambda: self._trace(inputs),
         )
 
@@ -208,7 +223,9 @@ class Program:
                 return self._build(inputs, search, xla)
 
         with TRACING, tf.device(None):
-            return Executable(build, inputs, jit_compile=self._whole and xla)
+            return Executable(
+                build, inputs, self._salt, jit_compile=self._whole and xla
+            )
 
 
 def obstacle(jit_compile, report, fixed_shapes):

@@ -75,6 +75,8 @@ class ReversibleHG(HyperGradient):
     def differentiate(self, problem, settings, inputs):
         if settings.search:  # Where numbers stop being finite, floats tell.
             mode = ReverseHG(keep_products=False)
+            buffers = mode.buffers(problem, settings.buffers.steps)
+            settings = settings._replace(buffers=buffers)
             return mode.differentiate(problem, settings, inputs)
         run = ReverseRun(problem, settings, inputs)
         reversal = Reversal(run, settings.compiled)

@@ -104,6 +104,7 @@ class Split:
         asked = [t for t in wanted if t is not None and t.name not in given]
         operations = operations_behind(asked, given)
         names = {operation.name for operation in operations}
+        # In the same order in each process, as compile caches ask for.
         used = {t.name for op in operations for t in op.inputs if t.name in given}
         part = tf.compat.v1.GraphDef()
         part.CopyFrom(self._graph_def)
@@ -117,7 +118,7 @@ class Split:
             node.input.extend(inputs)
         made = tf.graph_util.import_graph_def(
             part,
-            {name: here.capture(given[name]) for name in used},
+            {name: here.capture(given[name]) for name in sorted(used)},
             return_elements=[t.name for t in asked],
             name="step",
         )

@@ -1,0 +1,167 @@
+"""What XLA has compiled, kept for other processes."""
+
+import hashlib
+import os
+import pathlib
+import platform
+import uuid
+import warnings
+
+import tensorflow as tf
+
+from far_ho_tf.checks import require
+
+# A folder for all processes that have it in their environment.
+VARIABLE = "FAR_HO_TF_COMPILE_CACHE"
+_FLAGS = "TF_XLA_FLAGS"
+_DIRECTORY = "--tf_xla_persistent_cache_directory"
+_DEVICES = "--tf_xla_persistent_cache_device_types"
+_ENTRIES = "xla_compile_cache__*"
+
+_used = []  # The folder in use, once there is one.
+_to_check = []  # The same, until it is known whether TensorFlow uses it.
+
+
+def compile_cache(directory):
+    """Keeps what XLA compiles on the CPU in a folder, where other processes find it.
+
+    The first hypergradient of a process then takes a third of the time, if another
+    process has computed one of the same model, shapes, dynamics and mode. Results are
+    the same, bit for bit. The environment variable `FAR_HO_TF_COMPILE_CACHE` does the
+    same for a process, as far_ho_tf is imported.
+
+    It is for the whole process, must be called before TensorFlow makes its first
+    tensor, and says so by a warning where it was not. A folder within the given one is used, of
+    this version of TensorFlow, this kind of processor, number of cores and set of XLA's
+    flags: what is compiled for one need not be right for another. Nothing is ever
+    deleted there, but what cannot be read; delete it as you like. It holds machine code
+    that is run as it is: take a folder that only you can write to.
+
+    Args:
+        directory: String or path; made where it is missing.
+
+    Returns:
+        `pathlib.Path`, the folder that is used.
+
+    Raises:
+        ValueError: If it is no path, or the process has another cache already.
+        OSError: If it cannot be made.
+
+    Example:
+
+    >>> import far_ho_tf as far, tempfile
+    >>> folder = far.compile_cache(tempfile.gettempdir() + "/far_ho_tf")
+    >>> folder.is_dir()
+    True
+    """
+    require(
+        isinstance(directory, (str, os.PathLike)) and os.fspath(directory),
+        "`directory` must be a path.",
+        directory=directory,
+    )
+    folder = pathlib.Path(directory).expanduser().absolute() / _kind()
+    require(
+        _used in ([], [folder]),
+        "A process has one compile cache.",
+        directory=directory,
+        in_use=[str(other) for other in _used],
+    )
+    if _used:
+        return folder
+    require(
+        " " not in str(folder),
+        "TensorFlow takes no compile cache with a space in its path.",
+        directory=directory,
+    )
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    flags = [*_other_flags(), f"{_DIRECTORY}={folder}", f"{_DEVICES}=CPU"]
+    os.environ[_FLAGS] = " ".join(flags)
+    _used.append(folder)
+    _to_check.append(folder)
+    return folder
+
+
+def from_environment():
+    """`compile_cache` by the environment variable, where it is set."""
+    directory = os.environ.get(VARIABLE)
+    if directory:
+        compile_cache(directory)
+
+
+def check_in_use():
+    """Warns where TensorFlow does not use the compile cache; asks once.
+
+    It reads its flags once, with its first tensor.
+    """
+    if not _to_check:
+        return
+    folder = _to_check.pop()
+    name = f"far_ho_tf_asks_{uuid.uuid4().hex}"
+    before = set(folder.glob(_ENTRIES))
+
+    def ask(value):
+        return value + 1
+
+    ask.__name__ = name
+    tf.function(ask, autograph=False, jit_compile=True)(tf.constant(1))
+    entries = [path for path in folder.glob(_ENTRIES) if path not in before]
+    own = [path for path in entries if name.encode() in _bytes(path)]
+    for path in own:
+        path.unlink(missing_ok=True)
+    if not own:
+        warnings.warn(
+            f"The compile cache in {folder} is not used: TensorFlow had made tensors "
+            "before it was told of it. Remedy: call `far.compile_cache` first, or set "
+            f"{VARIABLE} before the process starts.",
+            stacklevel=2,
+        )
+
+
+def discard_unreadable(error):
+    """Whether an error may come from the compile cache, which is then emptied."""
+    kinds = tf.errors.DataLossError, tf.errors.OutOfRangeError
+    if not _used or not isinstance(error, kinds):
+        return False
+    for path in _used[0].glob(_ENTRIES):
+        path.unlink(missing_ok=True)
+    return True
+
+
+def _bytes(path):
+    try:
+        return path.read_bytes()
+    except OSError:  # Another process has taken its own away.
+        return b""
+
+
+def _kind():
+    """A name for folders of processes that can share what they compile."""
+    facts = (
+        *(tf.version.GIT_VERSION, platform.machine(), _processor(), _cores()),
+        *(os.environ.get("XLA_FLAGS", ""), _other_flags()),
+    )
+    digest = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+    return f"tensorflow-{tf.__version__}-{digest}"
+
+
+def _other_flags():
+    """TensorFlow's flags for XLA, without those of a cache: a parent process' too."""
+    flags = os.environ.get(_FLAGS, "").split()
+    return [flag for flag in flags if not flag.startswith((_DIRECTORY, _DEVICES))]
+
+
+def _cores():
+    """How many this process may use: XLA divides work among them as it compiles."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()  # Not on Linux.
+
+
+def _processor():
+    """What tells which instructions there are."""
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # Not on Linux.
+        return platform.processor()
+    keys = ("model name", "flags", "Features", "CPU part")
+    return sorted({line for line in lines if line.startswith(keys)})
