@@ -28,7 +28,7 @@ class ProgressBar(keras.callbacks.Callback):
         self._verbose = verbose
 
     def on_train_begin(self, logs=None):
-        self._start = time.time()
+        self._start, self._said = time.time(), None
         self._bar = keras.utils.Progbar(
             self.params["epochs"],
             verbose=self._verbose,
@@ -38,6 +38,14 @@ class ProgressBar(keras.callbacks.Callback):
         # Of one that had ended before, nothing more will be shown.
         ended = before == self.params["epochs"] or self.model.stop_training
         self._bar.update(before, finalize=bool(before and ended))
+
+    def say(self, text):
+        """Shows what the first hyper-iteration waits for, below what is shown."""
+        if text == self._said:
+            return
+        self._said = text
+        end = "" if self._verbose == 1 else "\n"
+        print(f"\n{text}" if self._verbose == 1 else text, end=end, flush=True)
 
     def on_epoch_end(self, epoch, logs=None):
         values = {"elapsed_seconds": time.time() - self._start, **(logs or {})}

@@ -31,11 +31,11 @@ def compile_cache(directory):
     same for a process, as far_ho_tf is imported.
 
     It is for the whole process, must be called before TensorFlow makes its first
-    tensor, and says so by a warning where it was not. A folder within the given one is used, of
-    this version of TensorFlow, this kind of processor, number of cores and set of XLA's
-    flags: what is compiled for one need not be right for another. Nothing is ever
-    deleted there, but what cannot be read; delete it as you like. It holds machine code
-    that is run as it is: take a folder that only you can write to.
+    tensor, and says so by a warning where it was not. A folder within the given one is
+    used, of this version of TensorFlow, this kind of processor, number of cores and set
+    of XLA's flags: what is compiled for one need not be right for another. Nothing is
+    ever deleted there, but what cannot be read; delete it as you like. It holds machine
+    code that is run as it is: take a folder that only you can write to.
 
     Args:
         directory: String or path; made where it is missing.

@@ -22,6 +22,7 @@ class Executable:
 
     Attributes:
         captures: List of the tensors that it captures.
+        size: The number of its operations, those of the functions within too.
     """
 
     def __init__(self, function, inputs, salt="", **options):
@@ -38,7 +39,9 @@ class Executable:
         self._concrete = once_traced(call, **options).get_concrete_function(
             *[spec for spec in tf.nest.flatten(like) if spec is not None]
         )
-        self._function = _renamed(self._concrete.inference_fn, {}, salt)
+        known = {}
+        self._function = _renamed(self._concrete.inference_fn, known, salt)
+        self.size = sum(len(one.definition.node_def) for one in known.values())
         self.captures = self._concrete.captured_inputs
 
     def __call__(self, flat, captures=None):
@@ -64,7 +67,7 @@ class Executable:
         """
         copy = object.__new__(Executable)
         copy._pack, copy._function = self._pack, self._function
-        copy._concrete, copy.captures = None, []
+        copy._concrete, copy.captures, copy.size = None, [], self.size
         return copy
 
 

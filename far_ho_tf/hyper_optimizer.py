@@ -12,6 +12,7 @@ from far_ho_tf.distribution import check_strategy, in_scope_of, outside_scope
 from far_ho_tf.hypergradients import HyperGradient, NonFiniteError, ReverseHG
 from far_ho_tf.hyperparameters import scalar_names
 from far_ho_tf.inner_runs import InnerRuns, check_mode
+from far_ho_tf.notices import told_to
 from far_ho_tf.outer_update import OuterUpdate
 from far_ho_tf.problem import BilevelProblem
 from far_ho_tf.tracing import once_traced
@@ -48,6 +49,8 @@ class HyperOptimizer:
         optimizer: The Keras optimizer, whose learning rate callbacks may
             change; a list of them where there are groups.
         history: The `keras.callbacks.History` of the last `fit`.
+        status: The `Status` of the last hyper-iteration (a list, of a list of
+            problems), or `None`.
         stop_training: Set by callbacks to end `fit`.
         divergence: The `NonFiniteError` that ended the last `fit`, or `None`.
         initial_iteration: Integer, the hyper-iteration that the last `fit` began
@@ -94,7 +97,7 @@ class HyperOptimizer:
         self.optimizer = update.optimizers[0] if single else update.optimizers
         self._update = outside_scope(once_traced(update.apply))
         self.stop_training = False
-        self.history = None
+        self.history = self.status = None
         self.divergence = None
         self.initial_iteration = 0
         self._good = None  # The hyperparameters of the last evaluation in `fit`.
@@ -125,6 +128,7 @@ class HyperOptimizer:
                 hyperparameters stay as they were.
         """
         result = self.inner_runs.evaluate(num_steps, mode, episodes)
+        self.status = result.status
         self._update(result.hypergradients)
         return result
 
@@ -146,7 +150,9 @@ class HyperOptimizer:
 
         Args:
             hyper_iterations: Positive integer. With a `Checkpoint` among the
-                callbacks, those that were made before a stop count.
+                callbacks, those that were made before a stop count. Where they make
+                few steps in all, `jit_compile="auto"` does not compile; `status` says
+                so.
             num_steps, mode, episodes: See `run`. With `mode="online"`, `num_steps`
                 is the number of steps between updates of the hyperparameters.
             callbacks: List of Keras callbacks. One that sets `stop_training` leaves
@@ -176,8 +182,9 @@ class HyperOptimizer:
         if isinstance(callbacks, keras.callbacks.Callback):
             callbacks = [callbacks]
         callbacks, checkpoint = with_checkpoint_last(callbacks or [])
-        if verbose:
-            callbacks.append(ProgressBar(2 if verbose == 2 else 1))
+        bar = ProgressBar(2 if verbose == 2 else 1) if verbose else None
+        if bar:
+            callbacks.append(bar)
         callbacks = keras.callbacks.CallbackList(
             callbacks,
             add_history=True,
@@ -198,9 +205,10 @@ class HyperOptimizer:
         for iteration in range(first, hyper_iterations):
             callbacks.on_epoch_begin(iteration)
             try:
-                result = self.inner_runs.evaluate(
-                    num_steps, mode, episodes, outer_limit
-                )
+                with told_to(bar and bar.say):
+                    result = self.inner_runs.evaluate(
+                        *(num_steps, mode, episodes, outer_limit, hyper_iterations)
+                    )
             except NonFiniteError as error:
                 if self._good is None:
                     raise
@@ -209,6 +217,7 @@ class HyperOptimizer:
                 _warn(error, iteration)
                 break
             self._good = self.get_weights()
+            self.status = result.status
             callbacks.on_epoch_end(iteration, self._logs(result))
             if self.stop_training:
                 break

@@ -62,10 +62,22 @@ class InnerRuns:
         self._tasks = Tasks(strategy, problems[0].hyperparameters)
         self.position = _beginning(problems)
 
-    def evaluate(self, num_steps, mode, episodes=None, outer_limit=None):
+    def evaluate(
+        self,
+        num_steps,
+        mode,
+        episodes=None,
+        outer_limit=None,
+        hyper_iterations=None,
+    ):
         """Trains and differentiates, without the outer update.
 
         Where that diverges, position and models stay as they were.
+
+        Args:
+            num_steps, mode, episodes: See `HyperOptimizer.run`.
+            outer_limit: See `HyperOptimizer.fit`.
+            hyper_iterations: See `HyperGradient.compute`.
         """
         check_mode(mode)
         position = self.position
@@ -81,7 +93,9 @@ class InnerRuns:
                 f"drops them. Received: {self._hypergradient}"
             )
         numbers, episode = self._numbers(episodes, mode, position.episode)
-        results, result = self._compute(num_steps, mode, numbers, position)
+        results, result = self._compute(
+            num_steps, mode, numbers, position, hyper_iterations
+        )
         _check_limit(result.outer_value, outer_limit)
         # In order, as several problems may share a model.
         for problem, one in zip(self._problems, results, strict=True):
@@ -118,7 +132,7 @@ class InnerRuns:
         check_episodes(self._problems[0], None, episodes, several=False)
         return list(episodes), unseen
 
-    def _compute(self, num_steps, mode, episodes, position):
+    def _compute(self, num_steps, mode, episodes, position, hyper_iterations):
         """The results of the problems, `None` where on another worker; their mean."""
 
         def compute(index, strategy, episodes=None):
@@ -133,6 +147,7 @@ class InnerRuns:
                 episodes=episodes,
                 strategy=strategy,
                 write_back=False,
+                hyper_iterations=hyper_iterations,
             )
 
         if len(self._problems) == 1 and episodes is None:

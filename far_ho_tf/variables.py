@@ -39,13 +39,14 @@ def find(variable, variables):
 
 
 def assign(variables, values):
-    """Assigns each variable its value: a tensor of its shape and dtype."""
+    """Assigns each variable its value."""
     for variable, value in zip(variables, values, strict=True):
         handle = _plain_handle(variable)
-        if handle is None:
-            variable.assign(value)
-        else:
+        fits = isinstance(value, tf.Tensor) and value.dtype == dtype_of(variable)
+        if handle is not None and fits and value.shape == variable.shape:
             tf.raw_ops.AssignVariableOp(resource=handle, value=value)
+        else:
+            variable.assign(value)
 
 
 def read(variables):

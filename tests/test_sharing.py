@@ -50,8 +50,8 @@ def make(
     def inner(x):
         calls.append("inner")
         error = tf.linalg.matvec(x, w) + b - 1.0
-        extra = tf.reduce_sum(noise) * tf.reduce_mean(scale[0]) * b**2 / 1000
-        extra = tf.cast(extra, dtype)
+        extra = tf.reduce_sum(noise) * tf.reduce_mean(scale[0]) / 1000
+        extra = tf.cast(extra, dtype) * b**2
         return tf.reduce_mean(tf.abs(decides(error)) ** power) * factor + (
             penalty * tf.reduce_sum(w**2) + extra
         )

@@ -19,7 +19,13 @@ from far_ho_tf.hypergradients.agreement import check_agreement
 from far_ho_tf.hypergradients.division import Division
 from far_ho_tf.hypergradients.episodes import check_episodes, over_episodes
 from far_ho_tf.hypergradients.nonfinite import raise_non_finite
-from far_ho_tf.hypergradients.program import Buffers, Inputs, Program, Settings
+from far_ho_tf.hypergradients.program import (
+    Buffers,
+    Inputs,
+    Program,
+    Settings,
+    obstacle,
+)
 from far_ho_tf.hypergradients.result import HyperGradientResult, Status
 from far_ho_tf.hypergradients.tangents import check_tangents
 from far_ho_tf.problem import BilevelProblem
@@ -35,7 +41,8 @@ class HyperGradient(abc.ABC):
     Args:
         jit_compile: `True` compiles the loops with XLA, `False` runs them as
             plain graphs, `"auto"` chooses (see BUILD_NOTES.md) and says what
-            it chose in `result.status`.
+            it chose in `result.status`. It compiles nothing for the few steps of a
+            short `HyperOptimizer.fit`.
     """
 
     jit_compile: bool | str = "auto"
@@ -121,6 +128,7 @@ class HyperGradient(abc.ABC):
         episodes=None,
         strategy=None,
         write_back=True,
+        hyper_iterations=None,
     ):
         """Trains for `num_steps` and differentiates through the training.
 
@@ -146,6 +154,8 @@ class HyperGradient(abc.ABC):
             strategy: A `tf.distribute.Strategy`, over whose replicas each batch is
                 split; `None` for one device. See `HyperOptimizer`.
             write_back: Whether the model's variables are to hold s_T afterwards.
+            hyper_iterations: How many such calls there will be, this one among them,
+                so that `jit_compile="auto"` compiles nothing for a few; `None`: many.
 
         Returns:
             A `HyperGradientResult`.
@@ -185,7 +195,11 @@ class HyperGradient(abc.ABC):
                 episodes is None and self.keeps_tangents(problem, keep_tangents),
                 strategy if several else None,
             )
-            program = self._program(problem, settings, inputs)
+            few = None
+            if hyper_iterations is not None:
+                runs = check_count("hyper_iterations", hyper_iterations)
+                few = runs * num_steps * len(episodes or [0])
+            program = self._program(problem, settings, inputs, few)
         with device(strategy):
             outputs = self._run(problem, num_steps, program, inputs)
         if division is not None:
@@ -252,8 +266,13 @@ class HyperGradient(abc.ABC):
         )
         check_episodes(problem, state, episodes, several)
 
-    def _program(self, problem, settings, inputs):
-        """The compiled program, made at its first use."""
+    def _program(self, problem, settings, inputs, num_steps):
+        """The compiled program, made at its first use.
+
+        Args:
+            problem, settings, inputs: As elsewhere.
+            num_steps: The inner steps of all runs that are to come, or `None`.
+        """
         fixed_shapes = problem.inner_data.has_fixed_shapes(
             inputs.inner
         ) and problem.outer_data.has_fixed_shapes(inputs.outer)
@@ -272,10 +291,12 @@ class HyperGradient(abc.ABC):
             return Program(
                 *(self.jit_compile, problem.report, fixed_shapes, build, whole),
                 strategy=settings.strategy,
+                num_steps=num_steps,
                 key=key if whole else None,
             )
 
-        return problem.cached(key, make)
+        reason = obstacle(self.jit_compile, problem.report, fixed_shapes, num_steps)
+        return problem.cached((*key, reason), make)
 
     def _inputs(
         self, problem, num_steps, state, first_step, outer_step, tangents, episodes

@@ -11,6 +11,7 @@ from far_ho_tf.distribution import WorkerLostError, lost_workers
 from far_ho_tf.executables import Executable
 from far_ho_tf.hypergradients.forms import beside_gpu, forms_for
 from far_ho_tf.hypergradients.sharing import shared
+from far_ho_tf.notices import tell
 from far_ho_tf.state import State
 from far_ho_tf.tracing import TRACING
 
@@ -20,6 +21,11 @@ from far_ho_tf.tracing import TRACING
 _LARGEST_MATRIX_PRODUCT = 10_000_000
 _PRODUCT_FOR_EACH_WEIGHT = 1_000
 _LARGEST_CONVOLUTION = 300_000
+# Inner steps that take as much longer in a graph as XLA takes to compile them, whatever
+# the step: both grow with its operations. By benchmarks/compilers.py, too.
+_WORTH_COMPILING = 1_000
+# Seconds in which XLA compiles an operation, as a rule of thumb.
+_SECONDS_TO_COMPILE = 2.5e-3
 
 
 class Buffers(NamedTuple):
@@ -121,6 +127,7 @@ class Program:
             `compiled`: whether XLA is to compile it.
         whole: Whether XLA compiles all of it, or `build` its parts.
         strategy: The `tf.distribute.Strategy` that it runs over, or `None`.
+        num_steps: The inner steps of all runs that are to come; `None`: many.
         key: What `build` depends on besides the problem, where equal problems can
             share what is traced; see `sharing`. `None`: they cannot.
 
@@ -142,6 +149,7 @@ class Program:
         build,
         whole=True,
         strategy=None,
+        num_steps=None,
         key=None,
     ):
         self._may_fall_back = jit_compile == "auto"
@@ -152,7 +160,7 @@ class Program:
         self._strategy = strategy
         self._signature = report.signature
         self._key = key
-        self.reason = obstacle(jit_compile, report, fixed_shapes)
+        self.reason = obstacle(jit_compile, report, fixed_shapes, num_steps)
         self._use("graph" if self.reason else "xla")
 
     def __call__(self, inputs):
@@ -222,14 +230,22 @@ class Program:
             with forms_for(xla):
                 return self._build(inputs, search, xla)
 
+        tell("tracing …")
         with TRACING, tf.device(None):
-            return Executable(
+            made = Executable(
                 build, inputs, self._salt, jit_compile=self._whole and xla
             )
+        if xla:
+            tell(f"compiling … (about {made.size * _SECONDS_TO_COMPILE:.0f} s)")
+        return made
 
 
-def obstacle(jit_compile, report, fixed_shapes):
-    """Why XLA is not to be used; an empty string where it is."""
+def obstacle(jit_compile, report, fixed_shapes, num_steps=None):
+    """Why XLA is not to be used; an empty string where it is.
+
+    Args:
+        jit_compile, report, fixed_shapes, num_steps: See `Program`.
+    """
     if jit_compile is False:
         return "jit_compile=False"
     faults = list(report.xla_faults)
@@ -246,13 +262,21 @@ def obstacle(jit_compile, report, fixed_shapes):
                 + " ".join(faults)
             )
         return ""
-    return " ".join(faults + report.xla_differences) or _slowness(report)
+    return " ".join(faults + report.xla_differences) or _slowness(report, num_steps)
 
 
-def _slowness(report):
-    """Why XLA would be the slower; an empty string where it is not."""
+def _slowness(report, num_steps):
+    """Why XLA would be the slower; an empty string where it is not.
+
+    Told by counts alone: a measured time would choose now this and now that.
+    """
     if beside_gpu():
         return ""
+    if num_steps is not None and num_steps < _WORTH_COMPILING:
+        return (
+            f"Compiling by XLA takes longer than it saves in {num_steps:,} inner steps "
+            f"(fewer than {_WORTH_COMPILING:,}: hyper-iterations times `num_steps`)."
+        )
     product = max(_LARGEST_MATRIX_PRODUCT, _PRODUCT_FOR_EACH_WEIGHT * report.weights)
     for kind, size, limit in (
         ("matrix product", report.largest_product, product),

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
+from far_ho_tf.notices import tell
 from far_ho_tf.preflight import graph_search
 from far_ho_tf.preflight.faults import (
     AVOIDS_XLA,
@@ -66,6 +67,7 @@ def inspect(problem):
             a part holds an operation that would make the hypergradient wrong
             or assigns a floating `tf.Variable`.
     """
+    tell("tracing …")
     parts, scope, unread = _trace(problem)
     sentences = {REFUSED: [], REFUSED_BY_XLA: [], AVOIDS_XLA: [], WARNED: []}
     for part in parts:
