@@ -79,7 +79,11 @@ def over_episodes(differentiate, problem, settings, inputs, fixed_shapes):
     first = tf.argmin(tf.cast(outputs.finite, tf.int32))
     if settings.search:
         found = tf.nest.map_structure(lambda rows: tf.gather(rows, first), outputs)
-        return found._replace(tangents=None, checks={"episode": inputs.episode[first]})
+        return found._replace(
+            tangents=None,
+            checks={"episode": inputs.episode[first]},
+            outer_values=None,
+        )
     return outputs._replace(
         outer_value=tf.reduce_mean(outputs.outer_value),
         hypergradients=[tf.reduce_mean(g, axis=0) for g in outputs.hypergradients],

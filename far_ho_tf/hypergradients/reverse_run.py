@@ -101,6 +101,8 @@ class ReverseRun(Run):
         several = self.replicas is not ONE_REPLICA
         if several or self.searches or self.problem.bare_variables:
             return None
+        if self.problem.report.has_control_flow:  # It would be no safe one.
+            return None
         # Not made within, since sources of data may hold loops, as those that shuffle.
         batch = self.batch(tf.constant(0))
         if not all(isinstance(t, tf.Tensor) for t in flat(batch)):

@@ -7,8 +7,6 @@ import tensorflow as tf
 from far_ho_tf.hypergradients.residuals import kept_of_step, operations_behind
 from far_ho_tf.preflight import graph_search
 
-_CONTROL_FLOW = ("While", "If", "Case")  # "StatelessWhile" and so on, too.
-
 
 class Traced(NamedTuple):
     """What is traced together; tensors of one graph.
@@ -142,5 +140,6 @@ def _is_safe(graph):
     """Whether parts of the graph may be left out, and others made twice."""
     reads = ("ReadVariableOp", "Placeholder")
     return all(op.type in reads for op in graph.control_outputs) and not any(
-        op.type.endswith(_CONTROL_FLOW) for op in graph_search.operations(graph, [])
+        op.type.endswith(graph_search.CONTROL_FLOW)
+        for op in graph_search.operations(graph, [])
     )

@@ -8,6 +8,8 @@ import tensorflow as tf
 from far_ho_tf.preflight.shapes import Shapes, output_shape
 
 UNKNOWN_SIZE = 32
+# How the types of operations that call functions end: "StatelessWhile" is one, too.
+CONTROL_FLOW = ("While", "If", "Case")
 
 # Types of operations through which nothing is differentiated.
 _CONSTANT = (

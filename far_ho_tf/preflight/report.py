@@ -37,6 +37,8 @@ class Report(NamedTuple):
             matrix product.
         largest_convolution: Those in its largest convolution.
         weights: The number of elements of all trained variables.
+        has_control_flow: Whether loops or branches of the inner objective depend on
+            variables or hyperparameters.
         signature: The `Signature` of the problem.
     """
 
@@ -47,6 +49,7 @@ class Report(NamedTuple):
     largest_product: int
     largest_convolution: int
     weights: int
+    has_control_flow: bool
     signature: Signature
 
 
@@ -100,6 +103,10 @@ def inspect(problem):
         largest_product=_largest(operations, "MatMul"),
         largest_convolution=_largest(operations, "Conv"),
         weights=sum(variable.shape.num_elements() for variable in problem.variables),
+        has_control_flow=any(
+            op.type.endswith(graph_search.CONTROL_FLOW) and any(op.depends)
+            for op in operations
+        ),
         signature=_signature(problem, parts, assigned),
     )
 
