@@ -95,8 +95,14 @@ def linearize(function, sources):
         cotangents = tf.nest.map_structure(tf.ones_like, targets)
         outer.watch(cotangents)
         transposed = vjp(inner, targets, sources, cotangents)
-    flat = tf.nest.flatten(transposed)
-    depends = [gradient is not None for gradient in flat]
+    flags = [gradient is not None for gradient in tf.nest.flatten(transposed)]
+    depends = tf.nest.pack_sequence_as(sources, flags)
+    return Linearization(targets, _transposed(outer, transposed, cotangents), depends)
+
+
+def _transposed(tape, gradients, sources):
+    """Callable(tangents) -> ∂⟨gradients, tangents⟩/∂sources, zeros for `None`."""
+    flat = tf.nest.flatten(gradients)
 
     def jvp(tangents):
         pairs = [
@@ -105,10 +111,39 @@ def linearize(function, sources):
             if gradient is not None
         ]
         gradients, tangents = zip(*pairs, strict=True) if pairs else ((), ())
-        along = vjp(outer, gradients, cotangents, tangents)
-        return zeros_for_none(along, targets)
+        return zeros_for_none(vjp(tape, gradients, sources, tangents), sources)
 
-    return Linearization(targets, jvp, tf.nest.pack_sequence_as(sources, depends))
+    return jvp
+
+
+def linearize_gradient(function, sources):
+    """`linearize` of a scalar's gradient, by the symmetry of second derivatives.
+
+    The derivative of ∇_w L along (ẇ, λ̇) is ∇_w ⟨∇L, (ẇ, λ̇)⟩: one transposition
+    where `linearize` has two. That of a loop is another loop, over all that the first
+    one kept, which takes long to trace, and XLA compiles no third one. Not for custom
+    gradients, whose derivatives need not be symmetric.
+
+    Args:
+        function: Callable() -> ∇L, structured as the sources, with `None` where L
+            does not depend on one.
+        sources: List of structures of tensors or `tf.Variable`s; the first is w.
+
+    Returns:
+        A `Linearization` of ∇_w L. What it says of w itself is whether L depends on it.
+    """
+    with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+        tape.watch(sources)
+        partials = function()
+    targets = zeros_for_none(partials[0], sources[0])
+    depends = tf.nest.map_structure(lambda partial: partial is not None, partials)
+    # What L depends on its gradient in w need not: L may be a sum.
+    flags = tf.nest.flatten(depends[1:])
+    read = [s for s, f in zip(tf.nest.flatten(sources[1:]), flags, strict=True) if f]
+    found = iter(vjp(tape, targets, read, tf.nest.map_structure(tf.ones_like, targets)))
+    flags = [flag and next(found) is not None for flag in flags]
+    depends = [depends[0], *tf.nest.pack_sequence_as(depends[1:], flags)]
+    return Linearization(targets, _transposed(tape, partials, sources[0]), depends)
 
 
 def add(first, second):

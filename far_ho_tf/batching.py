@@ -5,7 +5,6 @@ import logging
 import re
 
 import tensorflow as tf
-from absl import logging as absl_logging
 
 from far_ho_tf.tracing import specs
 
@@ -14,35 +13,58 @@ _ONE_BY_ONE = re.compile(r"while_loop for converting (\w+)|(\w+) uses a while_lo
 _FAILED = re.compile(r'^op: "(\w+)"', re.MULTILINE)
 # A loop or branch that fails is reported through all that is within or around it.
 _CONTROL_FLOW = re.compile("While|If|Case")
-_reported = set()
+
+# Mappings that `noted` has opened. Only the thread that holds `TRACING` gets here.
+_open = []
 
 
-def map_stack(function, stack, like, together=True):
+@contextlib.contextmanager
+def noted():
+    """Within, `map_stack` takes note of what it does one by one.
+
+    Yields:
+        A mapping from names of operations to whether the whole function goes one by
+        one because of them, not they alone.
+    """
+    names = {}
+    _open.append(names)
+    try:
+        yield names
+    finally:
+        _open.pop()
+
+
+def map_stack(function, stack, like, together=True, obstacle=""):
     """Applies `function` to each element of a stack: to tangents, or to episodes.
 
     All at once where TensorFlow can vectorize its operations. An operation
     that it cannot vectorize goes through the elements one by one, and where
-    that fails too (`tf.while_loop` under a tangent, as in LSTM layers) the whole
-    function does. Either is logged once for each operation.
+    that fails too (a branch) the whole function does: see `noted`.
 
     Args:
         function: Callable(structure of tensors) -> structure of tensors.
         stack: Structure of tensors whose first axis counts the elements.
         like: Structure of tensors or specs, shaped as `function`'s result is.
         together: Whether to try all at once.
+        obstacle: Name of an operation in it that is known to fail, so that it is not
+            tried; an empty string for none.
 
     Returns:
         Structure of tensors with that first axis.
     """
     result = None
-    if together:
+    if obstacle and together:
+        _note({obstacle}, stack, whole=True)
+    elif together:
         with _vectorizer_messages() as messages:
             try:
                 result = tf.vectorized_map(function, stack)
             except (ValueError, TypeError, LookupError, NotImplementedError):
-                _report(_FAILED, messages, "the step", _CONTROL_FLOW)
+                found = _names(_FAILED, messages)
+                foremost = {name for name in found if _CONTROL_FLOW.search(name)}
+                _note(foremost or found, stack, whole=True)
             else:
-                _report(_ONE_BY_ONE, messages, "it")
+                _note(_names(_ONE_BY_ONE, messages), stack, whole=False)
     if result is not None:
         return result
     return tf.map_fn(
@@ -67,21 +89,19 @@ def _vectorizer_messages():
         logger.removeFilter(keep)
 
 
-def _report(pattern, messages, what, foremost=None):
-    found = {
+def _names(pattern, messages):
+    return {
         name
         for message in messages
         for match in pattern.finditer(message)
         for name in match.groups()
         if name
     }
-    if foremost:
-        found = {name for name in found if foremost.search(name)} or found
-    for name in sorted(found - _reported):
-        absl_logging.warning(
-            "TensorFlow cannot vectorize %s: %s goes through tangents (or episodes) "
-            "one by one. The values are the same; it takes longer.",
-            name,
-            what,
-        )
-    _reported.update(found)
+
+
+def _note(names, stack, whole):
+    """Of one element there is nothing to say."""
+    if tf.nest.flatten(stack)[0].shape[0] != 1:
+        for noted_names in _open:
+            for name in names:
+                noted_names[name] = whole or noted_names.get(name, False)

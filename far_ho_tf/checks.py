@@ -4,6 +4,8 @@ import inspect
 import math
 import numbers
 import re
+import sys
+import warnings
 
 # What a user's callable raises when it is traced with tensors it cannot take.
 CALLABLE_ERRORS = (
@@ -61,6 +63,18 @@ def essence(error):
     lines = [line.strip() for line in text.splitlines()]
     lines = [line for line in lines if line and not line.startswith(noise)]
     return lines[-1] if lines else str(error)
+
+
+def warn_user(message):
+    """Warns at the line of the user's that led here, be it through a trace."""
+    frame, level = sys._getframe(), 1
+    while frame.f_back and _package(frame) in ("far_ho_tf", "tensorflow", "keras"):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, stacklevel=level)
+
+
+def _package(frame):
+    return frame.f_globals.get("__name__", "").split(".")[0]
 
 
 def takes_argument(function):

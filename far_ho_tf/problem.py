@@ -164,12 +164,26 @@ class BilevelProblem:
             The gradients ∇_w L (list of dense tensors), the new extra state
             (list), and the value of the inner objective (scalar).
         """
+        sources = tape_sources(self.variables, state.variables)
+        gradients, extra, value = self.partials(state, hyperparameters, batch, sources)
+        return zeros_for_none(gradients, state.variables), extra, value
+
+    def partials(self, state, hyperparameters, batch, sources):
+        """What `oracle` returns, with the gradient in other sources.
+
+        Args:
+            sources: Structure of what a tape watches; see `sources`.
+
+        Returns:
+            The gradient, structured as the sources, with `None` where the inner
+            objective does not read one; the new extra state; the value.
+        """
         names = self.variables + self.extra_variables + self.hyperparameters
         values = state.variables + state.extra + hyperparameters
         with substituted(names, values) as scope:
-            gradients, value = self._gradients(state.variables, batch, scope)
+            gradients, value = self._gradients(sources, batch, scope)
             extra = scope.values_of(self.extra_variables)
-        return zeros_for_none(gradients, state.variables), extra, value
+        return gradients, extra, value
 
     def choose(self, state, oracle, hyperparameters, step, batch, replicas):
         """What the dynamics decide by the inner objective; see `Dynamics.choose`.
@@ -321,7 +335,8 @@ class BilevelProblem:
             variable), the value, and the `SubstitutionScope` of the call.
         """
         with self._keras_substituted(values, hyperparameters) as scope:
-            gradients, value = self._gradients(values, batch, scope)
+            sources = tape_sources(self.variables, values)
+            gradients, value = self._gradients(sources, batch, scope)
         return gradients, value, scope
 
     def traced_outer_value(self, values, hyperparameters, batch):
@@ -353,14 +368,16 @@ class BilevelProblem:
         pairs = [pair for pair in pairs if isinstance(pair[0], keras.Variable)]
         return substituted([v for v, _ in pairs], [value for _, value in pairs])
 
-    def _gradients(self, values, batch, scope):
-        sources = tape_sources(self.variables, values)
+    def _gradients(self, sources, batch, scope):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(sources)
-            scope.pause = tape.stop_recording
+            scope.tape = tape
             value = self._inner_objective(batch)
-        gradients = [dense(gradient) for gradient in tape.gradient(value, sources)]
-        return gradients, value
+        flat = tf.nest.flatten(sources)
+        gradients = tape.gradient(value, flat + scope.watched)
+        scope.reads_again = any(g is not None for g in gradients[len(flat) :])
+        gradients = [dense(gradient) for gradient in gradients[: len(flat)]]
+        return tf.nest.pack_sequence_as(sources, gradients), value
 
     def _check_initial_values(self, pairs):
         checked = []

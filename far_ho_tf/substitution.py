@@ -24,16 +24,25 @@ class SubstitutionScope(keras.StatelessScope):
         # Without `collect_losses` activity regularizers would be dropped.
         super().__init__(state_mapping, collect_losses=True)
         self.assigned = []
-        # As in training, a gradient does not flow through an assignment: a tape
-        # that takes it sets its `stop_recording` here. Outer tapes do see it.
-        self.pause = contextlib.nullcontext
+        # As in training, a gradient does not flow through an assignment: the tape that
+        # takes it watches instead whether what is assigned is read again. Outer tapes
+        # do see it.
+        self.tape = None
+        self.watched = []
+        self.reads_again = False
 
     def add_update(self, update):
         variable, value = update
         if find(variable, self.assigned) is None:
             self.assigned.append(variable)
-        with self.pause():
+        if self.tape is None:
             value = tf.identity(value)
+        else:
+            with self.tape.stop_recording():
+                value = tf.identity(value)
+            if value.dtype.is_floating:
+                self.tape.watch(value)
+                self.watched.append(value)
         super().add_update((variable, value))
 
     def get_current_value(self, variable):

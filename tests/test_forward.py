@@ -1,6 +1,7 @@
 """What is forward mode's own; its values are compared in test_modes.py too."""
 
-import logging
+import re
+import warnings
 
 import keras
 import numpy as np
@@ -8,9 +9,8 @@ import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
-from far_ho_tf import batching
-from far_ho_tf.autodiff import linearize
-from tests.helpers import Classification, assert_close, hyper, runs_seen
+from far_ho_tf.autodiff import linearize, linearize_gradient
+from tests.helpers import Classification, assert_close, hyper, runs_seen, slope
 
 
 @pytest.fixture
@@ -40,6 +40,28 @@ def test_linearize_equals_the_jacobian():
     assert linearize(lambda: [x * x], [x, scale]).depends == [True, False]
 
 
+def test_linearize_gradient_equals_the_hessian():
+    """∂(∇_w L) along (ẇ, λ̇), for L = w₀² w₁ λ² + μ, in closed form."""
+    w, scale, shift = tf.constant([0.3, -0.2]), tf.constant(2.0), tf.constant(1.0)
+    unread = tf.constant(1.0)
+    sources = [[w], [scale, shift, unread]]
+
+    def gradient():
+        with tf.GradientTape() as tape:
+            tape.watch(sources)
+            value = w[0] ** 2 * w[1] * scale**2 + shift
+        return tape.gradient(value, sources)
+
+    linear = linearize_gradient(gradient, sources)
+    one = tf.constant(1.0)
+    (along,) = linear.jvp([[tf.constant([1.0, -2.0])], [tf.constant(0.5), one, one]])
+    # λ² (2 w₁ ẇ₀ + 2 w₀ ẇ₁, 2 w₀ ẇ₀) + 2 λ λ̇ (2 w₀ w₁, w₀²)
+    expected = [4 * (-0.4 - 1.2) + 2 * -0.12, 4 * 0.6 + 2 * 0.09]
+    assert_close([along], [expected], 1e-6)
+    assert_close(linear.targets, [[4 * 2 * 0.3 * -0.2, 4 * 0.09]], 1e-6)
+    assert linear.depends == [[True], [True, False, False]]
+
+
 def shifted(model, x, y):
     """A classifier on inputs that a vector of hyperparameters shifts."""
     rate = hyper(0.1, "rate")
@@ -60,6 +82,9 @@ def shifted(model, x, y):
         outer_data=(x[::-1].copy(), y),
     )
     return problem
+
+
+ONE_BY_ONE = "TensorFlow cannot vectorize {}: .* one by one"
 
 
 def attention():
@@ -135,29 +160,168 @@ def branching():
     return layers((4,), keras.layers.Lambda(branch, output_shape=(4,)))
 
 
-@pytest.mark.usefixtures("float64")
-def test_fallbacks_are_logged_once_by_name(monkeypatch, caplog):
-    """A branch cannot be vectorized; nor can a convolution's kernel."""
-    monkeypatch.setattr(batching, "_reported", set())
+RECURRENT = {
+    "LSTM": lambda: [keras.layers.LSTM(3)],
+    "statistics of an LSTM": lambda: [
+        keras.layers.LSTM(2),
+        keras.layers.BatchNormalization(momentum=0.7),
+    ],
+    "GRU": lambda: [keras.layers.GRU(3)],
+    "both directions, stacked": lambda: [
+        keras.layers.Bidirectional(
+            keras.layers.SimpleRNN(2, activation="softplus", return_sequences=True)
+        ),
+        keras.layers.Dropout(0.4, seed=3),
+        keras.layers.SimpleRNN(2),
+    ],
+}
+
+
+def sequences(*stack):
+    """A problem on sequences, all of which `shift` moves; and its hyperparameters."""
     random = np.random.RandomState(0)
-    for make, operation in (
+    x, y = random.randn(9, 4, 2), random.randint(0, 3, 9)
+    problem = shifted(layers((4, 2), *stack), x, y)
+    return problem, problem.hyperparameters
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("name", RECURRENT)
+def test_recurrent_layers_equal_finite_differences(name):
+    problem, (rate, shift) = sequences(*RECURRENT[name]())
+    mode = far.ForwardHG(jit_compile=False)
+    with pytest.warns(UserWarning, match=ONE_BY_ONE.format("StatelessWhile")):
+        result = mode.compute(problem, 3)
+    assert result.status.one_by_one == ("StatelessWhile",)
+    direction = np.random.RandomState(1).randn(*shift.shape)
+    by_rate, by_shift = result.hypergradients
+    found = slope(mode, problem, 3, 1e-5, (rate, 0.7), (shift, direction))
+    expected = 0.7 * by_rate + np.sum(direction * by_shift)
+    np.testing.assert_allclose(found, expected, rtol=1e-7)
+
+
+@pytest.mark.usefixtures("float64")
+def test_recurrent_layers_are_compiled_by_xla():
+    problem, _ = sequences(keras.layers.SimpleRNN(3))
+    expected = far.ReverseHG(jit_compile=False).compute(problem, 3).hypergradients
+    for mode in (far.ForwardHG(), far.ForwardHG(chunk_size=2)):
+        with pytest.warns(UserWarning, match=ONE_BY_ONE.format("StatelessWhile")):
+            result = mode.compute(problem, 3)
+        assert result.status.compiler == "xla"
+        assert_close(result.hypergradients, expected, 1e-9)
+
+
+def test_one_tangent_is_no_stack():
+    """Then nothing is slower for being done one by one: no warning."""
+    w = keras.Variable([0.2, -0.4], dtype="float64", name="w")
+    rate = hyper(0.1, "rate")
+
+    def objective():
+        kernel = tf.convert_to_tensor(w)
+        states = tf.scan(
+            lambda h, x: tf.tanh(h * kernel + x), tf.ones([3, 2], "float64")
+        )
+        return tf.reduce_sum(states[-1])
+
+    problem = far.BilevelProblem(
+        objective, objective, [w], far.GradientDescent(rate), [rate]
+    )
+    mode = far.ForwardHG(jit_compile=False)
+    result = mode.compute(problem, 3)
+    assert result.status.one_by_one == ()
+    found = slope(mode, problem, 3, 1e-5, (rate, 1.0))
+    np.testing.assert_allclose(found, result.hypergradients[0], rtol=1e-7)
+
+
+@tf.custom_gradient
+def lopsided(x):
+    """The identity; what it has for a derivative is that of no function."""
+    return tf.identity(x), lambda upstream: upstream * tf.reverse(x, [0]) ** 2
+
+
+def looped(w, rate, penalty, change, read=lambda: 0.0):
+    """A problem with a loop, whose objective changes something besides."""
+
+    def objective():
+        kernel = change(tf.convert_to_tensor(w))
+        states = tf.scan(
+            lambda h, x: tf.tanh(h * kernel + x), tf.ones([3, 2], "float64")
+        )
+        return tf.reduce_sum(states[-1] ** 2 * (1 + penalty * kernel) + read())
+
+    return far.BilevelProblem(
+        objective,
+        lambda: tf.reduce_sum(w * w) + read(),
+        [w],
+        far.Momentum(rate, 0.5),
+        [rate, penalty],
+    )
+
+
+@pytest.mark.parametrize("name", ["custom gradient", "statistics"])
+def test_loops_without_symmetry(name):
+    """Second derivatives need not commute where first ones are not all true.
+
+    No gradient flows through what an objective assigns, and reads again.
+    """
+    w = keras.Variable([0.7, -0.4], dtype="float64", name="w")
+    mean = keras.Variable([0.1, 0.2], dtype="float64", name="mean", trainable=False)
+    rate, penalty = hyper(0.1, "rate"), hyper(0.3, "penalty")
+
+    def averaged(kernel):
+        mean.assign(0.5 * mean + 0.5 * kernel**2)
+        return kernel * tf.convert_to_tensor(mean)
+
+    if name == "statistics":
+        problem = looped(w, rate, penalty, averaged, lambda: tf.reduce_sum(mean * mean))
+    else:
+        problem = looped(w, rate, penalty, lopsided)
+    forward, reverse = (
+        far.ForwardHG(jit_compile=False),
+        far.ReverseHG(jit_compile=False),
+    )
+    expected = reverse.compute(problem, 3).hypergradients
+    with pytest.warns(UserWarning, match=ONE_BY_ONE.format("StatelessWhile")):
+        result = forward.compute(problem, 3)
+    assert_close(result.hypergradients, expected, 1e-9)
+    if name == "statistics":
+        found = slope(forward, problem, 3, 1e-5, (rate, 0.7), (penalty, 1.0))
+        by_rate, by_penalty = result.hypergradients
+        np.testing.assert_allclose(found, 0.7 * by_rate + by_penalty, rtol=1e-7)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize(
+    ("make", "operation"),
+    [
         (branching, "StatelessIf"),
         (MODELS["convolution and pooling"], "Conv2DBackpropFilter"),
-    ):
-        logged = []
-        for _ in range(2):
-            model = make()
-            x, y = random.randn(6, *model.input_shape[1:]), random.randint(0, 3, 6)
-            problem = shifted(model, x, y)
-            caplog.clear()
-            with caplog.at_level(logging.WARNING):
-                forward = far.ForwardHG(jit_compile=False).compute(problem, 2)
-            logged.append([record.getMessage() for record in caplog.records])
-            reverse = far.ReverseHG(jit_compile=False).compute(problem, 2)
-            assert_close(forward.hypergradients, reverse.hypergradients, 1e-9)
-        (message,), again = logged
-        assert f"cannot vectorize {operation}" in message
-        assert again == []
+    ],
+    ids=["branch", "convolution"],
+)
+def test_what_is_not_vectorized_is_told(make, operation):
+    """A branch cannot be; nor can a convolution's kernel, but it alone."""
+    model = make()
+    random = np.random.RandomState(0)
+    x, y = random.randn(6, *model.input_shape[1:]), random.randint(0, 3, 6)
+    problem = shifted(model, x, y)
+    mode = far.ForwardHG(jit_compile=False)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", UserWarning)
+        forward = mode.compute(problem, 2)
+    told = [w for w in told if "cannot vectorize" in str(w.message)]
+    if operation == "StatelessIf":
+        assert re.match(ONE_BY_ONE.format(operation), str(told[0].message))
+        assert [w.filename for w in told] == [__file__]
+    else:
+        assert told == []
+    reverse = far.ReverseHG(jit_compile=False).compute(problem, 2)
+    assert_close(forward.hypergradients, reverse.hypergradients, 1e-9)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = mode.compute(problem, 2)
+    assert forward.status.one_by_one == again.status.one_by_one == (operation,)
+    assert reverse.status.one_by_one == ()
 
 
 def test_initial_values_have_tangents():

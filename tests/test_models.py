@@ -1,5 +1,7 @@
 """Keras models and other owners of variables, against the reference."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -55,7 +57,10 @@ def compare(model, inner_data, outer_data, tolerance=1e-9, jit_compile="auto"):
     assert_close([result.outer_value], [value], 1e-11)
     assert_close(model.trainable_variables, final, 1e-11)
     assert_close(result.hypergradients, expected, tolerance)
-    forward = far.ForwardHG(jit_compile=jit_compile).compute(problem, 5)
+    # Of what is done one by one; see test_forward.py.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "TensorFlow cannot vectorize")
+        forward = far.ForwardHG(jit_compile=jit_compile).compute(problem, 5)
     assert_close(forward.hypergradients, expected, tolerance)
     assert_close([forward.outer_value], [value], 1e-11)
     # The model itself is left in the final state, statistics included.

@@ -210,6 +210,7 @@ class HyperGradient(abc.ABC):
         problem.dynamics.review(outputs.choices)
         goes_on = state is not None and tangents is None
         facts = {"truncated": num_steps if goes_on else None}
+        facts["one_by_one"] = program.one_by_one
         facts |= self.describe(problem, num_steps, outputs.checks)
         return HyperGradientResult(
             outer_value=outputs.outer_value,

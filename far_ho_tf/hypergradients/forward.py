@@ -26,6 +26,10 @@ class ForwardHG(HyperGradient):
     state for any number of steps. For few hyperparameters, long runs, and
     real-time updates (`HyperOptimizer.run(mode="online")`).
 
+    Tangents are propagated together where TensorFlow can vectorize a step. What it
+    cannot (loops of recurrent layers, `tf.cond`) they pass one by one:
+    `result.status.one_by_one` and a warning tell.
+
     Args:
         jit_compile: See `HyperGradient`.
         chunk_size: Integer, the largest number of tangents that are propagated

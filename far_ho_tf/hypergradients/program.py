@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 from absl import logging
 
-from far_ho_tf.checks import essence
+from far_ho_tf.batching import noted
+from far_ho_tf.checks import essence, warn_user
 from far_ho_tf.compilation import check_in_use, discard_unreadable
 from far_ho_tf.distribution import WorkerLostError, lost_workers
 from far_ho_tf.executables import Executable
@@ -136,6 +137,7 @@ class Program:
     Attributes:
         compiler: "xla" or "graph".
         reason: Why not XLA, or an empty string.
+        one_by_one: As in `Status`; known when it is traced.
 
     Raises:
         ValueError: If `jit_compile=True` and XLA would make the result wrong.
@@ -161,6 +163,8 @@ class Program:
         self._signature = report.signature
         self._key = key
         self.reason = obstacle(jit_compile, report, fixed_shapes, num_steps)
+        self.one_by_one = ()
+        self._told = set()
         self._use("graph" if self.reason else "xla")
 
     def __call__(self, inputs):
@@ -210,6 +214,7 @@ class Program:
         run = self._executables.get(kind)
         if run is None:
             run = self._executables[kind] = self._executable(inputs, kind)
+            self._tell(run.one_by_one)
         with lost_workers(self._strategy):
             return run(flat)
 
@@ -227,17 +232,40 @@ class Program:
         xla = self.compiler == "xla"
 
         def build(inputs):
-            with forms_for(xla):
-                return self._build(inputs, search, xla)
+            with forms_for(xla), noted() as names:
+                outputs = self._build(inputs, search, xla)
+            found.update(names)
+            return outputs
 
+        found = {}
         tell("tracing …")
         with TRACING, tf.device(None):
             made = Executable(
                 build, inputs, self._salt, jit_compile=self._whole and xla
             )
+        made.one_by_one = found
         if xla:
             tell(f"compiling … (about {made.size * _SECONDS_TO_COMPILE:.0f} s)")
         return made
+
+    def _tell(self, names):
+        """Notes what is done one by one, and warns once where the whole step is.
+
+        Not of single operations: convolutions over episodes would always warn.
+        """
+        self.one_by_one = tuple(sorted(names))
+        whole = {name for name, is_whole in names.items() if is_whole}
+        if whole <= self._told:
+            return
+        listed = ", ".join(sorted(whole))
+        warn_user(
+            f"TensorFlow cannot vectorize {listed}: tangents of hyperparameters (or "
+            "episodes) pass the whole step one by one. The values are the same; it "
+            "takes longer, the more of them there are. Remedy: far.ReverseHG() for "
+            "many hyperparameters, with whose number its time does not grow; tf.where "
+            "in the place of tf.cond (StatelessIf)."
+        )
+        self._told |= whole
 
 
 def obstacle(jit_compile, report, fixed_shapes, num_steps=None):

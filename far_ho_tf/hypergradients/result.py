@@ -20,6 +20,10 @@ class Status:
             `None` for all steps.
         kept_states: Number of states that reverse mode kept at any time.
         buffer_bits: Of `ReversibleHG`, bits for each weight and step.
+        one_by_one: Tuple of the types of operations that TensorFlow cannot vectorize.
+            Forward mode's tangents, or episodes, pass them one by one, and so the
+            whole step where one is a loop or a branch ("StatelessWhile",
+            "StatelessIf"), which takes longer and is warned of. Values are the same.
     """
 
     compiler: str
@@ -28,6 +32,7 @@ class Status:
     truncated: int | None = None
     kept_states: int | None = None
     buffer_bits: float | None = None
+    one_by_one: tuple = ()
 
 
 @dataclasses.dataclass(frozen=True)

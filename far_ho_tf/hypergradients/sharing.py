@@ -1,7 +1,6 @@
 """Programs that equal problems of a process have in common."""
 
 import collections
-import functools
 
 # Programs that are kept for problems that may come; the eldest goes first.
 _MOST = 16
@@ -10,7 +9,7 @@ _kept = collections.OrderedDict()
 
 
 def shared(signature, key, trace):
-    """A callable(flat inputs): that of an equal problem, or a new one.
+    """An `Executable`: that of an equal problem, or a new one.
 
     What is kept holds no graph, and none of the tensors that the problem captures:
     each problem brings its own.
@@ -26,14 +25,12 @@ def shared(signature, key, trace):
     if key in _kept:
         _kept.move_to_end(key)
         executable, places = _kept[key]
-        return functools.partial(
-            executable, captures=[signature.captures[place] for place in places]
-        )
+        return executable.with_captures([signature.captures[n] for n in places])
     executable = trace()
     known = {id(tensor): place for place, tensor in enumerate(signature.captures)}
     places = [known.get(id(tensor)) for tensor in executable.captures]
     if None not in places:
-        _kept[key] = executable.without_graph(), places
+        _kept[key] = executable.with_captures([]), places
         if len(_kept) > _MOST:
             _kept.popitem(last=False)
     return executable

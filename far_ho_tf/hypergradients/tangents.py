@@ -1,8 +1,15 @@
 """Tangents of the state along directions in λ, carried through training."""
 
+import operator
+
 import tensorflow as tf
 
-from far_ho_tf.autodiff import floating, linearize
+from far_ho_tf.autodiff import (
+    Linearization,
+    floating,
+    linearize,
+    linearize_gradient,
+)
 from far_ho_tf.batching import map_stack
 from far_ho_tf.checks import require
 from far_ho_tf.replicas import ONE_REPLICA
@@ -136,27 +143,17 @@ class Propagation:
             what the dynamics chose.
         """
         problem, hyperparameters = self._problem, self._hyperparameters
-        sources = problem.sources(state, hyperparameters)
-        own = sources[-1]
+        own = problem.hyperparameter_sources(hyperparameters)
 
         def oracle(share):
-            kept = {}
-
-            def targets():
-                gradients, kept["extra"], kept["value"] = problem.oracle(
-                    state, hyperparameters, share
-                )
-                return gradients, floating(kept["extra"])
-
-            linear = linearize(targets, sources)
+            values, linear = self._oracle(state, share)
             self._dependence.note(linear.depends[-1])
             gradient_tangents, extra_tangents = map_stack(
                 linear.jvp,
                 [tangents.variables, tangents.extra, self._directions],
                 linear.targets,
+                obstacle=problem.report.loop,
             )
-            gradients, _ = linear.targets
-            values = gradients, kept["extra"], kept["value"]
             return values, gradient_tangents, extra_tangents
 
         values, gradient_tangents, extra_tangents = replicas.mean(oracle, batch)
@@ -174,6 +171,42 @@ class Propagation:
         )
         new_state = State(*update.targets, extra)
         return new_state, State(*moved, extra_tangents), (value, choice)
+
+    def _oracle(self, state, batch):
+        """What the problem's oracle returns, and its `Linearization`.
+
+        The latter is of the gradients and of the floating extra state.
+        """
+        problem, hyperparameters = self._problem, self._hyperparameters
+        sources = problem.sources(state, hyperparameters)
+        kept = {}
+
+        def targets():
+            kept["values"] = problem.oracle(state, hyperparameters, batch)
+            gradients, extra, _ = kept["values"]
+            return gradients, floating(extra)
+
+        def extra():
+            kept["partials"], *kept["values"] = problem.partials(
+                state, hyperparameters, batch, sources
+            )
+            return floating(kept["values"][0])
+
+        def partials():
+            kept["extra"] = linearize(extra, sources)
+            return kept["partials"]
+
+        if not (problem.report.loop and problem.report.symmetric):
+            linear = linearize(targets, sources)
+            return kept["values"], linear
+        first = linearize_gradient(partials, sources)
+        second = kept["extra"]
+        linear = Linearization(
+            (first.targets, second.targets),
+            lambda tangents: (first.jvp(tangents), second.jvp(tangents)),
+            tf.nest.map_structure(operator.or_, first.depends, second.depends),
+        )
+        return (first.targets, *kept["values"]), linear
 
     def gradients(self, cotangent, direct, tangents):
         """⟨∇E, Z⟩ + ∂E/∂λ along each direction: a vector of length k."""

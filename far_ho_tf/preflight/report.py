@@ -39,6 +39,10 @@ class Report(NamedTuple):
         weights: The number of elements of all trained variables.
         has_control_flow: Whether loops or branches of the inner objective depend on
             variables or hyperparameters.
+        loop: Type of a loop that derivatives of the inner objective go through; an
+            empty string where there is none.
+        symmetric: Whether its second derivatives commute for certain: they go through
+            no `tf.custom_gradient`, and it does not read again what it assigned.
         signature: The `Signature` of the problem.
     """
 
@@ -50,6 +54,8 @@ class Report(NamedTuple):
     largest_convolution: int
     weights: int
     has_control_flow: bool
+    loop: str
+    symmetric: bool
     signature: Signature
 
 
@@ -95,6 +101,7 @@ def inspect(problem):
     _refuse_floating("outer_objective", outer)
     _check_dependence(problem, unread)
     operations = parts[0].operations
+    symmetric = not (scope.reads_again or _differentiated(operations, "IdentityN"))
     return Report(
         assigned=assigned,
         unread=unread,
@@ -104,14 +111,15 @@ def inspect(problem):
         largest_convolution=_largest(operations, "Conv"),
         weights=sum(variable.shape.num_elements() for variable in problem.variables),
         has_control_flow=any(
-            op.type.endswith(graph_search.CONTROL_FLOW) and any(op.depends)
-            for op in operations
+            _differentiated(operations, kind) for kind in graph_search.CONTROL_FLOW
         ),
-        signature=_signature(problem, parts, assigned),
+        loop=next(iter(_differentiated(operations, "While")), ""),
+        symmetric=symmetric,
+        signature=_signature(problem, parts, assigned, symmetric),
     )
 
 
-def _signature(problem, parts, assigned):
+def _signature(problem, parts, assigned, symmetric):
     """The `Signature` of a problem; without a key where its dynamics choose.
 
     What they choose by is in none of the parts.
@@ -119,7 +127,7 @@ def _signature(problem, parts, assigned):
     found = signature(
         [part.graph for part in parts],
         [problem.variables, problem.hyperparameters, assigned],
-        f"{problem.dtype} {type(problem.dynamics.dynamics)}",
+        f"{problem.dtype} {type(problem.dynamics.dynamics)} {symmetric}",
     )
     return found._replace(key=None) if problem.dynamics.choices else found
 
@@ -283,6 +291,11 @@ def _check_dependence(problem, unread):
 def _largest(operations, kind):
     counts = [op.multiplications for op in operations if kind in op.type]
     return max(counts, default=0)
+
+
+def _differentiated(operations, kind):
+    """The types, of a kind, of operations that read what depends on the variables."""
+    return [op.type for op in operations if kind in op.type and any(op.depends)]
 
 
 def _assigned_resources(graph):

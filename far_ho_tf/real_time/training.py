@@ -72,7 +72,6 @@ class RealTimeTraining:
         carried: A `Carried`.
         read_directly: Names of the hyperparameters that the outer objective
             reads itself.
-        status: A `Status`: which compiler runs the steps, and why.
     """
 
     def __init__(
@@ -101,6 +100,12 @@ class RealTimeTraining:
                 self._evaluate()
         self.read_directly = self._outer_dependence.paths()
         self._advance = self._compiled(jit_compile)
+
+    @property
+    def status(self):
+        """A `Status`: which compiler runs the steps, and why."""
+        program = self._program
+        return Status(program.compiler, program.reason, one_by_one=program.one_by_one)
 
     def step(self, batch):
         """Trains on a batch and, every `update_every` steps, tunes.
@@ -235,7 +240,7 @@ class RealTimeTraining:
         )
         if program.compiler == "xla":  # Tries it, on nothing that counts.
             program(self._inputs(self.batches.zeros()))
-        self.status = Status(program.compiler, program.reason)
+        self._program = program
         return program
 
     def _inputs(self, batch):
