@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 LINTER := $(VENV)/linter
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 BENCH := .bench
 SOURCES := $(shell find far_ho_tf -name '*.py')
 CHECK_PYTHON = $(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 10) <= v < (3, 14) else "far_ho_tf needs Python 3.10 to 3.13; this is %d.%d. Name another: make PYTHON=python3.12 ..." % v[:2])'
@@ -12,10 +13,10 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test bench lint format clean
+.PHONY: help install demo test test-all test-rest bench lint format clean
 
 help:  ## Show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
 
 install: $(INSTALLED)  ## Create .venv and install the package and what it needs
 
@@ -35,8 +36,14 @@ $(LINTER): setup.py | $(INSTALLED)
 demo: install  ## Data hyper-cleaning on the embedded MNIST images
 	$(BIN)/python examples/data_hyper_cleaning.py
 
-test: install  ## Run the whole test suite, in two processes
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+test: install  ## Run representative cases of every test, in two processes
+	$(PYTEST) -m 'not thorough'
+
+test-all: install  ## Run the whole test suite
+	$(PYTEST)
+
+test-rest: install  ## Run what `make test` leaves out
+	$(PYTEST) -m thorough
 
 bench: $(BENCH)/installed  ## Measure beside other tools; WORKLOAD=1,2 TOOL=far,jax: a part
 	$(BENCH)/bin/python benchmarks/peers/run.py $(if $(WORKLOAD),--workload=$(WORKLOAD)) $(if $(TOOL),--tool=$(TOOL))
@@ -60,4 +67,4 @@ format: $(LINTER)  ## Mend style and format
 	$(BIN)/python -m ruff format .
 
 clean:  ## Remove .venv and everything made by it
-	rm -rf $(VENV) $(BENCH) build *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH) .compile_cache build *.egg-info .pytest_cache .ruff_cache

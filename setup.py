@@ -36,7 +36,7 @@ setup(
     ],
     extras_require={
         "examples": EXAMPLES,
-        "tests": ["pytest>=8", "pytest-xdist>=3.5", *EXAMPLES],
+        "tests": ["pytest>=8", "pytest-xdist>=3.7", *EXAMPLES],
         "lint": ["ruff==0.17.6"],
     },
 )

@@ -1,19 +1,66 @@
 """Set-up of the whole suite: deterministic, no surprises."""
 
 import os
+import pathlib
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Of both processes, of those that tests start, and of the next time.
+os.environ.setdefault(
+    "FAR_HO_TF_COMPILE_CACHE",
+    str(pathlib.Path(__file__).parents[1] / ".compile_cache"),
+)
 
 import keras
 import pytest
 import tensorflow as tf
+
+import far_ho_tf  # noqa: F401, tells TensorFlow of the cache before it begins.
 
 # Logical devices stand in for GPUs; they must be there before TensorFlow begins.
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0],
     [tf.config.LogicalDeviceConfiguration()] * 4,
 )
+
+
+# The groups of tests that take longest: they begin first, so that none is left for
+# the end, when the other process has nothing more to do.
+LONGEST = [
+    "test_distribution",
+    "test_workers",
+    "test_reversible",
+    "test_dynamics_table",
+    "test_keep_products",
+    "test_modes",
+    "test_long_horizons",
+    "test_keras_values",
+    "test_maclaurin_examples",
+    "test_examples",
+    "test_hyper_representation",
+    "test_episodes",
+    "test_distributed_example",
+    "test_keras_numbers",
+    "test_docs",
+    "test_killed_runs",
+]
+
+
+@pytest.hookimpl(tryfirst=True)  # Before xdist's own, which reads the groups.
+def pytest_collection_modifyitems(items):
+    """The tests of a file run in one process, unless it has groups of its own.
+
+    They share references, problems and what TensorFlow has traced.
+    """
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(
+        key=lambda item: places.get(
+            item.get_closest_marker("xdist_group").args[0], len(places)
+        )
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,6 @@
-"""Problems that many tests share."""
+"""Parameters and problems that many tests share."""
 
+import itertools
 import os
 import pathlib
 import subprocess
@@ -7,10 +8,56 @@ import sys
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
 from far_ho_tf.hypergradients.program import Program
+
+
+def in_tiers(values, first):
+    """Parameters of a test, of which only those in `first` are in the first tier.
+
+    Args:
+        values: Iterable of all parameters; a tuple holds several arguments.
+        first: Iterable of some of them.
+    """
+    values, first = list(values), list(first)
+    assert first and all(one in values for one in first), first
+    return [value if value in first else thorough(value) for value in values]
+
+
+def thorough(value):
+    """A parameter, or a tuple of several, for the second tier only."""
+    values = value if isinstance(value, tuple) else (value,)
+    return pytest.param(*values, marks=pytest.mark.thorough)
+
+
+def pairwise(*axes):
+    """Tuples of one value of each axis, a part of their product.
+
+    Each pair of values of any two axes is in one of them. Of tuples that add as many
+    pairs the one is taken whose pairs have been taken least.
+    """
+    axes = [list(axis) for axis in axes]
+    rows = list(itertools.product(*(range(len(axis)) for axis in axes)))
+    taken = dict.fromkeys(set().union(*map(_pairs, rows)), 0)
+    chosen = []
+    while not all(taken.values()):
+        counts = {row: [taken[pair] for pair in _pairs(row)] for row in rows}
+        best = max(rows, key=lambda row: (counts[row].count(0), -sum(counts[row])))
+        chosen.append(best)
+        for pair in _pairs(best):
+            taken[pair] += 1
+    return [
+        tuple(axis[place] for axis, place in zip(axes, row, strict=True))
+        for row in sorted(chosen)
+    ]
+
+
+def _pairs(row):
+    """The pairs of (axis, place in it) that a tuple of places holds."""
+    return set(itertools.combinations(enumerate(row), 2))
 
 
 def relative_error(actual, expected):

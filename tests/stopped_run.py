@@ -1,5 +1,10 @@
-"""A run that tests/test_killed_runs.py kills: `stopped_run.py MODE FOLDER RESULT`."""
+"""A run for tests/test_killed_runs.py: `stopped_run.py MODE FOLDER RESULT [PLACE]`.
 
+PLACE is where it kills itself: a hyper-iteration, and a number of calls.
+"""
+
+import os
+import signal
 import sys
 
 import keras
@@ -17,10 +22,31 @@ MODES = {
 
 
 class Begun(keras.callbacks.Callback):
-    """Prints which hyper-iteration begins, for the one that kills."""
+    """Prints which hyper-iteration begins."""
 
     def on_epoch_begin(self, epoch, logs=None):
         print(epoch, flush=True)
+
+
+class Killed(keras.callbacks.Callback):
+    """Kills the process so many calls after a hyper-iteration has begun.
+
+    Calls of Python's and of C's functions: a place that is the same however fast
+    the machine is, within an update as within a saving.
+    """
+
+    def __init__(self, iteration, calls):
+        super().__init__()
+        self.iteration, self.calls = iteration, calls
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch >= self.iteration:  # A run that goes on may begin behind it.
+            sys.setprofile(self.count)
+
+    def count(self, frame, event, argument):
+        self.calls -= event in ("call", "c_call")
+        if self.calls < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def make_problem(rate, decay):
@@ -68,5 +94,6 @@ def run(name, *callbacks):
 
 
 if __name__ == "__main__":
-    name, folder, result = sys.argv[1:]
-    np.savez(result, *run(name, far.Checkpoint(folder), Begun()))
+    name, folder, result, *place = sys.argv[1:]
+    killed = [Killed(*map(int, place))] if place else []
+    np.savez(result, *run(name, far.Checkpoint(folder), Begun(), *killed))

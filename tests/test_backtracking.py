@@ -1,5 +1,7 @@
 """Backtracking gradient descent, whose step lengths are chosen by the objective."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -7,9 +9,10 @@ import tensorflow as tf
 
 import far_ho_tf as far
 from tests import reference
-from tests.helpers import Classification, assert_close, hyper
+from tests.helpers import Classification, assert_close, hyper, in_tiers, pairwise
 
-MODES = pytest.mark.parametrize("method", [far.ReverseHG, far.ForwardHG])
+METHODS = [far.ReverseHG, far.ForwardHG]
+MODES = pytest.mark.parametrize("method", METHODS)
 
 
 def armijo(problem, variables, gradients, batch, rate, tau, c):
@@ -47,13 +50,9 @@ def accepted(problem, batches, rate, tau, c):
     return found
 
 
-@MODES
-@pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
-@pytest.mark.parametrize("c", [0.5, 0.02])
-def test_equals_the_unrolled_reference_with_the_accepted_lengths(
-    method, jit_compile, c
-):
-    """On minibatches: the search takes the batch of its step."""
+@functools.lru_cache(maxsize=1)
+def minibatches(c):
+    """A problem, the accepted reductions, and what `unrolled` returns for these."""
     problem = Classification()
     rate, tau = problem.hyper(40.0, "rate"), problem.hyper(0.6, "tau")
     batches = far.Batches(problem.train, batch_size=5, seed=3)
@@ -65,12 +64,27 @@ def test_equals_the_unrolled_reference_with_the_accepted_lengths(
         lambda t, i: rate * tf.pow(tf.convert_to_tensor(tau), float(found[t]))
     )
     naive = problem.naive([rate, tau], lambda t: drawn[t])
-    _, expected, final = reference.unrolled(naive, rule, 7)
+    expected = reference.unrolled(naive, rule, 7)
     bilevel = problem.bilevel(
         far.BacktrackingGradientDescent(rate, tau, c), [rate, tau], inner_data=batches
     )
+    return bilevel, found, expected
+
+
+SEARCHES = pairwise([0.5, 0.02], [False, True], METHODS)
+
+
+@pytest.mark.parametrize(
+    ("c", "jit_compile", "method"),
+    in_tiers(SEARCHES, [case for case in SEARCHES if not case[1]]),
+)
+def test_equals_the_unrolled_reference_with_the_accepted_lengths(
+    c, jit_compile, method
+):
+    """On minibatches: the search takes the batch of its step."""
+    bilevel, found, (_, expected, final) = minibatches(c)
     result = method(jit_compile=jit_compile).compute(bilevel, 7)
-    assert_close(problem.model.trainable_variables, final, 1e-12)
+    assert_close(bilevel.variables, final, 1e-12)
     assert_close(result.hypergradients, expected, 1e-9)
     assert result.choices["reductions"].numpy().tolist() == found
 
@@ -195,10 +209,14 @@ def test_it_trains_a_real_time_model():
     np.testing.assert_allclose(layer.kernel[:, 0], [2.0, 0.0, 0.0], atol=0.05)
 
 
-@MODES
-@pytest.mark.parametrize("compiled", [True, False])
-@pytest.mark.parametrize("kind", [keras.Variable, tf.Variable])
-def test_golden_case_f(method, kind, compiled):
+GOLDEN = pairwise([keras.Variable, tf.Variable], [False, True], METHODS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "compiled", "method"),
+    in_tiers(GOLDEN, [case for case in GOLDEN if not case[1]]),
+)
+def test_golden_case_f(kind, compiled, method):
     """FAR-HO's own: (w − L)²/2 + λw²/2, outer (w − 2)²/2 + λ², in closed form.
 
     One step solves a quadratic exactly where its length is 1/(1 + λ).

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 import far_ho_tf as far
 from far_ho_tf import saving
-from tests.helpers import normalized_network
+from tests.helpers import in_tiers, normalized_network
 
 STEPS = 3
 
@@ -178,17 +178,20 @@ def resumed(make, path, iterations, stop, mode="restart", **options):
     return tuner
 
 
-@pytest.mark.parametrize("every", [1, 2])
+STOPPED = [
+    (reverse, "restart"),
+    (forward, "online"),
+    (several, "online"),
+    (several, "warm_restart"),
+    (shuffled, "restart"),
+    (shuffled, "online"),
+]
+
+
+@pytest.mark.parametrize("every", in_tiers([1, 2], [1]))
 @pytest.mark.parametrize(
     ("make", "mode"),
-    [
-        (reverse, "restart"),
-        (forward, "online"),
-        (several, "online"),
-        (several, "warm_restart"),
-        (shuffled, "restart"),
-        (shuffled, "online"),
-    ],
+    in_tiers(STOPPED, [(reverse, "restart"), (several, "online")]),
 )
 def test_a_stopped_run_ends_as_another(make, mode, every, tmp_path):
     whole = anew(make)

@@ -1,6 +1,7 @@
 """Batches split over replicas, against one device."""
 
 import contextlib
+import functools
 
 import keras
 import numpy as np
@@ -13,6 +14,7 @@ from tests.helpers import (
     assert_close,
     counted,
     hyper,
+    in_tiers,
     normalized_network,
 )
 
@@ -39,30 +41,31 @@ def outcome(problem, mode, count, num_steps=6):
     return [result.outer_value, *result.hypergradients, *result.state.variables]
 
 
+# Modes, precisions and numbers of replicas; the first two are in the first tier.
+CASES = [
+    (far.ReverseHG(jit_compile=False), "float64", (1, 2, 4)),
+    (far.ForwardHG(jit_compile=False, spread_tangents=True), "float64", (2, 4)),
+    (far.ReverseHG(jit_compile=False), "float32", (2, 4)),
+    (far.ReverseHG(jit_compile=True), "float64", (2,)),
+    (far.ReverseHG(jit_compile=False, checkpointing="sqrt"), "float64", (2, 4)),
+    (far.ReverseHG(checkpointing=2, truncation=4), "float64", (4,)),
+    (far.ForwardHG(jit_compile=False), "float64", (2, 4)),
+    (far.ForwardHG(jit_compile=True, chunk_size=5), "float32", (4,)),
+    (far.ForwardHG(jit_compile=True, spread_tangents=True), "float32", (2,)),
+]
+
+
 class TestModes:
     """Every mode, with shares of different sizes."""
 
-    @pytest.mark.parametrize(
-        "mode, dtype, counts",
-        [
-            (far.ReverseHG(jit_compile=False), "float64", (1, 2, 4)),
-            (far.ReverseHG(jit_compile=False), "float32", (2, 4)),
-            (far.ReverseHG(jit_compile=True), "float64", (2,)),
-            (far.ReverseHG(jit_compile=False, checkpointing="sqrt"), "float64", (2, 4)),
-            (far.ReverseHG(checkpointing=2, truncation=4), "float64", (4,)),
-            (far.ForwardHG(jit_compile=False), "float64", (2, 4)),
-            (far.ForwardHG(jit_compile=True, chunk_size=5), "float32", (4,)),
-            (far.ForwardHG(jit_compile=False, spread_tangents=True), "float64", (2, 4)),
-            (far.ForwardHG(jit_compile=True, spread_tangents=True), "float32", (2,)),
-        ],
-        ids=str,
-    )
+    @pytest.mark.parametrize("mode, dtype, counts", in_tiers(CASES, CASES[:2]), ids=str)
     def test_as_on_one_device(self, mode, dtype, counts):
         problem = minibatches(far.Adam, dtype)
         expected = outcome(problem, mode, 0)
         for count in counts:
             assert_close(outcome(problem, mode, count), expected, TOLERANCE[dtype])
 
+    @pytest.mark.thorough
     def test_real_time(self):
         """RTHO: three updates, tangents kept between them."""
 
@@ -83,6 +86,7 @@ class TestModes:
         assert_close(tuned(2), expected, 1e-10)
         assert_close(tuned(4, spread_tangents=True), expected, 1e-10)
 
+    @pytest.mark.thorough
     def test_fewer_examples_than_replicas(self):
         setting = Classification()
         data = [array[:2] for array in setting.train]
@@ -91,6 +95,7 @@ class TestModes:
         expected = outcome(problem, mode, 0)
         assert_close(outcome(problem, mode, 4), expected, 1e-10)
 
+    @pytest.mark.thorough
     def test_batches_of_unknown_size(self):
         """The last batch of an epoch is smaller: 5, 5, 2."""
         setting = Classification()
@@ -134,6 +139,7 @@ class TestModes:
         mode = far.ReverseHG()
         assert_close(outcome(problem, mode, 3), outcome(problem, mode, 0), 1e-10)
 
+    @pytest.mark.thorough
     def test_line_search(self):
         """The dynamics try step lengths on the whole batch."""
         problem = minibatches(
@@ -176,6 +182,7 @@ class TestRandomLayers:
             x,
         )
 
+    @pytest.mark.thorough
     @pytest.mark.parametrize("jit_compile", [False, True])
     def test_draws_are_those_of_the_whole_batch(self, jit_compile):
         """Dropout's masks and noise do not depend on the number of replicas."""
@@ -188,7 +195,7 @@ class TestRandomLayers:
         problem = self.network_problem(*layers)
         mode = far.ReverseHG(jit_compile=jit_compile)
         expected = outcome(problem, mode, 0)
-        for count in (2, 3):
+        for count in (3,) if jit_compile else (2, 3):
             assert_close(outcome(problem, mode, count), expected, 1e-10)
         forward = far.ForwardHG(jit_compile=jit_compile)
         assert_close(outcome(problem, forward, 2), expected, 1e-10)
@@ -245,6 +252,7 @@ class TestRandomLayers:
         ):
             outcome(self.drawing(draw), far.ReverseHG(), 2)
 
+    @pytest.mark.thorough
     def test_batch_normalization_is_per_replica(self):
         """Against a problem on one device that normalizes each share by itself."""
         x = np.random.RandomState(1).randn(7, 4)
@@ -293,38 +301,44 @@ class TestRandomLayers:
             assert_close(result.state.extra[:2], expected.state.extra[:2], 1e-10)
 
 
+def tuned_twice(strategy=None, made_within=False, run_within=False):
+    """Two updates, with parts of them within the scope; variables and slots."""
+    nothing = contextlib.nullcontext
+    with strategy.scope() if made_within else nothing():
+        setting = Classification()
+        low = far.constraints.Interval(0.0, 0.105)
+        rate = setting.hyper(0.1, "rate", constraint=low)
+        problem = setting.bilevel(far.GradientDescent(rate), [rate])
+        adam = keras.optimizers.Adam(0.01)
+        tuner = far.HyperOptimizer(problem, optimizer=adam, strategy=strategy)
+    with strategy.scope() if run_within else nothing():
+        tuner.run(3)
+        tuner.run(3)
+    return [*problem.hyperparameters, *setting.model.weights], adam.variables
+
+
+@functools.cache
+def tuned_on_one_device():
+    variables, _ = tuned_twice()
+    return [variable.numpy() for variable in variables]
+
+
 class TestScope:
     """Variables within `strategy.scope()`, and runs within it."""
 
-    @pytest.mark.parametrize("made_within", [False, True])
-    @pytest.mark.parametrize("run_within", [False, True])
+    @pytest.mark.parametrize("made_within", in_tiers([False, True], [True]))
+    @pytest.mark.parametrize("run_within", in_tiers([False, True], [False]))
     def test_variables_and_slots_are_updated_everywhere(self, made_within, run_within):
-        def tuned(strategy):
-            nothing = contextlib.nullcontext
-            scope = strategy.scope if strategy else nothing
-            with (scope if made_within else nothing)():
-                setting = Classification()
-                low = far.constraints.Interval(0.0, 0.105)
-                rate = setting.hyper(0.1, "rate", constraint=low)
-                problem = setting.bilevel(far.GradientDescent(rate), [rate])
-                adam = keras.optimizers.Adam(0.01)
-                tuner = far.HyperOptimizer(problem, optimizer=adam, strategy=strategy)
-            with (scope if run_within else nothing)():
-                tuner.run(3)
-                tuner.run(3)
-            return [*problem.hyperparameters, *setting.model.weights], adam.variables
-
-        (expected, _), strategy = tuned(None), mirrored(2)
-        variables, slots = tuned(strategy)
-        assert_close(
-            [v.numpy() for v in variables], [v.numpy() for v in expected], 1e-10
-        )
+        strategy = mirrored(2)
+        variables, slots = tuned_twice(strategy, made_within, run_within)
+        assert_close([v.numpy() for v in variables], tuned_on_one_device(), 1e-10)
         for variable in variables + slots:
             copies = strategy.experimental_local_results(variable.value)
             assert len(copies) == 1 + made_within
             for copy in copies:
                 assert np.array_equal(copy, copies[0])
 
+    @pytest.mark.thorough
     def test_the_default_optimizer_is_made_in_the_scope_of_hyperparameters(self):
         strategy = mirrored(2)
         with strategy.scope():
@@ -347,7 +361,7 @@ class TestScope:
             result = tuner.run(2)
         assert_close(result.hypergradients, expected[1:4], 1e-10)
 
-    @pytest.mark.parametrize("made_within", [False, True])
+    @pytest.mark.parametrize("made_within", in_tiers([False, True], [True]))
     def test_one_device(self, made_within):
         """All of it runs on that device, within the scope or not."""
         strategy = tf.distribute.OneDeviceStrategy("/cpu:2")
@@ -482,6 +496,7 @@ class TestErrors:
             with pytest.raises(ValueError, match="must both be made in one"):
                 far.HyperOptimizer(problem, optimizer=optimizer)
 
+    @pytest.mark.thorough
     def test_divergence_is_found(self):
         problem = minibatches(far.GradientDescent)
         problem.hyperparameters[0].assign(1e200)
@@ -520,20 +535,18 @@ class TestKerasLosses:
 class TestMeans:
     """What looks like a mean, but is none, is found whatever it looks like."""
 
-    @pytest.mark.parametrize("dtype", ["float64", "float32"])
-    @pytest.mark.parametrize(
-        "inner",
-        [
-            lambda losses, weights: tf.sqrt(tf.reduce_mean(losses)),
-            lambda losses, weights: tf.reduce_sum(losses) + 1e9,
-            lambda losses, weights: tf.reduce_sum(losses) / 12.0,
-            lambda losses, weights: (
-                tf.reduce_sum(weights * losses) / tf.reduce_sum(weights)
-            ),
-        ],
-        ids=["root", "sum", "divided", "weights in the data"],
-    )
-    def test_refused(self, dtype, inner):
+    none = {
+        "root": lambda losses, weights: tf.sqrt(tf.reduce_mean(losses)),
+        "sum": lambda losses, weights: tf.reduce_sum(losses) + 1e9,
+        "divided": lambda losses, weights: tf.reduce_sum(losses) / 12.0,
+        "weights in the data": lambda losses, weights: (
+            tf.reduce_sum(weights * losses) / tf.reduce_sum(weights)
+        ),
+    }
+
+    @pytest.mark.parametrize("dtype", in_tiers(["float64", "float32"], ["float64"]))
+    @pytest.mark.parametrize("kind", in_tiers(none, ["root", "weights in the data"]))
+    def test_refused(self, dtype, kind):
         setting = Classification(dtype)
         x, y, _ = setting.train
         setting.train = x, y, np.ones(12, dtype)
@@ -541,7 +554,7 @@ class TestMeans:
         def objective(batch):
             x, y, weights = batch
             losses = tf.reduce_sum((setting.model(x) - y) ** 2, axis=-1)
-            return inner(losses, weights) + setting.penalty
+            return self.none[kind](losses, weights) + setting.penalty
 
         setting.inner = objective
         problem = far.BilevelProblem(
@@ -609,7 +622,7 @@ class TestMeans:
         mode = far.ReverseHG(jit_compile=False)
         assert_close(outcome(problem, mode, 2)[:3], outcome(problem, mode, 0)[:3], 1e-5)
 
-    @pytest.mark.parametrize("kind", ["float", "integer"])
+    @pytest.mark.parametrize("kind", in_tiers(["float", "integer"], ["integer"]))
     def test_state_that_counts_examples(self, kind):
         setting = Classification()
         dtype = {"float": "float64", "integer": "int32"}[kind]
@@ -631,7 +644,7 @@ class TestMeans:
                 problem, num_steps, strategy=mirrored(2)
             )
 
-    @pytest.mark.parametrize("role", ["inner", "outer"])
+    @pytest.mark.parametrize("role", in_tiers(["inner", "outer"], ["inner"]))
     def test_what_is_a_mean_until_the_end_only(self, role):
         """Flooding: at first both shares' losses are above the level, then one's is."""
         w, scale = keras.Variable(5.0, dtype="float64", name="w"), hyper(1.0, "scale")
@@ -657,6 +670,7 @@ class TestMeans:
         with pytest.raises(ValueError, match=f"`{role}_objective` must be a mean"):
             far.ReverseHG().compute(problem, 300, strategy=mirrored(2))
 
+    @pytest.mark.thorough
     def test_holes_that_come_later(self):
         """Looked for again after 1, 2, 4, 8, ... runs."""
         setting = Classification()
@@ -702,7 +716,7 @@ class TestMeans:
         with pytest.raises(ValueError, match="`inner_objective` must be a mean"):
             far.ReverseHG().compute(problem, 2, strategy=mirrored(2))
 
-    @pytest.mark.parametrize("strength", [-4.0, -11.0])
+    @pytest.mark.parametrize("strength", in_tiers([-4.0, -11.0], [-11.0]))
     def test_a_weak_sum_beside_a_mean(self, strength):
         setting = Classification("float32")
         log_strength = setting.hyper(strength, "log_strength")
@@ -754,7 +768,9 @@ class TestFalseAlarms:
             loss, loss, model, far.GradientDescent(rate), [rate], data, data
         )
 
-    @pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
+    @pytest.mark.parametrize(
+        "dtype", in_tiers(["mixed_bfloat16", "mixed_float16"], ["mixed_float16"])
+    )
     def test_half_precision(self, dtype):
         problem = self.network(dtype)
         mode = far.ReverseHG(jit_compile=False)
@@ -769,6 +785,7 @@ class TestFalseAlarms:
         )
         assert float(result.outer_value) < 1e-10
 
+    @pytest.mark.thorough
     def test_data_that_the_objective_checks(self):
         setting = Classification()
         plain = setting.inner

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
-from tests.helpers import Classification, assert_close, counted
+from tests.helpers import Classification, assert_close, counted, in_tiers
 from tests.test_distribution import mirrored
 
 EPISODES = [3, 0, 4]
@@ -57,7 +57,7 @@ def mean(results):
     return [np.mean(np.stack(rows), axis=0) for rows in gradients]
 
 
-@pytest.mark.parametrize("mode", MODES, ids=str)
+@pytest.mark.parametrize("mode", in_tiers(MODES, MODES[:1]), ids=str)
 def test_the_mean_of_runs_by_themselves(mode):
     setting = Classification()
     problem = episodic(setting)
@@ -73,7 +73,7 @@ def test_the_mean_of_runs_by_themselves(mode):
     assert_close(setting.model.get_weights(), result.state.variables, 0)
 
 
-@pytest.mark.parametrize("count", [0, 1, 2, 4])
+@pytest.mark.parametrize("count", in_tiers([0, 1, 2, 4], [2]))
 def test_spread_over_replicas(count):
     """Also over more than there are episodes."""
     setting = Classification()
@@ -92,7 +92,7 @@ def test_spread_over_replicas(count):
     assert_close(setting.model.get_weights(), expected.state.variables, 1e-10)
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("jit_compile", in_tiers([False, True], [False]))
 def test_new_episodes_in_each_hyper_iteration(jit_compile):
     """And outer data by hyper-iteration and episode, of which the values tell."""
     w, scale = keras.Variable(1.0, name="w"), far.Hyperparameter(1.0, name="scale")
@@ -113,6 +113,7 @@ def test_new_episodes_in_each_hyper_iteration(jit_compile):
     assert history.history["outer_value"] == [406, 509]
 
 
+@pytest.mark.thorough
 def test_data_by_python_functions():
     """TensorFlow cannot vectorize them; each episode gets its own all the same."""
     setting = Classification()
@@ -176,6 +177,7 @@ def test_bare_variables_are_trained_one_after_another():
         tuner.run(2, episodes=2)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("mode", ["restart", "online"])
 def test_problems_spread_over_replicas(mode):
     """Three problems on two replicas; RTHO keeps each one's state and tangents."""
@@ -254,7 +256,7 @@ class TestErrors:
         problem = episodic(Classification())
         self.refused(problem, "by `HyperOptimizer", episodes=[0], strategy=mirrored(2))
 
-    @pytest.mark.parametrize("count", [0, 2])
+    @pytest.mark.parametrize("count", in_tiers([0, 2], [0]))
     def test_the_episode_that_diverges_is_named(self, count):
         setting = Classification()
         data = batches_of(setting)
@@ -272,6 +274,7 @@ class TestErrors:
         assert float(setting.penalty) == 0.01
         assert_close(setting.model.get_weights(), before, 0)
 
+    @pytest.mark.thorough
     def test_the_problem_that_diverges_is_named(self):
         setting, other = Classification(), Classification(seed=1)
         other.weights, other.penalty = setting.weights, setting.penalty

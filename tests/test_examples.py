@@ -110,6 +110,7 @@ def test_extremes():
     assert least.tolist() == [2, 4, 0]
 
 
+@pytest.mark.thorough
 def test_targets():
     """The whole experiment: mean F1 and accuracies over the seeds 0, 1 and 2."""
     data = mnist.load("embedded", None, 5000, 5000)
@@ -248,6 +249,7 @@ def real_time(tmp_path_factory):
 
 
 class TestRealTime:
+    @pytest.mark.thorough
     def test_results(self, real_time):
         _, _, results = real_time
         (seed,) = results["seeds"]
@@ -271,6 +273,7 @@ class TestRealTime:
         assert results["ratio"] == pytest.approx(mean["rtho"]["seconds"] / plain)
         assert results["flags"]["epochs"] == 2
 
+    @pytest.mark.thorough
     def test_table_and_picture(self, real_time):
         folder, output, results = real_time
         assert f"{results['mean']['rtho']['accuracy']:.2f}" in output

@@ -10,7 +10,14 @@ import tensorflow as tf
 
 import far_ho_tf as far
 from far_ho_tf.autodiff import linearize, linearize_gradient
-from tests.helpers import Classification, assert_close, hyper, runs_seen, slope
+from tests.helpers import (
+    Classification,
+    assert_close,
+    hyper,
+    in_tiers,
+    runs_seen,
+    slope,
+)
 
 
 @pytest.fixture
@@ -121,7 +128,9 @@ MODELS = {
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name", in_tiers(MODELS, ["convolution and pooling", "dropout and gelu"])
+)
 def test_equals_reverse_mode(name):
     """Reverse mode is compared with the unrolled reference in test_models.py."""
     model = MODELS[name]()
@@ -186,7 +195,7 @@ def sequences(*stack):
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("name", RECURRENT)
+@pytest.mark.parametrize("name", in_tiers(RECURRENT, ["statistics of an LSTM"]))
 def test_recurrent_layers_equal_finite_differences(name):
     problem, (rate, shift) = sequences(*RECURRENT[name]())
     mode = far.ForwardHG(jit_compile=False)

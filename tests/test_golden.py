@@ -6,9 +6,11 @@ import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
-from tests.helpers import assert_close, hyper
+from tests.helpers import assert_close, hyper, in_tiers
 
-JIT = pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
+JIT = pytest.mark.parametrize(
+    "jit_compile", in_tiers([False, True], [False]), ids=["graph", "xla"]
+)
 MODES = pytest.mark.parametrize("method", [far.ReverseHG, far.ForwardHG])
 
 

@@ -11,7 +11,7 @@ import far_ho_tf as far
 import few_shot
 import representation_experiment as experiment
 from few_shot_episodes import Episodes
-from tests.helpers import assert_close, run_example
+from tests.helpers import assert_close, in_tiers, run_example
 
 SCRIPT = "hyper_representation.py"
 SETTINGS = experiment.Settings(
@@ -171,7 +171,7 @@ def omniglot():
 
 
 class TestHypergradient:
-    @pytest.mark.parametrize("jit_compile", [False, True])
+    @pytest.mark.parametrize("jit_compile", in_tiers([False, True], [False]))
     def test_against_an_unrolled_tape(self, jit_compile):
         keras.config.set_floatx("float64")
         network = experiment.make_network(SETTINGS)
@@ -237,9 +237,8 @@ def unrolled(network, episode):
     return value, tape.gradient(value, weights)
 
 
-@pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    """The same short run on one device and on two."""
+def short_run(tmp_path_factory, replicas):
+    """The folder, the output and the results of one on so many devices."""
     flags = {
         "ways": 3,
         "queries": 4,
@@ -253,24 +252,25 @@ def small(tmp_path_factory):
         "learning_rate": 0.3,
         "outer_rate": 0.01,
     }
-    runs = []
-    for replicas in (1, 2):
-        folder = tmp_path_factory.mktemp("representation") / "made"
-        done = run_example(
-            SCRIPT,
-            *(f"--{k}={v}" for k, v in flags.items()),
-            f"--replicas={replicas}",
-            f"--output_dir={folder}",
-        )
-        assert done.returncode == 0, done.stderr
-        results = json.loads((folder / "results.json").read_text())
-        runs.append((folder, done.stdout, results))
-    return runs
+    folder = tmp_path_factory.mktemp("representation") / "made"
+    done = run_example(
+        SCRIPT,
+        *(f"--{k}={v}" for k, v in flags.items()),
+        f"--replicas={replicas}",
+        f"--output_dir={folder}",
+    )
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout, json.loads((folder / "results.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    return short_run(tmp_path_factory, 1)
 
 
 class TestRun:
     def test_results(self, small):
-        (_, output, results), _ = small
+        _, output, results = small
         assert len(results["outer_value"]) == 5
         assert [updates for updates, _ in results["curve"]] == [0, 2, 4, 5]
         for name in ("pixels", "initial", "learned"):
@@ -284,20 +284,22 @@ class TestRun:
         assert "5/5" in output
 
     def test_pictures(self, small):
-        folder = small[0][0]
+        folder, *_ = small
         for name in ("curve.png", "episodes.png"):
             content = (folder / name).read_bytes()
             assert content.startswith(b"\x89PNG")
             assert len(content) > 20_000
 
-    def test_two_replicas_give_the_same(self, small):
-        one, two = (results for _, _, results in small)
+    @pytest.mark.thorough
+    def test_two_replicas_give_the_same(self, small, tmp_path_factory):
+        one, two = small[2], short_run(tmp_path_factory, 2)[2]
         assert two["flags"]["replicas"] == 2
         np.testing.assert_allclose(two["outer_value"], one["outer_value"], rtol=1e-5)
         for name in ("pixels", "initial", "learned"):
             # A query may lie on the border between two classes.
             assert two[name]["mean"] == pytest.approx(one[name]["mean"], abs=0.5)
 
+    @pytest.mark.thorough
     def test_it_beats_both_baselines(self):
         """On the embedded digits, with fewer hyper-iterations."""
         settings = experiment.Settings(

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
-from tests.helpers import Classification, assert_close, hyper, slope
+from tests.helpers import Classification, assert_close, hyper, in_tiers, slope
 
 
 class Line:
@@ -26,7 +26,7 @@ class Line:
 
 
 @pytest.mark.parametrize("method", [far.ReverseHG, far.ForwardHG])
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("jit_compile", in_tiers([False, True], [False]))
 def test_closed_form(method, jit_compile):
     case = Line()
     ((_, draw),) = far.scaled_noise([(case.w, 1.0)], seed=3)

@@ -21,6 +21,7 @@ from tests.helpers import (
     Classification,
     assert_close,
     hyper,
+    in_tiers,
     normalized_problem,
     runs_seen,
 )
@@ -53,7 +54,9 @@ def kept(problem, limit=10**9):
 
 
 @pytest.mark.filterwarnings("ignore:.*moves weights by a sign")
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize(
+    "name", in_tiers(ROWS, ["Momentum", "Adam", "Keras: Lamb", "Keras: averages"])
+)
 def test_equals_the_unrolled_reference(name):
     problem = Classification()
     dynamics, hypers, rule = ROWS[name](problem)
@@ -67,23 +70,28 @@ def test_equals_the_unrolled_reference(name):
     assert kept(bilevel) > 0
 
 
-@pytest.mark.parametrize("name", ["Momentum", "Adam"])
-def test_under_xla_and_truncated(name, splits):
+UNDER_XLA = [
+    *(("Momentum", {}), ("Adam", {"truncation": 3})),
+    ("Adam", {"checkpointing": "sqrt"}),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), in_tiers(UNDER_XLA, UNDER_XLA[:1]))
+def test_under_xla_and_truncated(name, options, splits):
     problem = Classification()
     dynamics, hypers, _ = ROWS[name](problem)
     batches = far.Batches(problem.train, batch_size=5, seed=3)
     bilevel = problem.bilevel(dynamics, hypers, inner_data=batches)
-    for options in ({}, {"truncation": 3}, {"checkpointing": "sqrt"}):
-        full, found = (
-            far.ReverseHG(True, keep_products=keep, **options).compute(bilevel, 9)
-            for keep in (False, True)
-        )
-        assert_close(found.hypergradients, full.hypergradients, 1e-11)
-        assert_close([found.inner_values], [full.inner_values], 1e-13)
-    assert len(splits) >= 3 and all(one.kept and one.is_safe for one in splits)
+    full, found = (
+        far.ReverseHG(True, keep_products=keep, **options).compute(bilevel, 9)
+        for keep in (False, True)
+    )
+    assert_close(found.hypergradients, full.hypergradients, 1e-11)
+    assert_close([found.inner_values], [full.inner_values], 1e-13)
+    assert splits and all(one.kept and one.is_safe for one in splits)
 
 
-@pytest.mark.parametrize("checkpointing", [None, "sqrt"])
+@pytest.mark.parametrize("checkpointing", in_tiers([None, "sqrt"], [None]))
 def test_batchnorm_dropout_and_line_searches(checkpointing):
     for dynamics in (far.Adam(0.05), far.BacktrackingGradientDescent(4.0)):
         problem = normalized_problem(dynamics)
@@ -96,6 +104,7 @@ def test_batchnorm_dropout_and_line_searches(checkpointing):
         assert_close(found.state.extra, full.state.extra, 1e-12)
 
 
+@pytest.mark.thorough
 def test_episodes(splits):
     setting = Classification()
     rate = setting.hyper(0.1, "rate")
@@ -149,8 +158,8 @@ def test_convolutions():
     assert kept(problem) == 4 * sum(sizes)
 
 
-@pytest.mark.parametrize("compiler", ["graph", "xla"])
-@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("compiler", in_tiers(["graph", "xla"], ["graph"]))
+@pytest.mark.parametrize("keep", in_tiers([True, False], [True]))
 def test_steps_are_calls_in_their_loops(compiler, keep, monkeypatch):
     """As oneDNN's kernels need it; see `as_one_call`."""
     seen = runs_seen(monkeypatch)
@@ -193,7 +202,7 @@ class Turning(far.Dynamics):
         return variable - learning_rate * tf.reshape(pulled, variable.shape) ** 2, ()
 
 
-@pytest.mark.parametrize("kind", [Waiting, Turning])
+@pytest.mark.parametrize("kind", in_tiers([Waiting, Turning], [Turning]))
 def test_what_a_derivative_waits_for_and_what_is_chosen(kind):
     w = keras.Variable(np.arange(9.0).reshape(3, 3), dtype="float64", name="w")
     rate, x = hyper(0.1, "rate"), tf.sin(tf.range(12, dtype=tf.float64))

@@ -1,5 +1,7 @@
 """Checkpointing and truncation: the same numbers from fewer states."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -8,11 +10,25 @@ import tensorflow as tf
 import far_ho_tf as far
 from far_ho_tf.hypergradients import forms, residuals
 from tests import reference
-from tests.helpers import Classification, assert_close, hyper, normalized_problem
+from tests.helpers import (
+    Classification,
+    assert_close,
+    hyper,
+    in_tiers,
+    normalized_problem,
+    pairwise,
+)
 from tests.reference import constant
 
 NUM_STEPS = 13
-COMPILERS = pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
+COMPILERS = pytest.mark.parametrize(
+    "jit_compile", in_tiers([False, True], [False]), ids=["graph", "xla"]
+)
+CHECKPOINTS = [
+    *(("sqrt", "auto", 4 + 4), ("sqrt", False, 4 + 4)),
+    *((1, "auto", 1), (3, False, 3), (13, "auto", 13)),
+]
+TRUNCATED = pairwise([1, 11], [None, 2, "sqrt"], [False, True])
 
 
 @pytest.fixture(autouse=True)
@@ -33,39 +49,41 @@ def momentum(problem, **options):
     return bilevel, problem.naive([rate, mass], batches), rule
 
 
+@functools.cache
+def shared():
+    """A problem for all modes, and what `unrolled` returns."""
+    bilevel, naive, rule = momentum(Classification())
+    return bilevel, reference.unrolled(naive, rule, NUM_STEPS)
+
+
 @COMPILERS
 @pytest.mark.parametrize(
-    "checkpointing, keep_products, kept",
-    [
-        *(("sqrt", "auto", 4 + 4), ("sqrt", False, 4 + 4)),
-        *((1, "auto", 1), (3, False, 3), (13, "auto", 13)),
-    ],
+    "checkpointing, keep_products, kept", in_tiers(CHECKPOINTS, CHECKPOINTS[:3:2])
 )
 def test_checkpoints_equal_the_unrolled_reference(
     checkpointing, keep_products, kept, jit_compile
 ):
-    problem = Classification()
-    bilevel, naive, rule = momentum(problem)
-    value, expected, final = reference.unrolled(naive, rule, NUM_STEPS)
+    bilevel, (value, expected, final) = shared()
     mode = far.ReverseHG(
         jit_compile, checkpointing=checkpointing, keep_products=keep_products
     )
     result = mode.compute(bilevel, NUM_STEPS)
     assert_close(result.hypergradients, expected, 1e-9)
     assert_close([result.outer_value], [value], 1e-12)
-    assert_close(problem.model.trainable_variables, final, 1e-12)
+    assert_close(bilevel.variables, final, 1e-12)
     full = far.ReverseHG(jit_compile).compute(bilevel, NUM_STEPS)
     assert_close([result.inner_values], [full.inner_values], 1e-13)
     assert result.status.kept_states == kept
     assert full.status.kept_states == NUM_STEPS
 
 
-@COMPILERS
-@pytest.mark.parametrize("checkpointing", [None, 2, "sqrt"])
-@pytest.mark.parametrize("last", [1, 11])
+@pytest.mark.parametrize(
+    ("last", "checkpointing", "jit_compile"),
+    in_tiers(TRUNCATED, [case for case in TRUNCATED if not case[2]]),
+)
 def test_truncation_is_a_run_from_a_constant_state(last, checkpointing, jit_compile):
     """The hypergradient of the last steps alone, from where the others end."""
-    bilevel, _, _ = momentum(Classification())
+    bilevel, _ = shared()
     before = far.ReverseHG(jit_compile).compute(bilevel, NUM_STEPS - last)
     expected = far.ReverseHG(jit_compile).compute(
         bilevel, last, state=before.state, first_step=NUM_STEPS - last
@@ -159,6 +177,7 @@ def test_a_budget_with_a_dataset():
     assert_close(found[1].hypergradients, found[0].hypergradients, 1e-6)
 
 
+@pytest.mark.thorough
 def test_a_budget_keeps_as_many_states_as_fit():
     bilevel, _, _ = momentum(Classification())
     least = int(_least(bilevel))

@@ -12,8 +12,9 @@ import mnist
 import penalties_experiment
 import pixels_experiment
 import schedules_experiment
-from tests.helpers import run_example
+from tests.helpers import in_tiers, run_example
 
+SCRIPTS = ["training_schedules.py", "per_weight_l2.py", "learned_data.py"]
 SETTINGS = schedules_experiment.Settings(
     hidden_units=50,
     batch_size=200,
@@ -58,6 +59,7 @@ def small_schedules(tmp_path_factory):
 
 
 class TestSchedules:
+    @pytest.mark.thorough
     def test_results(self, small_schedules):
         _, output, results = small_schedules
         mean = results["mean"]
@@ -78,6 +80,7 @@ class TestSchedules:
         assert f"{mean['learned']['train_loss']:.4f}" in output
         assert "5/5" in output
 
+    @pytest.mark.thorough
     def test_pictures(self, small_schedules):
         assert_pictures(small_schedules[0], "schedules.png", "curves.png")
 
@@ -126,6 +129,7 @@ class TestSchedules:
         np.testing.assert_allclose(outcome.train_loss, [loss(weights)], rtol=1e-5)
         assert outcome.test_loss == pytest.approx(outcome.train_loss)
 
+    @pytest.mark.thorough
     def test_half_the_loss_of_the_best_constant_rate(self):
         """All of it, for one seed."""
         data = schedules_experiment.center(mnist.load("embedded", None, 10_000, 0))
@@ -153,6 +157,7 @@ def small_penalties(tmp_path_factory):
 
 
 class TestPenalties:
+    @pytest.mark.thorough
     def test_results(self, small_penalties):
         _, output, results = small_penalties
         mean = results["mean"]
@@ -166,9 +171,11 @@ class TestPenalties:
         assert {len(seed["outer_value"]) for seed in results["seeds"]} == {8}
         assert f"{mean['per_weight']['test']:.4f}" in output
 
+    @pytest.mark.thorough
     def test_pictures(self, small_penalties):
         assert_pictures(small_penalties[0], "penalties.png", "curves.png")
 
+    @pytest.mark.thorough
     def test_below_the_best_global_penalty(self):
         """The mean over three seeds, with fewer hyper-iterations."""
         settings = penalties_experiment.Settings(
@@ -253,6 +260,7 @@ class TestLearnedData:
         assert outcome.train_loss == pytest.approx(expected, rel=1e-5)
         assert outcome.test_loss == pytest.approx(expected, rel=1e-5)
 
+    @pytest.mark.thorough
     def test_learned_images_teach_more_than_real_ones(self):
         """With fewer hyper-iterations, on the embedded images."""
         data = mnist.load("embedded", None, 10_000, 0)
@@ -271,9 +279,7 @@ class TestLearnedData:
         assert outcome["learned"].test_accuracy > 88
 
 
-@pytest.mark.parametrize(
-    "script", ["training_schedules.py", "per_weight_l2.py", "learned_data.py"]
-)
+@pytest.mark.parametrize("script", in_tiers(SCRIPTS, ["per_weight_l2.py"]))
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import far_ho_tf as far
 from tests import reference
-from tests.helpers import assert_close, hyper, slope
+from tests.helpers import assert_close, hyper, in_tiers, slope
 from tests.reference import constant
 
 
@@ -75,7 +75,7 @@ def float64():
 
 @pytest.mark.usefixtures("float64")
 class TestModels:
-    @pytest.mark.parametrize("jit_compile", ["auto", False])
+    @pytest.mark.parametrize("jit_compile", in_tiers(["auto", False], ["auto"]))
     def test_batch_norm_and_dropout(self, jit_compile):
         model = keras.Sequential(
             [
@@ -187,7 +187,9 @@ class TestModels:
         result = far.ReverseHG(jit_compile=False).compute(problem, 4)
         assert_close(result.hypergradients, expected, 1e-9)
 
-    @pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
+    @pytest.mark.parametrize(
+        "jit_compile", in_tiers([False, True], [False]), ids=["graph", "xla"]
+    )
     def test_normalization_equals_finite_differences(self, jit_compile):
         """Tapes agree with each other, right or wrong; differences do not care.
 
@@ -277,6 +279,7 @@ class TestModels:
         assert single.status.compiler == "graph"
         assert_close(single.hypergradients, exact.hypergradients, 1e-4)
 
+    @pytest.mark.thorough
     def test_embedding_and_recurrence(self):
         model = keras.Sequential(
             [
@@ -308,6 +311,7 @@ class TestModels:
         )
         compare(model, classification((4,)), classification((4,), seed=1))
 
+    @pytest.mark.thorough
     def test_objectives_made_of_tf_functions(self):
         """A nested tf.function must not keep the values of its first trace."""
         model = keras.Sequential(

@@ -1,5 +1,7 @@
 """Gradient modes: precision, data, traces and states."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,27 +9,36 @@ import tensorflow as tf
 import far_ho_tf as far
 from tests import reference
 from tests.dynamics_table import NUM_STEPS, OURS, by_step
-from tests.helpers import Classification, assert_close
+from tests.helpers import Classification, assert_close, in_tiers, pairwise
 
-MODES = pytest.mark.parametrize("method", [far.ReverseHG, far.ForwardHG])
+METHODS = [far.ReverseHG, far.ForwardHG]
+MODES = pytest.mark.parametrize("method", METHODS)
+PRECISIONS = [*((name, False) for name in OURS), ("Momentum", True), ("Adam", True)]
+
+
+@functools.lru_cache(maxsize=2)
+def row(name, dtype):
+    """The problem of a row, for all modes."""
+    problem = Classification(dtype)
+    dynamics, hypers, _ = OURS[name](problem)
+    return problem.bilevel(dynamics, hypers)
+
+
+@functools.lru_cache(maxsize=1)
+def exact(name):
+    """A row in float64, in which all modes give the same: test_dynamics_table.py."""
+    return far.ReverseHG(jit_compile=False).compute(row(name, "float64"), NUM_STEPS)
 
 
 @MODES
 @pytest.mark.parametrize(
-    ("name", "jit_compile"),
-    [*((name, False) for name in OURS), ("Momentum", True), ("Adam", True)],
+    ("name", "jit_compile"), in_tiers(PRECISIONS, [("Momentum", False), ("Adam", True)])
 )
 def test_float32_is_close_to_float64(method, name, jit_compile):
-    results = []
-    for dtype in ("float64", "float32"):
-        problem = Classification(dtype)
-        dynamics, hypers, _ = OURS[name](problem)
-        bilevel = problem.bilevel(dynamics, hypers)
-        mode = method(jit_compile=jit_compile)
-        results.append(mode.compute(bilevel, NUM_STEPS))
-    exact, single = results
+    mode = method(jit_compile=jit_compile)
+    single = mode.compute(row(name, "float32"), NUM_STEPS)
     assert all(g.dtype == tf.float32 for g in single.hypergradients)
-    assert_close(single.hypergradients, exact.hypergradients, 1e-4)
+    assert_close(single.hypergradients, exact(name).hypergradients, 1e-4)
 
 
 def batch_kinds(problem):
@@ -59,22 +70,29 @@ def _slices(problem, size):
     return (epoch * NUM_STEPS)[:NUM_STEPS]
 
 
-@MODES
-@pytest.mark.parametrize("jit_compile", [False, "auto"])
-@pytest.mark.parametrize(
-    "kind",
-    ["full", "batches", "dataset", "uneven dataset", "callable", "slicing callable"],
-)
-def test_every_kind_of_data(method, kind, jit_compile):
+@functools.lru_cache(maxsize=1)
+def with_data(kind):
+    """A problem with its data, and the reference's hypergradients."""
     problem = Classification()
     dynamics, hypers, rule = OURS["Momentum"](problem)
     data, batches = batch_kinds(problem)[kind]
     _, expected, _ = reference.unrolled(
         problem.naive(hypers, lambda t: batches[t]), rule, NUM_STEPS
     )
-    result = method(jit_compile=jit_compile).compute(
-        problem.bilevel(dynamics, hypers, inner_data=data), NUM_STEPS
-    )
+    return problem.bilevel(dynamics, hypers, inner_data=data), expected
+
+
+KINDS = ["full", "batches", "dataset", "uneven dataset", "callable", "slicing callable"]
+DATA = pairwise(KINDS, [False, "auto"], METHODS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "jit_compile", "method"),
+    in_tiers(DATA, [case for case in DATA if case[1] is False]),
+)
+def test_every_kind_of_data(kind, jit_compile, method):
+    bilevel, expected = with_data(kind)
+    result = method(jit_compile=jit_compile).compute(bilevel, NUM_STEPS)
     assert_close(result.hypergradients, expected, 1e-9)
 
 
@@ -102,7 +120,9 @@ def test_each_step_is_differentiated_on_its_batch(method):
 
 
 @MODES
-@pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
+@pytest.mark.parametrize(
+    "jit_compile", in_tiers([False, True], [False]), ids=["graph", "xla"]
+)
 def test_one_trace_per_problem(method, jit_compile):
     """The objectives' Python runs in the first hyper-iteration only."""
     calls = []

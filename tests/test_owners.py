@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
-from tests.helpers import assert_close, hyper
+from tests.helpers import assert_close, hyper, in_tiers
 
 
 class _Ridge(tf.Module):
@@ -22,7 +22,9 @@ class _Ridge(tf.Module):
         return tf.linalg.matvec(x, self.w) * self.fixed + self.b
 
 
-@pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
+@pytest.mark.parametrize(
+    "jit_compile", in_tiers([False, True], [False]), ids=["graph", "xla"]
+)
 @pytest.mark.parametrize("owner", ["module", "list", "mixed"])
 def test_bare_variables_equal_keras_variables(owner, jit_compile):
     """The same ridge regression over tf.Variables and over Keras variables."""

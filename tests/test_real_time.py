@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
-from tests.helpers import assert_close, hyper
+from tests.helpers import assert_close, hyper, in_tiers
 
 UPDATE_EVERY = 3
 
@@ -119,10 +119,10 @@ def hyper_kinds():
     }
 
 
-@pytest.mark.parametrize(
-    ("kind", "steps_per_execution"),
-    [("arrays", 1), ("Dataset", 4), ("callable", 1)],
-)
+PATHS = [("arrays", 1), ("Dataset", 4), ("callable", 1)]
+
+
+@pytest.mark.parametrize(("kind", "steps_per_execution"), in_tiers(PATHS, PATHS[1:2]))
 def test_the_path_is_that_of_the_hyper_optimizer(kind, steps_per_execution):
     """Five steps an epoch, the last of them smaller; an update every three."""
     ours, theirs = hyper_kinds()[kind]
@@ -142,6 +142,7 @@ def test_the_path_is_that_of_the_hyper_optimizer(kind, steps_per_execution):
     np.testing.assert_allclose(one.model(TEST[0]), tuned(TEST[0]), rtol=1e-12)
 
 
+@pytest.mark.thorough
 def test_xla_takes_the_same_path():
     """Without Dropout, whose masks XLA draws in another way."""
     values = []

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
-from tests.helpers import assert_close, hyper
+from tests.helpers import assert_close, hyper, in_tiers
 
 RANDOM = np.random.RandomState(0)
 X = RANDOM.randn(22, 3)
@@ -78,6 +78,7 @@ class TestGoingOn:
         trained(model)
         assert trained(model, epochs=0) == {} and model.divergence is None
 
+    @pytest.mark.thorough
     def test_a_second_compile_goes_on(self):
         whole, parts = tuned(), tuned()
         trained(whole[0], epochs=2)
@@ -123,7 +124,9 @@ class TestGoingOn:
                 assert trained(model, short)["outer_value"] == [pytest.approx(start)]
             model.set_weights([w + 0.5 for w in model.get_weights()])
 
-    @pytest.mark.parametrize("by", ["set_weights", "load_weights"])
+    @pytest.mark.parametrize(
+        "by", in_tiers(["set_weights", "load_weights"], ["load_weights"])
+    )
     def test_new_weights_begin_a_new_run(self, by, tmp_path):
         """Tangents, slots and counters belong to the weights they came with."""
         used, fresh = tuned(), tuned()
@@ -159,7 +162,7 @@ class TestGoingOn:
 
 
 class TestOutputsAndWeights:
-    @pytest.mark.parametrize("kind", ["list", "dict"])
+    @pytest.mark.parametrize("kind", in_tiers(["list", "dict"], ["dict"]))
     def test_outputs(self, kind):
         """Two outputs of which the first is judged equal one output alone."""
         inputs = keras.Input((3,))

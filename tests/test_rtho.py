@@ -1,16 +1,20 @@
 """RTHO and the online methods, against equations written out by hand."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
-from tests.helpers import Classification, assert_close, hyper
+from tests.helpers import Classification, assert_close, hyper, in_tiers
 
 # What XLA compiles is compared in test_modes.py; here it would only take longer.
 GRAPH = far.ForwardHG(jit_compile=False)
-CHUNKS = pytest.mark.parametrize("chunk_size", [None, 5], ids=["whole", "chunks"])
+CHUNKS = pytest.mark.parametrize(
+    "chunk_size", in_tiers([None, 5], [None]), ids=["whole", "chunks"]
+)
 
 
 def values(variables):
@@ -182,6 +186,7 @@ def test_warm_restart_forgets_the_past(chunk_size):
         assert_close(result.hypergradients, gradients, 1e-9)
 
 
+@pytest.mark.thorough
 def test_reverse_online_counts_the_last_steps():
     """It is forward mode with tangents of zero, and not RTHO."""
     results = {}
@@ -213,13 +218,19 @@ def test_online_goes_on_after_a_restart():
         tuner.run(4, mode="online")
 
 
+@functools.cache
+def in_one_piece():
+    """A problem, and the results of five steps and of ten."""
+    _, bilevel, _, _ = classification()
+    return bilevel, GRAPH.compute(bilevel, 5), GRAPH.compute(bilevel, 10)
+
+
 @pytest.mark.parametrize(
     ("chunk_size", "jit_compile"),
-    [(1, False), (4, True), (5, False), (40, False)],
+    in_tiers([(1, False), (4, True), (5, False), (40, False)], [(5, False)]),
 )
 def test_chunks_make_no_difference(chunk_size, jit_compile):
-    _, bilevel, _, _ = classification()
-    whole = GRAPH.compute(bilevel, 5)
+    bilevel, whole, twice = in_one_piece()
     mode = far.ForwardHG(jit_compile, chunk_size)
     result = mode.compute(bilevel, 5, keep_tangents=True)
     assert_close(result.hypergradients, whole.hypergradients, 1e-9)
@@ -232,7 +243,6 @@ def test_chunks_make_no_difference(chunk_size, jit_compile):
     rest = mode.compute(
         bilevel, 5, result.state, first_step=5, tangents=result.tangents
     )
-    twice = GRAPH.compute(bilevel, 10)
     assert_close(rest.hypergradients, twice.hypergradients, 1e-9)
 
 

@@ -43,6 +43,7 @@ class TestValues:
         assert far.Schedule.cosine(1.0, 4, 0.0, layers).table(5).shape == (5, 2)
 
 
+@pytest.mark.thorough
 def test_every_number_of_every_dynamics_takes_one():
     """Momentum by layer, and numbers of a Keras optimizer."""
     problem = Classification()

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
+from far_ho_tf import problem
 from far_ho_tf.tracing import TRACING, ConcreteFunctions, as_one_call
 
 
@@ -52,10 +53,20 @@ def test_as_one_call(is_inline):
     assert all(function.attr["_noinline"].b for function in functions)
 
 
-def test_problems_are_made_by_one_thread_at_a_time():
+def test_problems_are_made_by_one_thread_at_a_time(monkeypatch):
     """Parts of TensorFlow, and of a whole process' settings, are others meanwhile."""
-    traced = threading.Event()
+    traced, at_the_lock = threading.Event(), threading.Event()
     w, rate = keras.Variable(1.0, name="w"), far.Hyperparameter(0.1, name="rate")
+
+    class Told:
+        """The lock; it tells when it is asked for."""
+
+        def __enter__(self):
+            at_the_lock.set()
+            return TRACING.__enter__()
+
+        def __exit__(self, *error):
+            return TRACING.__exit__(*error)
 
     def inner():
         traced.set()
@@ -63,13 +74,18 @@ def test_problems_are_made_by_one_thread_at_a_time():
 
     def make():
         far.BilevelProblem(inner, inner, [w], far.GradientDescent(rate), [rate])
+        at_the_lock.set()  # Behind it, if it was not asked for.
 
     make()
     assert traced.is_set()
     traced.clear()
+    at_the_lock.clear()
+    assert problem.TRACING is TRACING
+    monkeypatch.setattr(problem, "TRACING", Told())
     thread = threading.Thread(target=make)
     with TRACING:
         thread.start()
-        assert not traced.wait(0.5)
+        at_the_lock.wait()
+        assert not traced.is_set()
     thread.join()
     assert traced.is_set()

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import signal
 import sys
 
 import keras
@@ -80,6 +81,14 @@ class Begun(keras.callbacks.Callback):
         print(epoch, flush=True)
 
 
+class Killed(keras.callbacks.Callback):
+    """Kills the process when hyper-iteration 5 has begun."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
 def others(what, index, strategy):
     """Workers of which the second has other data: each of these is refused."""
     if what == "other data":
@@ -102,13 +111,13 @@ def others(what, index, strategy):
     return tuner.run(2, episodes=2)
 
 
-def tuned(strategy, folder, iterations=ITERATIONS, num_steps=60):
+def tuned(strategy, folder, *callbacks, iterations=ITERATIONS, num_steps=60):
     """A run with checkpoints; all that it leaves."""
     with strategy.scope():
         problem = minibatches()
         adam = keras.optimizers.Adam(0.01)
         tuner = far.HyperOptimizer(problem, MODES["reverse"], adam, strategy)
-    callbacks = [far.Checkpoint(folder), Begun()]
+    callbacks = [far.Checkpoint(folder), Begun(), *callbacks]
     history = tuner.fit(iterations, num_steps, callbacks=callbacks, verbose=0)
     state = [*tuner.get_weights(), *problem.variables, *history.history.values()]
     return {"tuned": state}
@@ -133,9 +142,10 @@ if __name__ == "__main__":
     elif what.startswith("other"):
         found = {"": others(what, index, strategy).hypergradients}
     elif what == "short":
-        tuned(strategy, folder / "short", 2, 3)
+        tuned(strategy, folder / "short", iterations=2, num_steps=3)
         found = {}
     else:
-        found = tuned(strategy, folder / "stopped")
+        killed = [Killed()] if what == "killed" and index else []
+        found = tuned(strategy, folder / "stopped", *killed)
     save(found, folder / f"{what}-{index}.npz")
     os._exit(0)  # Without TensorFlow's goodbyes, which may wait for the other.
