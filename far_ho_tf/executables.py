@@ -136,6 +136,12 @@ def _rename_arguments(definition):
     for place, argument in enumerate(definition.signature.input_arg):
         names[argument.name] = argument.name = f"argument_{place}"
     for node in definition.node_def:
-        node.input[:] = [names.get(name, name) for name in node.input]
+        node.input[:] = [_renamed_input(names, name) for name in node.input]
     for result, name in list(definition.ret.items()):
         definition.ret[result] = names.get(name, name)
+
+
+def _renamed_input(names, name):
+    """That of a node; "^" is before what it only waits for."""
+    bare = name.removeprefix("^")
+    return name.removesuffix(bare) + names.get(bare, bare)

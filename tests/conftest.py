@@ -15,7 +15,8 @@ import keras
 import pytest
 import tensorflow as tf
 
-import far_ho_tf  # noqa: F401, tells TensorFlow of the cache before it begins.
+# Tells TensorFlow of the cache before it begins.
+from far_ho_tf.hypergradients import sharing
 
 # Logical devices stand in for GPUs; they must be there before TensorFlow begins.
 tf.config.set_logical_device_configuration(
@@ -65,7 +66,8 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True)
 def _clean_keras():
-    """Each test starts from the same seed and with fresh Keras names."""
+    """Each test starts from the same seed, with fresh Keras names and programs."""
+    sharing.forget()
     keras.utils.clear_session(free_memory=False)  # Collecting garbage takes 0.2 s.
     keras.utils.set_random_seed(0)
     yield

@@ -212,15 +212,16 @@ class Classification:
         }
 
 
-def runs_seen(monkeypatch):
-    """A list of (program, concrete functions, inputs) that fills as programs run."""
-    seen, run = [], Program._run
+def traces_seen(monkeypatch):
+    """A list of concrete functions that fills as programs are traced."""
+    seen, trace = [], Program._trace
 
-    def seeing(program, concrete, inputs):
-        seen.append((program, concrete, inputs))
-        return run(program, concrete, inputs)
+    def seeing(program, *arguments, **options):
+        made = trace(program, *arguments, **options)
+        seen.append(made._concrete)
+        return made
 
-    monkeypatch.setattr(Program, "_run", seeing)
+    monkeypatch.setattr(Program, "_trace", seeing)
     return seen
 
 

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.eager.polymorphic_function import compiler_ir
 
 import far_ho_tf as far
 from far_ho_tf.autodiff import linearize, linearize_gradient
@@ -15,8 +16,8 @@ from tests.helpers import (
     assert_close,
     hyper,
     in_tiers,
-    runs_seen,
     slope,
+    traces_seen,
 )
 
 
@@ -427,13 +428,12 @@ def test_tangents_of_slots_and_statistics_are_kept():
 
 def test_directions_are_no_constants(monkeypatch):
     """Else compilers write out what they multiply, as large as all tangents."""
-    seen = runs_seen(monkeypatch)
+    seen = traces_seen(monkeypatch)
     problem = Classification()
     rate = problem.hyper(0.1, "rate")
     bilevel = problem.bilevel(far.Momentum(rate, 0.9), [rate])
     far.ForwardHG(jit_compile=True).compute(bilevel, 3)
-    program, _, inputs = seen[0]
-    text = program.function.experimental_get_compiler_ir(inputs)(stage="hlo")
+    text = compiler_ir.from_concrete_function(seen[0])(stage="hlo")
     shape = f"f64[{1 + problem.num_examples + 1},5,4]"  # Of tangents of a kernel.
     lines = [line for line in text.splitlines() if f"= {shape}" in line]
     assert lines and not [line for line in lines if "constant(" in line]

@@ -16,11 +16,6 @@ LARGE = tf.reshape(tf.range(200, dtype=tf.float64), (20, 10)) / 100  # Is captur
 ALSO_LARGE = tf.reverse(LARGE, [0])
 
 
-@pytest.fixture(autouse=True)
-def _nothing_kept():
-    sharing._kept.clear()
-
-
 def make(
     points=((1.0, 2.0), (0.5, -1.0), (3.0, 0.0)),
     factor=0.5,
@@ -73,9 +68,9 @@ def make(
 
 def alone(**changes):
     """The hypergradient where nothing is shared; nor is it afterwards."""
-    sharing._kept.clear()
+    sharing.forget()
     found = make(**changes)[1]
-    sharing._kept.clear()
+    sharing.forget()
     return found
 
 
@@ -177,11 +172,11 @@ def test_state_beside_the_weights_is_each_problems_own():
         return float(gradient), norm.moving_variance.numpy()
 
     def freshly(factor):
-        sharing._kept.clear()
+        sharing.forget()
         return train(factor)
 
     expected = [freshly(factor) for factor in (1.0, 3.0)]
-    sharing._kept.clear()
+    sharing.forget()
     for (gradient, variance), factor in zip(expected, (1.0, 3.0), strict=True):
         found = train(factor)
         assert found[0] == gradient

@@ -132,8 +132,10 @@ class HyperGradient(abc.ABC):
     ):
         """Trains for `num_steps` and differentiates through the training.
 
-        Afterwards the model's variables hold s_T. The first call for a
-        problem and a number of steps traces and compiles; later calls run.
+        Afterwards the model's variables hold s_T. The first call for a problem traces
+        and compiles; later calls run, up to the next power of two of `num_steps`. Equal
+        problems of a process share what is compiled, and processes with
+        `far.compile_cache`.
 
         Args:
             problem: A `BilevelProblem`.

@@ -8,6 +8,11 @@ _MOST = 16
 _kept = collections.OrderedDict()
 
 
+def forget():
+    """Keeps nothing of the problems so far."""
+    _kept.clear()
+
+
 def shared(signature, key, trace):
     """An `Executable`: that of an equal problem, or a new one.
 
