@@ -50,7 +50,7 @@ def compile_cache(directory):
     Example:
 
     >>> import far_ho_tf as far, tempfile
-    >>> folder = far.compile_cache(tempfile.gettempdir() + "/far_ho_tf")
+    >>> folder = far.compile_cache(tempfile.mkdtemp())
     >>> folder.is_dir()
     True
     """

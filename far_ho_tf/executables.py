@@ -104,11 +104,11 @@ def _renamed(function, known, salt):
     """
     if function.name in known:
         return known[function.name]
-    children = [_renamed(child, known, salt) for child in function.children]
-    names = {
-        child.name.decode(): known[child.name].name.decode()
-        for child in function.children
-    }
+    own = [child for child in function.children if isinstance(child, AtomicFunction)]
+    children = [_renamed(child, known, salt) for child in own]
+    names = {child.name.decode(): known[child.name].name.decode() for child in own}
+    # Those of imported graphs are of another kind, and keep their names.
+    children += [child for child in function.children if child not in own]
     definition = function.definition
     definition.signature.name = salt
     _rename_arguments(definition)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import far_ho_tf
+from far_ho_tf import compilation
 
 ROOT = Path(far_ho_tf.__file__).parent.parent
 MODULES = [
@@ -33,6 +34,15 @@ def code_blocks(text):
     ]
 
 
+@pytest.fixture
+def _own_cache(monkeypatch):
+    """That of the tests is left alone by the example of `compile_cache`."""
+    monkeypatch.setattr(compilation, "_used", [])
+    monkeypatch.setattr(compilation, "_to_check", [])
+    monkeypatch.setenv("TF_XLA_FLAGS", "")
+
+
+@pytest.mark.usefixtures("_own_cache")
 @pytest.mark.parametrize("name", MODULES)
 def test_doctests(name):
     module = importlib.import_module(name)
