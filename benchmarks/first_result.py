@@ -42,6 +42,8 @@ def main(argv):
     if FLAGS.child:
         print(json.dumps(measure(*FLAGS.child.split(":"))))
         return
+    if FLAGS.jax and importlib.util.find_spec("jax") is None:
+        sys.exit("JAX is missing: run `make .bench/installed`, or give --nojax.")
     for model in FLAGS.model:
         tools = ["far"]
         if FLAGS.jax and model != "mobilenet":
@@ -291,6 +293,4 @@ def _jax():
 
 
 if __name__ == "__main__":
-    if importlib.util.find_spec("jax") is None and "--nojax" not in sys.argv:
-        sys.exit("JAX is missing: run `make .bench/installed`, or give --nojax.")
     app.run(main)

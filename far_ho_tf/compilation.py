@@ -1,15 +1,18 @@
 """What XLA has compiled, kept for other processes."""
 
+import contextlib
 import hashlib
 import os
 import pathlib
 import platform
+import re
+import tempfile
 import uuid
 import warnings
 
 import tensorflow as tf
 
-from far_ho_tf.checks import require
+from far_ho_tf.checks import essence, require
 
 # A folder for all processes that have it in their environment.
 VARIABLE = "FAR_HO_TF_COMPILE_CACHE"
@@ -25,17 +28,19 @@ _to_check = []  # The same, until it is known whether TensorFlow uses it.
 def compile_cache(directory):
     """Keeps what XLA compiles on the CPU in a folder, where other processes find it.
 
-    The first hypergradient of a process then takes a third of the time, if another
-    process has computed one of the same model, shapes, dynamics and mode. Results are
-    the same, bit for bit. The environment variable `FAR_HO_TF_COMPILE_CACHE` does the
-    same for a process, as far_ho_tf is imported.
+    The first hypergradient of a process then takes a third to a half of the time, if
+    another process has computed one of the same model, shapes, dynamics and mode.
+    Results are the same, bit for bit. The environment variable
+    `FAR_HO_TF_COMPILE_CACHE` does the same for a process, as far_ho_tf is imported.
 
-    It is for the whole process, must be called before TensorFlow makes its first
-    tensor, and says so by a warning where it was not. A folder within the given one is
-    used, of this version of TensorFlow, this kind of processor, number of cores and set
-    of XLA's flags: what is compiled for one need not be right for another. Nothing is
-    ever deleted there, but what cannot be read; delete it as you like. It holds machine
-    code that is run as it is: take a folder that only you can write to.
+    It is for the whole process, and must be called before TensorFlow makes its first
+    tensor: before any model, layer, variable or `tf.constant`. A warning says so where
+    it was not. It takes the place of a cache that `TF_XLA_FLAGS` names. A folder within
+    the given one is used, of this version of TensorFlow, this kind of processor, number
+    of cores and set of XLA's flags: what is compiled for one need not be right for
+    another. Nothing is ever deleted there, but what cannot be read; delete it as you
+    like. It holds machine code that is run as it is: take a folder that only you can
+    write to.
 
     Args:
         directory: String or path; made where it is missing.
@@ -45,7 +50,7 @@ def compile_cache(directory):
 
     Raises:
         ValueError: If it is no path, or the process has another cache already.
-        OSError: If it cannot be made.
+        OSError: If it cannot be made, or nothing can be written there.
 
     Example:
 
@@ -62,18 +67,21 @@ def compile_cache(directory):
     folder = pathlib.Path(directory).expanduser().absolute() / _kind()
     require(
         _used in ([], [folder]),
-        "A process has one compile cache.",
+        f"A process has one compile cache, and this one has another already (by "
+        f"`far.compile_cache`, or by {VARIABLE} as far_ho_tf was imported).",
         directory=directory,
         in_use=[str(other) for other in _used],
     )
     if _used:
         return folder
     require(
-        " " not in str(folder),
+        not re.search(r"\s", str(folder)),
         "TensorFlow takes no compile cache with a space in its path.",
         directory=directory,
     )
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with tempfile.NamedTemporaryFile(dir=folder):  # TensorFlow must be able to, too.
+        pass
     flags = [*_other_flags(), f"{_DIRECTORY}={folder}", f"{_DEVICES}=CPU"]
     os.environ[_FLAGS] = " ".join(flags)
     _used.append(folder)
@@ -82,10 +90,21 @@ def compile_cache(directory):
 
 
 def from_environment():
-    """`compile_cache` by the environment variable, where it is set."""
+    """`compile_cache` by the environment variable, where it is set.
+
+    Warns where that fails: who imports far_ho_tf may not know of the variable.
+    """
     directory = os.environ.get(VARIABLE)
-    if directory:
+    if not directory:
+        return
+    try:
         compile_cache(directory)
+    except (ValueError, OSError, RuntimeError) as error:
+        warnings.warn(
+            f"Nothing is kept of what XLA compiles: {VARIABLE}={directory!r} names no "
+            f"folder for it. {error}",
+            stacklevel=2,
+        )
 
 
 def check_in_use():
@@ -103,16 +122,21 @@ def check_in_use():
         return value + 1
 
     ask.__name__ = name
-    tf.function(ask, autograph=False, jit_compile=True)(tf.constant(1))
+    failure = ""
+    try:
+        tf.function(ask, autograph=False, jit_compile=True)(tf.constant(1))
+    except tf.errors.OpError as error:  # As of a disk that is full.
+        failure = f" {essence(error)}"
     entries = [path for path in folder.glob(_ENTRIES) if path not in before]
     own = [path for path in entries if name.encode() in _bytes(path)]
     for path in own:
         path.unlink(missing_ok=True)
     if not own:
         warnings.warn(
-            f"The compile cache in {folder} is not used: TensorFlow had made tensors "
-            "before it was told of it. Remedy: call `far.compile_cache` first, or set "
-            f"{VARIABLE} before the process starts.",
+            f"The compile cache in {folder} is not used: nothing can be written there, "
+            "or TensorFlow had made tensors before it was told of it. Remedy: call "
+            f"`far.compile_cache` first, or set {VARIABLE} before the process starts."
+            f"{failure}",
             stacklevel=2,
         )
 
@@ -120,10 +144,12 @@ def check_in_use():
 def discard_unreadable(error):
     """Whether an error may come from the compile cache, which is then emptied."""
     kinds = tf.errors.DataLossError, tf.errors.OutOfRangeError
-    if not _used or not isinstance(error, kinds):
+    damaged = isinstance(error, kinds) or "CpuAotCompilationResult" in str(error)
+    if not _used or not damaged:
         return False
     for path in _used[0].glob(_ENTRIES):
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.unlink()
     return True
 
 

@@ -1,6 +1,5 @@
-"""Traced functions that are called often, and shared."""
+"""Traced functions under names that tell what they compute."""
 
-import copy
 import hashlib
 
 import tensorflow as tf
@@ -22,7 +21,6 @@ class Executable:
         options: Those of `tf.function`.
 
     Attributes:
-        captures: List of the tensors that it captures.
         size: The number of its operations, those of the functions within too.
         one_by_one: Mapping: what `batching.noted` told as it was traced.
     """
@@ -38,13 +36,14 @@ class Executable:
             self._pack = _packing(outputs)
             return [t for t in tf.nest.flatten(outputs) if t is not None]
 
+        # Kept for its graph, as which the functions of Python live that it calls.
         self._concrete = once_traced(call, **options).get_concrete_function(
             *[spec for spec in tf.nest.flatten(like) if spec is not None]
         )
         known = {}
         self._function = _renamed(self._concrete.inference_fn, known, salt)
         self.size = sum(len(one.definition.node_def) for one in known.values())
-        self.captures = self._concrete.captured_inputs
+        self._captures = self._concrete.captured_inputs
         self.one_by_one = {}
 
     def __call__(self, flat):
@@ -55,23 +54,9 @@ class Executable:
                 `tf.nest.flatten`.
         """
         tensors = [tensor for tensor in flat if tensor is not None]
-        if tf.inside_function():
-            outputs = self._concrete(*tensors)
-        else:  # A tenth of a millisecond faster than by the concrete function.
-            outputs = self._function.call_flat(*tensors, *self.captures)
+        # A tenth of a millisecond faster than by the concrete function.
+        outputs = self._function.call_flat(*tensors, *self._captures)
         return self._pack(iter(outputs))
-
-    def with_captures(self, captures):
-        """The same over other tensors, which keeps nothing alive of its own.
-
-        It is not for calls within a graph.
-
-        Args:
-            captures: List of tensors in the place of its `captures`.
-        """
-        other = copy.copy(self)
-        other._concrete, other.captures = None, captures
-        return other
 
 
 def _packing(structure):
@@ -94,8 +79,9 @@ def _packing(structure):
 def _renamed(function, known, salt):
     """A traced function under a name that tells what it computes, without its graph.
 
-    TensorFlow numbers the functions of a process, so that what was traced before would
-    be in the name, and XLA would find in no cache what it has compiled.
+    So XLA finds what it has compiled for an equal problem, and in its cache on disk
+    what another process has: both compare names, and TensorFlow's own have the numbers
+    of all that was traced before. Functions with one name are one and the same.
 
     Args:
         function: An `AtomicFunction`.
@@ -106,42 +92,117 @@ def _renamed(function, known, salt):
         return known[function.name]
     own = [child for child in function.children if isinstance(child, AtomicFunction)]
     children = [_renamed(child, known, salt) for child in own]
-    names = {child.name.decode(): known[child.name].name.decode() for child in own}
+    names = {name.decode(): one.name.decode() for name, one in known.items()}
     # Those of imported graphs are of another kind, and keep their names.
     children += [child for child in function.children if child not in own]
     definition = function.definition
     definition.signature.name = salt
-    _rename_arguments(definition)
+    _inline(definition, {child.name.decode(): child for child in own})
+    _number(definition)
     for node in definition.node_def:
         for value in node.attr.values():
             for called in [value.func] if value.HasField("func") else value.list.func:
                 called.name = names.get(called.name, called.name)
     digest = hashlib.sha256(definition.SerializeToString(deterministic=True))
     definition.signature.name = f"far_ho_tf_{digest.hexdigest()[:32]}"
-    if not context.context().has_function(definition.signature.name):
-        context.context().add_function_def(definition)
-    known[function.name] = AtomicFunction(
+    renamed = AtomicFunction(  # Which counts, so that nobody removes what it names.
         definition.signature.name,
         function._bound_context,
         function.function_type,
         children,
         function.call_options,
     )
-    return known[function.name]
+    if not context.context().has_function(definition.signature.name):
+        context.context().add_function_def(definition)
+    known[function.name] = renamed
+    return renamed
 
 
-def _rename_arguments(definition):
-    """Those of loops are named by the loops, with their numbers."""
+def _number(definition):
+    """Numbers arguments, operations and results in the place of names.
+
+    They hold the names of Keras' layers, which are others each time, and the numbers of
+    functions.
+    """
     names = {}
     for place, argument in enumerate(definition.signature.input_arg):
         names[argument.name] = argument.name = f"argument_{place}"
+    for place, node in enumerate(definition.node_def):
+        names[node.name] = node.name = f"node_{place}"
+        node.attr.pop("_class", None)  # Told by name which others are beside it.
+        node.ClearField("experimental_debug_info")
     for node in definition.node_def:
-        node.input[:] = [_renamed_input(names, name) for name in node.input]
-    for result, name in list(definition.ret.items()):
-        definition.ret[result] = names.get(name, name)
+        node.input[:] = [_numbered(name, names) for name in node.input]
+    for name in ("forward_function_name", "backward_function_name"):
+        definition.attr.pop(name, None)
+    for attributes in definition.arg_attr.values():
+        attributes.attr.pop("_user_specified_name", None)
+    made = [definition.ret.pop(r.name) for r in definition.signature.output_arg]
+    for place, result in enumerate(definition.signature.output_arg):
+        result.name = f"result_{place}"
+        definition.ret[result.name] = _numbered(made[place], names)
+    for result, name in list(definition.control_ret.items()):
+        definition.control_ret[result] = _numbered(name, names)
 
 
-def _renamed_input(names, name):
-    """That of a node; "^" is before what it only waits for."""
-    bare = name.removeprefix("^")
-    return name.removesuffix(bare) + names.get(bare, bare)
+def _numbered(name, names):
+    """A name with "^" before it, for what is only waited for, or ":output:0" behind."""
+    mark, bare = name[: name.startswith("^")], name.removeprefix("^")
+    node, colon, output = bare.partition(":")
+    return mark + names[node] + colon + output
+
+
+def _inline(definition, functions):
+    """Puts the loops that TensorFlow has wrapped for its tapes into what calls them.
+
+    XLA looks for the values that it must know to compile: through a loop variable by
+    variable, but not through a call. There, all that is read would be such a value, and
+    each other batch would be compiled anew.
+
+    Args:
+        definition: A `FunctionDef`.
+        functions: Mapping from names to the `AtomicFunction`s that it calls.
+    """
+    for call in [n for n in definition.node_def if _is_wrapped_loop(n)]:
+        inner = functions[call.attr["f"].func.name].definition
+        given = [name for name in call.input if not name.startswith("^")]
+        waits = [name for name in call.input if name.startswith("^")]
+        names = {
+            argument.name: name
+            for argument, name in zip(inner.signature.input_arg, given, strict=True)
+        }
+
+        def outer(name, names=names, prefix=f"{call.name}/"):
+            mark, bare = name[: name.startswith("^")], name.removeprefix("^")
+            if bare not in names:
+                return f"{mark}{prefix}{bare}"
+            return mark + (names[bare].split(":")[0] if mark else names[bare])
+
+        results = {
+            f"{call.name}:output:{place}": outer(inner.ret[result.name])
+            for place, result in enumerate(inner.signature.output_arg)
+        }
+        made = []
+        for node in inner.node_def:
+            copied = definition.node_def.add()
+            copied.CopyFrom(node)
+            copied.name = f"{call.name}/{node.name}"
+            copied.input[:] = [*map(outer, node.input), *waits]
+            made.append(f"^{copied.name}")
+        for node in definition.node_def:
+            node.input[:] = [
+                other
+                for name in node.input
+                for other in (
+                    made if name == f"^{call.name}" else [results.get(name, name)]
+                )
+            ]
+        for result, name in list(definition.ret.items()):
+            definition.ret[result] = results.get(name, name)
+        definition.node_def.remove(call)
+
+
+def _is_wrapped_loop(node):
+    if "PartitionedCall" not in node.op:
+        return False
+    return "cflow_gradient_wrapper" in node.attr["f"].func.name

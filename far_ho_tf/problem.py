@@ -332,12 +332,12 @@ class BilevelProblem:
 
         Returns:
             Gradients (with `None` where the objective does not read the
-            variable), the value, and the `SubstitutionScope` of the call.
+            variable) and the `SubstitutionScope` of the call.
         """
         with self._keras_substituted(values, hyperparameters) as scope:
             sources = tape_sources(self.variables, values)
-            gradients, value = self._gradients(sources, batch, scope)
-        return gradients, value, scope
+            gradients, _ = self._gradients(sources, batch, scope)
+        return gradients, scope
 
     def traced_outer_value(self, values, hyperparameters, batch):
         """The same for the outer objective; returns its value."""
@@ -345,9 +345,9 @@ class BilevelProblem:
             return self._outer_objective(batch)
 
     def cached(self, key, build):
-        """The compiled program for `key`, built at its first use.
+        """What is kept for `key`, such as a program, built at its first use.
 
-        Programs live with the problem, so that they are freed with it.
+        It lives with the problem, so that it is freed with it.
         """
         if key not in self._programs:
             self._programs[key] = build()

@@ -15,8 +15,7 @@ import keras
 import pytest
 import tensorflow as tf
 
-# Tells TensorFlow of the cache before it begins.
-from far_ho_tf.hypergradients import sharing
+import far_ho_tf  # noqa: F401, tells TensorFlow of the cache before it begins.
 
 # Logical devices stand in for GPUs; they must be there before TensorFlow begins.
 tf.config.set_logical_device_configuration(
@@ -66,8 +65,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True)
 def _clean_keras():
-    """Each test starts from the same seed, with fresh Keras names and programs."""
-    sharing.forget()
+    """Each test starts from the same seed and with fresh Keras names."""
     keras.utils.clear_session(free_memory=False)  # Collecting garbage takes 0.2 s.
     keras.utils.set_random_seed(0)
     yield

@@ -213,12 +213,12 @@ class Classification:
 
 
 def traces_seen(monkeypatch):
-    """A list of concrete functions that fills as programs are traced."""
+    """A list of `Executable`s that fills as programs are traced."""
     seen, trace = [], Program._trace
 
     def seeing(program, *arguments, **options):
         made = trace(program, *arguments, **options)
-        seen.append(made._concrete)
+        seen.append(made)
         return made
 
     monkeypatch.setattr(Program, "_trace", seeing)

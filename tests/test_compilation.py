@@ -91,9 +91,12 @@ def test_other_processes_find_what_was_compiled(tmp_path):
     written = path.stat().st_mtime_ns
     assert run(tmp_path, traced_before=7) == first
     assert path.stat().st_mtime_ns == written
-    path.write_bytes(path.read_bytes()[:1000])
-    mended = run(tmp_path)
-    assert {**mended, "entries": [entry]} == first
+    whole = path.read_bytes()
+    half = len(whole) // 2
+    for damaged in (whole[:1000], whole[:half] + bytes(4096) + whole[half + 4096 :]):
+        path.write_bytes(damaged)
+        mended = run(tmp_path)
+        assert {**mended, "entries": [entry]} == first
 
 
 def test_a_cache_that_comes_too_late_is_said(tmp_path):
@@ -103,6 +106,75 @@ def test_a_cache_that_comes_too_late_is_said(tmp_path):
     assert str(tmp_path) in warning
     assert found["entries"] == []
     assert float.fromhex(found["gradient"]) == pytest.approx(closed_form(), rel=1e-6)
+
+
+ONLINE = textwrap.dedent(
+    """
+    import pathlib, warnings
+
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    import far_ho_tf as far
+
+    warnings.simplefilter("ignore")
+    folder = far.compile_cache(%r)
+    layers = [keras.Input((4, 2)), keras.layers.SimpleRNN(2), keras.layers.Dense(1)]
+    model = keras.Sequential(layers)
+    scale = far.Hyperparameter(1.0, name="scale")
+
+    def loss(x):
+        return tf.reduce_mean((model(x * scale) - 1.0) ** 2)
+
+    data = np.random.RandomState(0).rand(30, 4, 2).astype("float32")
+    problem = far.BilevelProblem(
+        *(loss, loss, model, far.GradientDescent(0.1), [scale]),
+        inner_data=far.Batches(data, 3),
+        outer_data=data,
+    )
+    for mode in (far.ReverseHG(True), far.ForwardHG(True)):
+        result = mode.compute(problem, 3)
+        for first_step in (3, 6, 9):
+            scale.assign(1 + first_step / 10)
+            result = mode.compute(
+                *(problem, 3, result.state, first_step, first_step),
+                result.tangents,
+            )
+        print(len(list(folder.iterdir())))
+    """
+)
+
+
+@pytest.mark.thorough
+def test_values_that_change_are_not_compiled(tmp_path):
+    """Whatever step, batch and λ.
+
+    One program of reverse mode, as descent has no slots that begin with zeros, and of
+    forward mode one that begins and one that goes on.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", ONLINE % str(tmp_path)],
+        env={k: v for k, v in os.environ.items() if not _is_about_caches(k)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert [int(line) for line in done.stdout.split()] == [1, 3]
+
+
+def test_a_variable_that_names_no_folder_is_said(tmp_path, monkeypatch):
+    """Who imports far_ho_tf may not know of it."""
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(compilation, "_used", [])
+    for value in ("a folder", str(tmp_path / "file")):
+        monkeypatch.setenv(compilation.VARIABLE, value)
+        with pytest.warns(UserWarning, match=f"{compilation.VARIABLE}='.*names no"):
+            compilation.from_environment()
+    monkeypatch.setenv(compilation.VARIABLE, "")
+    compilation.from_environment()
+    assert compilation._used == []
 
 
 @pytest.mark.parametrize("directory", ["", 3, None])

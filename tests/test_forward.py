@@ -433,7 +433,7 @@ def test_directions_are_no_constants(monkeypatch):
     rate = problem.hyper(0.1, "rate")
     bilevel = problem.bilevel(far.Momentum(rate, 0.9), [rate])
     far.ForwardHG(jit_compile=True).compute(bilevel, 3)
-    text = compiler_ir.from_concrete_function(seen[0])(stage="hlo")
+    text = compiler_ir.from_concrete_function(seen[0]._concrete)(stage="hlo")
     shape = f"f64[{1 + problem.num_examples + 1},5,4]"  # Of tangents of a kernel.
     lines = [line for line in text.splitlines() if f"= {shape}" in line]
     assert lines and not [line for line in lines if "constant(" in line]

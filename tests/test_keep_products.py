@@ -167,7 +167,7 @@ def test_steps_are_calls_in_their_loops(compiler, keep, monkeypatch):
     rate = problem.hyper(0.1, "rate")
     bilevel = problem.bilevel(far.Momentum(rate, 0.9), [rate])
     far.ReverseHG(compiler == "xla", keep_products=keep).compute(bilevel, 3)
-    graph = seen[-1].graph.as_graph_def()
+    graph = seen[-1]._concrete.graph.as_graph_def()
     functions = {f.signature.name: f for f in graph.library.function}
     loops = [node for node in graph.node if node.op in ("While", "StatelessWhile")]
     assert len(loops) == 2  # Forwards and back.

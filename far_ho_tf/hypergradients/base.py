@@ -133,9 +133,11 @@ class HyperGradient(abc.ABC):
         """Trains for `num_steps` and differentiates through the training.
 
         Afterwards the model's variables hold s_T. The first call for a problem traces
-        and compiles; later calls run, up to the next power of two of `num_steps`. Equal
-        problems of a process share what is compiled, and processes with
-        `far.compile_cache`.
+        and compiles, which takes seconds; later calls run. So do calls with another
+        `num_steps` of the same size: up to 8, 9 to 16, 17 to 32 and so on, in finer
+        steps where the states take more than 64 MB. An equal problem made anew is
+        traced again, but not compiled; nor, by `far.compile_cache`, is that of another
+        process.
 
         Args:
             problem: A `BilevelProblem`.
@@ -295,11 +297,11 @@ class HyperGradient(abc.ABC):
                 *(self.jit_compile, problem.report, fixed_shapes, build, whole),
                 strategy=settings.strategy,
                 num_steps=num_steps,
-                key=key if whole else None,
             )
 
-        reason = obstacle(self.jit_compile, problem.report, fixed_shapes, num_steps)
-        return problem.cached((*key, reason), make)
+        obstacles = self.jit_compile, problem.report, fixed_shapes
+        is_short = obstacle(*obstacles, num_steps) != obstacle(*obstacles)
+        return problem.cached((*key, is_short), make)
 
     def _inputs(
         self, problem, num_steps, state, first_step, outer_step, tangents, episodes

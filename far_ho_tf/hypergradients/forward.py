@@ -234,13 +234,10 @@ class _Run(Run):
             ),
             given,
         )
+        # By tf.slice each other `first_step` would be compiled anew under XLA.
+        places = first + tf.range(self._size)
         return state, tf.nest.map_structure(
-            lambda rows: tf.slice(
-                rows,
-                [first] + [0] * (rows.shape.rank - 1),
-                [self._size, *rows.shape[1:]],
-            ),
-            padded,
+            lambda rows: tf.gather(rows, places), padded
         )
 
     def _train(self, propagation, state, tangents):

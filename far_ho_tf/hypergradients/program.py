@@ -11,7 +11,6 @@ from far_ho_tf.compilation import check_in_use, discard_unreadable
 from far_ho_tf.distribution import WorkerLostError, lost_workers
 from far_ho_tf.executables import Executable
 from far_ho_tf.hypergradients.forms import beside_gpu, forms_for
-from far_ho_tf.hypergradients.sharing import shared
 from far_ho_tf.notices import tell
 from far_ho_tf.state import State
 from far_ho_tf.tracing import TRACING
@@ -25,8 +24,8 @@ _LARGEST_CONVOLUTION = 300_000
 # Inner steps that take as much longer in a graph as XLA takes to compile them, whatever
 # the step: both grow with its operations. By benchmarks/compilers.py, too.
 _WORTH_COMPILING = 1_000
-# Seconds in which XLA compiles an operation, as a rule of thumb.
-_SECONDS_TO_COMPILE = 2.5e-3
+# Seconds in which XLA compiles a program, and for each operation, as a rule of thumb.
+_SECONDS_TO_COMPILE = 0.8, 1e-3
 
 
 class Buffers(NamedTuple):
@@ -129,8 +128,6 @@ class Program:
         whole: Whether XLA compiles all of it, or `build` its parts.
         strategy: The `tf.distribute.Strategy` that it runs over, or `None`.
         num_steps: The inner steps of all runs that are to come; `None`: many.
-        key: What `build` depends on besides the problem, where equal problems can
-            share what is traced; see `sharing`. `None`: they cannot.
 
     It is traced once for all devices, and runs on that of the caller.
 
@@ -152,7 +149,6 @@ class Program:
         whole=True,
         strategy=None,
         num_steps=None,
-        key=None,
     ):
         self._may_fall_back = jit_compile == "auto"
         self._is_tried = False
@@ -160,8 +156,6 @@ class Program:
         self._build = build
         self._whole = whole
         self._strategy = strategy
-        self._signature = report.signature
-        self._key = key
         self.reason = obstacle(jit_compile, report, fixed_shapes, num_steps)
         self.one_by_one = ()
         self._told = set()
@@ -213,20 +207,10 @@ class Program:
         kind = tuple([t if t is None else (t.shape, t.dtype) for t in flat])
         run = self._executables.get(kind)
         if run is None:
-            run = self._executables[kind] = self._executable(inputs, kind)
+            run = self._executables[kind] = self._trace(inputs)
             self._tell(run.one_by_one)
         with lost_workers(self._strategy):
             return run(flat)
-
-    def _executable(self, inputs, kind):
-        """For inputs of a kind; that of an equal problem, where there is one."""
-        if self._key is None:
-            return self._trace(inputs)
-        return shared(
-            self._signature,
-            (self._key, self.compiler, self._salt, kind),
-            lambda: self._trace(inputs),
-        )
 
     def _trace(self, inputs, search=False):
         xla = self.compiler == "xla"
@@ -245,7 +229,8 @@ class Program:
             )
         made.one_by_one = found
         if xla:
-            tell(f"compiling … (about {made.size * _SECONDS_TO_COMPILE:.0f} s)")
+            fixed, each = _SECONDS_TO_COMPILE
+            tell(f"compiling … (about {fixed + each * made.size:.0f} s)")
         return made
 
     def _tell(self, names):
@@ -259,11 +244,12 @@ class Program:
             return
         listed = ", ".join(sorted(whole))
         warn_user(
-            f"TensorFlow cannot vectorize {listed}: tangents of hyperparameters (or "
-            "episodes) pass the whole step one by one. The values are the same; it "
-            "takes longer, the more of them there are. Remedy: far.ReverseHG() for "
-            "many hyperparameters, with whose number its time does not grow; tf.where "
-            "in the place of tf.cond (StatelessIf)."
+            f"TensorFlow cannot vectorize {listed} (loops, as of recurrent layers, are "
+            "While, branches If): the tangents of hyperparameters, or the episodes, "
+            "pass the whole step one by one. The values are the same; a step takes "
+            "longer, the more of them there are. Remedy for many hyperparameters: "
+            "far.ReverseHG(), whose time does not grow with them; for a branch: "
+            "tf.where in the place of tf.cond."
         )
         self._told |= whole
 

@@ -20,7 +20,6 @@ from far_ho_tf.preflight.faults import (
     REFUSED_BY_XLA,
     WARNED,
 )
-from far_ho_tf.preflight.signature import Signature, signature
 from far_ho_tf.state import State
 from far_ho_tf.variables import dtype_of, find, path_of, read
 
@@ -43,7 +42,6 @@ class Report(NamedTuple):
             empty string where there is none.
         symmetric: Whether its second derivatives commute for certain: they go through
             no `tf.custom_gradient`, and it does not read again what it assigned.
-        signature: The `Signature` of the problem.
     """
 
     assigned: list
@@ -56,7 +54,6 @@ class Report(NamedTuple):
     has_control_flow: bool
     loop: str
     symmetric: bool
-    signature: Signature
 
 
 def inspect(problem):
@@ -101,7 +98,6 @@ def inspect(problem):
     _refuse_floating("outer_objective", outer)
     _check_dependence(problem, unread)
     operations = parts[0].operations
-    symmetric = not (scope.reads_again or _differentiated(operations, "IdentityN"))
     return Report(
         assigned=assigned,
         unread=unread,
@@ -114,22 +110,8 @@ def inspect(problem):
             _differentiated(operations, kind) for kind in graph_search.CONTROL_FLOW
         ),
         loop=next(iter(_differentiated(operations, "While")), ""),
-        symmetric=symmetric,
-        signature=_signature(problem, parts, assigned, symmetric),
+        symmetric=not (scope.reads_again or _differentiated(operations, "IdentityN")),
     )
-
-
-def _signature(problem, parts, assigned, symmetric):
-    """The `Signature` of a problem; without a key where its dynamics choose.
-
-    What they choose by is in none of the parts.
-    """
-    found = signature(
-        [part.graph for part in parts],
-        [problem.variables, problem.hyperparameters, assigned],
-        f"{problem.dtype} {type(problem.dynamics.dynamics)} {symmetric}",
-    )
-    return found._replace(key=None) if problem.dynamics.choices else found
 
 
 class _Part(NamedTuple):
@@ -158,13 +140,12 @@ def _trace(problem):
     kept = {}
 
     def inner(values, hyperparameters, batch):
-        gradients, value, scope = problem.traced_gradients(
+        gradients, kept["scope"] = problem.traced_gradients(
             values, hyperparameters, batch
         )
-        kept["scope"] = scope
         pairs = zip(problem.variables, gradients, strict=True)
         kept["unread"] = [variable for variable, g in pairs if g is None]
-        return gradients, value, scope.values_of(scope.assigned)
+        return [gradient for gradient in gradients if gradient is not None]
 
     def outer(values, hyperparameters, batch):
         return problem.traced_outer_value(values, hyperparameters, batch)
@@ -200,14 +181,13 @@ def _part(problem, name, function, orders, source=None):
     if name == "inner_objective":
         _check_replay(source, prepared)
 
-    def call(values, prepared, step, episode):
-        batch_or_step = source.batch(prepared, step, episode) if source else step
+    def call(values, prepared, step):
+        batch_or_step = source.batch(prepared, step) if source else step
         return function(values[:count], values[count:], batch_or_step)
 
     traced = tf.function(call, autograph=False).get_concrete_function(
         [tf.TensorSpec(variable.shape, dtype_of(variable)) for variable in variables],
         prepared,
-        tf.TensorSpec([], tf.int32),
         tf.TensorSpec([], tf.int32),
     )
     roots = list(traced.graph.inputs[: len(variables)]) + [
