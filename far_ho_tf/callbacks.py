@@ -40,12 +40,11 @@ class ProgressBar(keras.callbacks.Callback):
         self._bar.update(before, finalize=bool(before and ended))
 
     def say(self, text):
-        """Shows what the first hyper-iteration waits for, below what is shown."""
-        if text == self._said:
+        """Shows below the bar what the first hyper-iteration waits for."""
+        if text == self._said or self._verbose != 1:
             return
         self._said = text
-        end = "" if self._verbose == 1 else "\n"
-        print(f"\n{text}" if self._verbose == 1 else text, end=end, flush=True)
+        print(f"\n{text}", end="", flush=True)
 
     def on_epoch_end(self, epoch, logs=None):
         values = {"elapsed_seconds": time.time() - self._start, **(logs or {})}

@@ -172,7 +172,11 @@ def _inline(definition, functions):
             for argument, name in zip(inner.signature.input_arg, given, strict=True)
         }
 
-        def outer(name, names=names, prefix=f"{call.name}/"):
+        prefix = f"{call.name}/inlined/"
+        while any(node.name.startswith(prefix) for node in definition.node_def):
+            prefix += "_"
+
+        def outer(name, names=names, prefix=prefix):
             mark, bare = name[: name.startswith("^")], name.removeprefix("^")
             if bare not in names:
                 return f"{mark}{prefix}{bare}"
@@ -186,7 +190,7 @@ def _inline(definition, functions):
         for node in inner.node_def:
             copied = definition.node_def.add()
             copied.CopyFrom(node)
-            copied.name = f"{call.name}/{node.name}"
+            copied.name = prefix + node.name
             copied.input[:] = [*map(outer, node.input), *waits]
             made.append(f"^{copied.name}")
         for node in definition.node_def:
@@ -203,6 +207,6 @@ def _inline(definition, functions):
 
 
 def _is_wrapped_loop(node):
-    if "PartitionedCall" not in node.op:
+    if node.op != "PartitionedCall":  # A stateful one ends in what must be done.
         return False
     return "cflow_gradient_wrapper" in node.attr["f"].func.name

@@ -244,9 +244,9 @@ class Program:
             return
         listed = ", ".join(sorted(whole))
         warn_user(
-            f"TensorFlow cannot vectorize {listed} (loops, as of recurrent layers, are "
-            "While, branches If): the tangents of hyperparameters, or the episodes, "
-            "pass the whole step one by one. The values are the same; a step takes "
+            f"TensorFlow cannot vectorize {listed}: the tangents of hyperparameters, "
+            "or the episodes, pass the whole step one by one (loops, as of recurrent "
+            "layers, are While, branches If). The values are the same; a step takes "
             "longer, the more of them there are. Remedy for many hyperparameters: "
             "far.ReverseHG(), whose time does not grow with them; for a branch: "
             "tf.where in the place of tf.cond."
