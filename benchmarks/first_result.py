@@ -293,4 +293,6 @@ def _jax():
 
 
 if __name__ == "__main__":
+    if any(argument.startswith("--child=far") for argument in sys.argv):
+        import far_ho_tf  # noqa: F401, for its cache, before absl begins.
     app.run(main)

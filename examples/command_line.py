@@ -14,9 +14,6 @@ FLAGS = flags.FLAGS
 # Errors only: TensorFlow notes what it does, more so with several devices, and warns of
 # costs that its optimizer cannot estimate.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# What XLA compiles for a run, the next run finds there.
-_CACHES = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-os.environ.setdefault("FAR_HO_TF_COMPILE_CACHE", f"{_CACHES}/far_ho_tf")
 
 
 def run(main):

@@ -233,5 +233,6 @@ def run_example(script, *flags):
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "PYTHONPATH": str(root)},
+        # Without the cache, which is of no use to what begins by `absl.app.run`.
+        env={**os.environ, "PYTHONPATH": str(root), "FAR_HO_TF_COMPILE_CACHE": ""},
     )
