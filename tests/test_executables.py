@@ -1,5 +1,7 @@
 """Functions are named by what they compute: equal ones alike, others differently."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import keras
 import numpy as np
 import pytest
@@ -143,3 +145,17 @@ def test_a_function_lives_as_long_as_one_of_its_problems(monkeypatch):
     seen.pop(0)
     np.testing.assert_array_equal(first[0], second[0])
     np.testing.assert_array_equal(make()[0], first[0])
+
+
+def test_threads_that_ask_at_once_trace_once(monkeypatch):
+    seen = traces_seen(monkeypatch)
+    w = keras.Variable(1.0, dtype="float64", name="w")
+    rate = far.Hyperparameter(0.1, name="rate", dtype="float64")
+    problem = far.BilevelProblem(
+        lambda: w * w, lambda: w * w, [w], far.GradientDescent(rate), [rate]
+    )
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda _: MODE.compute(problem, 2), range(4)))
+    for result in found:
+        np.testing.assert_allclose(result.hypergradients[0], 4 * 0.8**3 * -2)
+    assert len(seen) == 1

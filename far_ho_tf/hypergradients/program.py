@@ -207,8 +207,11 @@ class Program:
         kind = tuple([t if t is None else (t.shape, t.dtype) for t in flat])
         run = self._executables.get(kind)
         if run is None:
-            run = self._executables[kind] = self._trace(inputs)
-            self._tell(run.one_by_one)
+            with TRACING:  # Of threads that ask at once, one traces.
+                if kind not in self._executables:
+                    self._executables[kind] = self._trace(inputs)
+                run = self._executables[kind]
+                self._tell(run.one_by_one)
         with lost_workers(self._strategy):
             return run(flat)
 
