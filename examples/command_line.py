@@ -30,6 +30,8 @@ def run(main):
                 raise
             sys.exit(f"{pathlib.Path(argv[0]).name}: {error}")
 
+    if os.environ.get("FAR_HO_TF_COMPILE_CACHE"):
+        import far_ho_tf  # noqa: F401, as within `app.run` it would come too late.
     app.run(guarded)
 
 

@@ -8,6 +8,8 @@ import time
 
 import keras
 
+from far_ho_tf.notices import once
+
 
 class ProgressBar(keras.callbacks.Callback):
     """Shows the time left and elapsed, and the values in the logs.
@@ -28,7 +30,7 @@ class ProgressBar(keras.callbacks.Callback):
         self._verbose = verbose
 
     def on_train_begin(self, logs=None):
-        self._start, self._said = time.time(), None
+        self._start, self.say = time.time(), once(self._show)
         self._bar = keras.utils.Progbar(
             self.params["epochs"],
             verbose=self._verbose,
@@ -39,12 +41,10 @@ class ProgressBar(keras.callbacks.Callback):
         ended = before == self.params["epochs"] or self.model.stop_training
         self._bar.update(before, finalize=bool(before and ended))
 
-    def say(self, text):
+    def _show(self, text):
         """Shows below the bar what the first hyper-iteration waits for."""
-        if text == self._said or self._verbose != 1:
-            return
-        self._said = text
-        print(f"\n{text}", end="", flush=True)
+        if self._verbose == 1:
+            print(f"\n{text}", end="", flush=True)
 
     def on_epoch_end(self, epoch, logs=None):
         values = {"elapsed_seconds": time.time() - self._start, **(logs or {})}

@@ -36,12 +36,14 @@ def compile_cache(directory):
     It is for the whole process, and must be called before TensorFlow makes its first
     tensor: before any model, layer, variable or `tf.constant`. A warning says so where
     it was not. A program that runs by `absl.app.run` imports far_ho_tf before that, as
-    TensorFlow reads its flags sooner there. It takes the place of a cache that
-    `TF_XLA_FLAGS` names. A folder within the given one is used, of this version of
-    TensorFlow, this kind of processor, number of cores and set of XLA's flags: what is
-    compiled for one need not be right for another. Nothing is ever deleted there, but
-    what cannot be read; delete it as you like. It holds machine code that is run as it
-    is: take a folder that only you can write to.
+    TensorFlow reads its flags sooner there; so do the examples. It takes the place of
+    a cache that `TF_XLA_FLAGS` names. A folder within the given one is used, of this
+    version of TensorFlow, this kind of processor, number of cores and set of XLA's
+    flags: what is compiled for one need not be right for another. Nothing is ever
+    deleted there, but what cannot be read; delete it as you like. It holds machine code
+    that is run as it is: take a folder that only you can write to. On some processors
+    XLA writes to the log, of code that it made there itself, that `prefer-no-gather` is
+    no feature of the machine: that is a preference of its own, and no harm.
 
     Args:
         directory: String or path; made where it is missing.

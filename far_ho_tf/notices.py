@@ -19,3 +19,16 @@ def tell(text):
     """Tells whoever listens what is done next."""
     if _listeners and _listeners[-1] is not None:
         _listeners[-1](text)
+
+
+def once(listener):
+    """A callable(text) that passes on what is not the text before."""
+    before = None
+
+    def listen(text):
+        nonlocal before
+        if text != before:
+            before = text
+            listener(text)
+
+    return listen

@@ -1,9 +1,11 @@
 """How functions become graphs."""
 
+import contextlib
 import functools
 import threading
 
 import tensorflow as tf
+from tensorflow.python.eager import context
 
 # Held by the thread that traces: parts of TensorFlow are replaced meanwhile.
 TRACING = threading.RLock()
@@ -18,6 +20,22 @@ def once_traced(function, **options):
     compiled = tf.function(function, autograph=False, **options)
     compiled._omit_frequent_tracing_warning = True
     return compiled
+
+
+@contextlib.contextmanager
+def called_with(options):
+    """Within, this thread calls functions so, and writes such calls into graphs.
+
+    Args:
+        options: TensorFlow's `FunctionCallOptions`.
+    """
+    now = context.context()
+    before = now.function_call_options
+    now.function_call_options = options
+    try:
+        yield
+    finally:
+        now.function_call_options = before
 
 
 def not_inlined(function):

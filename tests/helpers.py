@@ -225,14 +225,22 @@ def traces_seen(monkeypatch):
     return seen
 
 
-def run_example(script, *flags):
-    """Runs an example as a user does; returns the `CompletedProcess`."""
+def run_example(script, *flags, cache=""):
+    """Runs an example as a user does; returns the `CompletedProcess`.
+
+    Args:
+        cache: A folder for what XLA compiles. With one, an example imports TensorFlow
+            before it reads its flags, and most tests are of these.
+    """
     root = pathlib.Path(__file__).parents[1]
     return subprocess.run(
         [sys.executable, root / "examples" / script, *flags],
         capture_output=True,
         text=True,
         check=False,
-        # Without the cache, which is of no use to what begins by `absl.app.run`.
-        env={**os.environ, "PYTHONPATH": str(root), "FAR_HO_TF_COMPILE_CACHE": ""},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(root),
+            "FAR_HO_TF_COMPILE_CACHE": str(cache),
+        },
     )

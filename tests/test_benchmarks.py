@@ -2,6 +2,8 @@
 
 import importlib
 import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -332,3 +334,36 @@ def test_workloads_have_names(monkeypatch):
         np.size(h) for h in workloads.of("tangents-64").hyperparameters.values()
     )
     assert count == 64
+
+
+def later_calls(*flags):
+    script = FOLDER / "later_calls.py"
+    return subprocess.run(
+        [sys.executable, script, *flags], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.thorough
+def test_later_calls_of_two_states():
+    """Of one and the same: a row with its times and their ratio."""
+    few = "--workload=2@2", "--processes=1", "--rounds=1"
+    done = later_calls("--checkout", FOLDER.parent, *few)
+    assert done.returncode == 0, done.stderr
+    _, row = done.stdout.splitlines()
+    name, then, now, ratio, _ = row.split()
+    assert name == "2@2"
+    assert float(ratio) == pytest.approx(float(then) / float(now), rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--workload=8"], "--workload must be of 1, 2, 3"),
+        ([], "--checkout holds no far_ho_tf"),
+        (["more"], "Unexpected arguments: more"),
+    ],
+)
+def test_bad_flags_of_later_calls(flags, message, tmp_path):
+    done = later_calls(f"--checkout={tmp_path}", *flags)
+    assert done.returncode
+    assert message in done.stderr + done.stdout

@@ -18,8 +18,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 REAL_TIME = "real_time.py"
 
 
-def run(*flags, script="data_hyper_cleaning.py"):
-    return run_example(script, *flags)
+def run(*flags, script="data_hyper_cleaning.py", **options):
+    return run_example(script, *flags, **options)
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +35,12 @@ def demo(tmp_path_factory):
         "final_steps": 60,
         "output_dir": folder,
     }
-    done = run(*(f"--{name}={value}" for name, value in small.items()))
+    cache = folder.parent.parent / "cache"
+    done = run(*(f"--{name}={value}" for name, value in small.items()), cache=cache)
     assert done.returncode == 0, done.stderr
+    # What XLA compiled is kept, though `absl.app.run` has begun by then.
+    assert "is not used" not in done.stderr
+    assert list(cache.glob("*/xla_compile_cache__*"))
     return folder, done.stdout, json.loads((folder / "results.json").read_text())
 
 

@@ -57,6 +57,7 @@ LAYERS = (
     "objective",
     "problem",
     "hypergradients.forms",
+    "hypergradients.rewrites",
     "hypergradients.program",
     "hypergradients.result",
     "hypergradients.agreement",

@@ -161,6 +161,19 @@ class TestGoingOn:
         assert_same(one, other)
 
 
+@pytest.mark.parametrize("verbose", [1, "auto", 0, 2])
+def test_the_wait_is_told_above_the_bar(verbose, capsys):
+    model, _ = tuned()
+    data = DATA.batch(4, drop_remainder=True)
+    for epochs in (1, 2):  # Of which only the first waits.
+        model.fit(data, epochs=epochs, shuffle=False, verbose=verbose)
+    told = capsys.readouterr().out
+    has_bar = verbose in (1, "auto")
+    assert told.count("tracing …") == told.count("compiling … (about ") == has_bar
+    if has_bar:
+        assert told.index("tracing …") < told.index("compiling …") < told.index("loss")
+
+
 class TestOutputsAndWeights:
     @pytest.mark.parametrize("kind", in_tiers(["list", "dict"], ["dict"]))
     def test_outputs(self, kind):

@@ -295,6 +295,7 @@ class HyperGradient(abc.ABC):
             whole = self.compiles_loops and settings.strategy is None
             return Program(
                 *(self.jit_compile, problem.report, fixed_shapes, build, whole),
+                calls_parts=whole and inputs.episode is None,
                 strategy=settings.strategy,
                 num_steps=num_steps,
             )

@@ -11,9 +11,10 @@ from far_ho_tf.compilation import check_in_use, discard_unreadable
 from far_ho_tf.distribution import WorkerLostError, lost_workers
 from far_ho_tf.executables import Executable
 from far_ho_tf.hypergradients.forms import beside_gpu, forms_for
+from far_ho_tf.hypergradients.rewrites import few_rewrites, no_rewrites
 from far_ho_tf.notices import tell
 from far_ho_tf.state import State
-from far_ho_tf.tracing import TRACING
+from far_ho_tf.tracing import TRACING, called_with
 
 # Multiplications up to which XLA is the faster on a CPU, by benchmarks/compilers.py.
 # TensorFlow's own kernels are at larger convolutions; at larger matrix products only
@@ -126,6 +127,8 @@ class Program:
         build: Callable(inputs, search, compiled) -> outputs that builds the graph;
             `compiled`: whether XLA is to compile it.
         whole: Whether XLA compiles all of it, or `build` its parts.
+        calls_parts: Whether, without XLA, all that costs time is called as functions
+            that TensorFlow rewrites one by one.
         strategy: The `tf.distribute.Strategy` that it runs over, or `None`.
         num_steps: The inner steps of all runs that are to come; `None`: many.
 
@@ -147,6 +150,7 @@ class Program:
         fixed_shapes,
         build,
         whole=True,
+        calls_parts=False,
         strategy=None,
         num_steps=None,
     ):
@@ -155,6 +159,7 @@ class Program:
         self._salt = ""
         self._build = build
         self._whole = whole
+        self._calls_parts = calls_parts
         self._strategy = strategy
         self.reason = obstacle(jit_compile, report, fixed_shapes, num_steps)
         self.one_by_one = ()
@@ -226,9 +231,13 @@ class Program:
 
         found = {}
         tell("tracing …")
-        with TRACING, tf.device(None):
+        within = few_rewrites()
+        is_left = self._calls_parts and not xla
+        around = no_rewrites() if is_left else within
+        with TRACING, tf.device(None), called_with(within):
             made = Executable(
-                build, inputs, self._salt, jit_compile=self._whole and xla
+                *(build, inputs, around, self._salt),
+                jit_compile=self._whole and xla,
             )
         made.one_by_one = found
         if xla:

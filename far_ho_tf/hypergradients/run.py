@@ -97,6 +97,7 @@ class Run:
 
         return self.loop(move, step, last, state, logs)
 
+    @as_one_call
     def outer(self, state):
         """See `differentiate_outer`, of the final state."""
         inputs = self._inputs

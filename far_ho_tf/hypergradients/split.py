@@ -3,9 +3,13 @@
 from typing import Any, NamedTuple
 
 import tensorflow as tf
+from tensorflow.python.framework.func_graph import func_graph_from_py_func
 
 from far_ho_tf.hypergradients.residuals import kept_of_step, operations_behind
-from far_ho_tf.preflight import graph_search
+from far_ho_tf.preflight.graph_search import CONTROL_FLOW
+
+# Operations with a state that only tell it.
+_READS = ("ReadVariableOp", "Placeholder")
 
 
 class Traced(NamedTuple):
@@ -51,13 +55,16 @@ class Split:
             held.append(trace(*arguments))
             return flat(held[0])
 
-        graph = tf.function(call, autograph=False).get_concrete_function(*like).graph
+        # No function: nothing calls it, and what is cut does not wait for one another.
+        graph = func_graph_from_py_func(
+            "step", call, like, {}, add_control_dependencies=False
+        )
         self._graph, self._graph_def = graph, graph.as_graph_def()
         self._traced = held[0]
         self._arguments = graph.inputs[: len(flat(like))]
         pulled, new = flat(self._traced.pulled), flat(self._traced.new)
         self.kept = kept_of_step(graph, pulled, new, *self._later(like), limit)
-        self.is_safe = _is_safe(graph)
+        self.is_safe = _is_safe(graph, self._graph_def)
 
     def _later(self, like):
         """What the dynamics chose, and the cotangent."""
@@ -136,10 +143,12 @@ def _pairs(tensors, values):
     }
 
 
-def _is_safe(graph):
+def _is_safe(graph, graph_def):
     """Whether parts of the graph may be left out, and others made twice."""
-    reads = ("ReadVariableOp", "Placeholder")
-    return all(op.type in reads for op in graph.control_outputs) and not any(
-        op.type.endswith(graph_search.CONTROL_FLOW)
-        for op in graph_search.operations(graph, [])
+    functions = graph_def.library.function
+    kinds = {n.op for part in functions for n in part.node_def}
+    kinds |= {n.op for n in graph_def.node}
+    changes = any(
+        op.op_def.is_stateful and op.type not in _READS for op in graph.get_operations()
     )
+    return not (changes or any(kind.endswith(CONTROL_FLOW) for kind in kinds))

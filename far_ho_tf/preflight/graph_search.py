@@ -77,8 +77,10 @@ def assigned(graph, candidates):
     Returns:
         List of booleans aligned with `candidates`.
     """
-    # Most graphs assign none, which one search over all of them tells.
-    if not _assign(operations(graph, candidates)):
+    # Most graphs assign none, which the types of their operations tell.
+    graph_def = graph.as_graph_def()
+    parts = [graph_def.node, *(f.node_def for f in graph_def.library.function)]
+    if not any(node.op.startswith(_ASSIGNING) for part in parts for node in part):
         return [False] * len(candidates)
     return [_assign(operations(graph, [candidate])) for candidate in candidates]
 

@@ -1,5 +1,7 @@
 """A Keras model that tunes its hyperparameters while it trains."""
 
+import functools
+import inspect
 import itertools
 import warnings
 
@@ -11,6 +13,7 @@ from far_ho_tf.data import Batches, Placeholder, as_source
 from far_ho_tf.dynamics import as_dynamics
 from far_ho_tf.hypergradients import NonFiniteError
 from far_ho_tf.hyperparameters import Hyperparameter, scalar_names
+from far_ho_tf.notices import once, told_to
 from far_ho_tf.outer_update import OuterUpdate
 from far_ho_tf.problem import BilevelProblem
 from far_ho_tf.real_time.objectives import Objectives, check_batch
@@ -227,14 +230,16 @@ class RealTimeModel(keras.Model):
     def fit(self, *args, **kwargs):
         """As `keras.Model.fit`; stops where training diverges.
 
-        See `divergence`. The learning rates that led there are not mended by
-        it: bound them (`constraint`) or clip their hypergradients before going on.
+        See `divergence`. The learning rates that led there are not mended by it: bound
+        them (`constraint`) or clip their hypergradients before going on. Above Keras'
+        progress bar stands what the first step waits for: "tracing …", "compiling …".
         """
         _refuse_strategy()
         self.divergence = None
         if self._training is not None:
             self._training.keep_as_good()
-        history = super().fit(*args, **kwargs)
+        with told_to(_listener(self, *args, **kwargs)):
+            history = super().fit(*args, **kwargs)
         if self._training is None:  # Of no epochs.
             return history
         self._recover(finished=True)
@@ -378,6 +383,15 @@ class RealTimeModel(keras.Model):
         )
         self.divergence = NonFiniteError(message)
         warnings.warn(message, stacklevel=3)
+
+
+def _listener(*arguments, **options):
+    """Who is told what `fit` waits for: whoever sees Keras' bar, by its arguments."""
+    fit = inspect.signature(keras.Model.fit)
+    verbose = fit.bind(*arguments, **options).arguments.get("verbose", "auto")
+    if verbose not in ("auto", 1):
+        return None
+    return once(functools.partial(print, flush=True))
 
 
 def _makes_batches(data):

@@ -1,0 +1,44 @@
+"""What TensorFlow rewrites in a graph before it runs it without XLA."""
+
+from tensorflow.core.protobuf import config_pb2, rewriter_config_pb2
+from tensorflow.python.eager import context
+
+from far_ho_tf.hypergradients.forms import beside_gpu
+
+# Those of Grappler's passes that a run on a CPU gains from: a square in the place of a
+# power of two, and no operation for what is known beforehand. The others, and a second
+# turn over all, take twice as long again, and no run is the faster by them.
+_PASSES = ("pruning", "function", "constfold", "arithmetic", "dependency")
+
+
+def few_rewrites():
+    """Call options by which a function is rewritten once, by the passes that pay.
+
+    The caller's own where there is a GPU, or where `tf.config.optimizer` was told which
+    to use.
+    """
+
+    def choose(rewrites):
+        rewrites.optimizers.extend(_PASSES)
+        rewrites.meta_optimizer_iterations = rewriter_config_pb2.RewriterConfig.ONE
+
+    return _options(choose)
+
+
+def no_rewrites():
+    """Call options by which a function runs as it is; with the same exceptions."""
+
+    def choose(rewrites):
+        rewrites.disable_meta_optimizer = True
+
+    return _options(choose)
+
+
+def _options(choose):
+    now = context.context().function_call_options
+    config = config_pb2.ConfigProto.FromString(now.config_proto_serialized)
+    rewrites = config.graph_options.rewrite_options
+    if beside_gpu() or rewrites.ByteSize():
+        return now
+    choose(rewrites)
+    return context.FunctionCallOptions(now.executor_type, config)
