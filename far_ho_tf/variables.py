@@ -41,12 +41,17 @@ def find(variable, variables):
 def assign(variables, values):
     """Assigns each variable its value."""
     for variable, value in zip(variables, values, strict=True):
-        handle = _plain_handle(variable)
-        fits = isinstance(value, tf.Tensor) and value.dtype == dtype_of(variable)
-        if handle is not None and fits and value.shape == variable.shape:
-            tf.raw_ops.AssignVariableOp(resource=handle, value=value)
+        plain = _plain(variable)
+        if plain is not None and _fits(value, plain):
+            tf.raw_ops.AssignVariableOp(resource=plain.handle, value=value)
         else:
             variable.assign(value)
+
+
+def _fits(value, variable):
+    if not isinstance(value, tf.Tensor):
+        return False
+    return value.dtype == variable.dtype and value.shape == variable.shape
 
 
 def read(variables):
@@ -55,14 +60,14 @@ def read(variables):
 
 
 def _read(variable):
-    handle = _plain_handle(variable)
-    if handle is None:
+    plain = _plain(variable)
+    if plain is None:
         return tf.identity(tf.convert_to_tensor(variable))
-    return tf.raw_ops.ReadVariableOp(resource=handle, dtype=dtype_of(variable))
+    return tf.raw_ops.ReadVariableOp(resource=plain.handle, dtype=plain.dtype)
 
 
-def _plain_handle(variable):
-    """The handle of a variable on one device, outside graphs; else `None`.
+def _plain(variable):
+    """The `ResourceVariable` of one on one device, outside graphs; else `None`.
 
     Short runs spend much of their time on reading and assigning in TensorFlow's ways.
     """
@@ -70,7 +75,7 @@ def _plain_handle(variable):
         return None
     if isinstance(variable, keras.Variable):
         variable = variable.value  # A tensor, where a scope replaces or casts it.
-    return variable.handle if type(variable) is ResourceVariable else None
+    return variable if type(variable) is ResourceVariable else None
 
 
 @functools.lru_cache(maxsize=1024)

@@ -300,8 +300,10 @@ class HyperGradient(abc.ABC):
                 num_steps=num_steps,
             )
 
-        obstacles = self.jit_compile, problem.report, fixed_shapes
-        is_short = obstacle(*obstacles, num_steps) != obstacle(*obstacles)
+        is_short = False
+        if num_steps is not None:
+            obstacles = self.jit_compile, problem.report, fixed_shapes
+            is_short = obstacle(*obstacles, num_steps) != obstacle(*obstacles)
         return problem.cached((*key, is_short), make)
 
     def _inputs(
@@ -330,7 +332,8 @@ def _cut(outputs, num_steps):
     def cut(rows):
         if rows.shape[axis] == num_steps:
             return rows
-        return tf.slice(rows, *_extent(num_steps, axis, rows.shape.rank))
+        begin, size = _extent(num_steps, axis, rows.shape.rank)
+        return tf.raw_ops.Slice(input=rows, begin=begin, size=size)
 
     return outputs._replace(
         inner_values=cut(outputs.inner_values),
