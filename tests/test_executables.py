@@ -1,11 +1,13 @@
 """Functions are named by what they compute: equal ones alike, others differently."""
 
+import gc
 from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.eager import context
 
 import far_ho_tf as far
 from tests.helpers import traces_seen
@@ -142,9 +144,15 @@ def test_names_of_a_users_own():
 def test_a_function_lives_as_long_as_one_of_its_problems(monkeypatch):
     seen = traces_seen(monkeypatch)
     first, second = make(), make()
-    seen.pop(0)
     np.testing.assert_array_equal(first[0], second[0])
-    np.testing.assert_array_equal(make()[0], first[0])
+    name = seen[0]._function.name
+    assert seen[1]._function.name == name
+    del seen[0]
+    gc.collect()
+    assert context.context().has_function(name)
+    del seen[0]
+    gc.collect()
+    assert not context.context().has_function(name)
 
 
 def test_threads_that_ask_at_once_trace_once(monkeypatch):
