@@ -33,7 +33,6 @@ $(LINTER): setup.py | $(INSTALLED)
 	$(BIN)/python -m pip install --quiet '.[lint]'
 	touch $@
 
-demo: export FAR_HO_TF_COMPILE_CACHE ?= $(CURDIR)/.compile_cache
 demo: install  ## Data hyper-cleaning on the embedded MNIST images
 	$(BIN)/python examples/data_hyper_cleaning.py
 

@@ -4,7 +4,8 @@ Each measurement is a process of its own, of each state in turn, as where a proc
 comes to lie in memory counts for several percent: the ratio is that of the means over
 processes of each one's median call. The workloads are those of `make bench`, by number,
 and "2@10" is a run of 10 steps, whose time is the fixed cost of a call. Beside them
-stands the ratio of the first calls: of a hypergradient and of a training run.
+stands the ratio of the medians of the first calls: of a hypergradient and of a training
+run.
 
     git worktree add DIR COMMIT
     .bench/bin/python benchmarks/later_calls.py --checkout DIR
@@ -35,11 +36,15 @@ flags.mark_flag_as_required("checkout")
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
-    unknown = [n for n in FLAGS.workload if n.partition("@")[0] not in WORKLOADS]
-    if unknown:
-        sys.exit(f"--workload must be of {', '.join(WORKLOADS)}. Received: {unknown}")
+    unknown = [name for name in FLAGS.workload if not is_known(name)]
+    if unknown or not FLAGS.workload:
+        names = ", ".join(WORKLOADS)
+        sys.exit(
+            f"--workload must be of {names}, with or without @STEPS. Received: "
+            f"{unknown or 'none'}"
+        )
     states = {"then": pathlib.Path(FLAGS.checkout).absolute(), "now": ROOT}
-    if not (states["then"] / "far_ho_tf").is_dir():
+    if not (FLAGS.checkout and (states["then"] / "far_ho_tf").is_dir()):
         sys.exit(f"--checkout holds no far_ho_tf. Received: {FLAGS.checkout}")
     print("workload   then, ms     now, ms   then / now   of the first calls")
     for workload in FLAGS.workload:
@@ -53,6 +58,13 @@ def main(argv):
             f"   {waits[0] / waits[1]:>10.2f}",
             flush=True,
         )
+
+
+def is_known(name):
+    """Whether there is such a workload, as in "2", or "2@10" for so many steps."""
+    workload, at, steps = name.partition("@")
+    counts = not at or (steps.isdecimal() and int(steps) > 0)
+    return workload in WORKLOADS and counts
 
 
 def measure(workload, states, begins, first, later):

@@ -1,5 +1,6 @@
 """What the command lines of all examples share: how they begin, and their flags."""
 
+import contextlib
 import math
 import os
 import pathlib
@@ -30,9 +31,19 @@ def run(main):
                 raise
             sys.exit(f"{pathlib.Path(argv[0]).name}: {error}")
 
-    if os.environ.get("FAR_HO_TF_COMPILE_CACHE"):
-        import far_ho_tf  # noqa: F401, as within `app.run` it would come too late.
+    _use_compile_cache()
     app.run(guarded)
+
+
+def _use_compile_cache():
+    """Imports far_ho_tf where it is to use one: within `app.run` it is too late.
+
+    What is wrong with the folder is said by the import within, in one line.
+    """
+    asks = any(argument.startswith("--help") for argument in sys.argv[1:])
+    if os.environ.get("FAR_HO_TF_COMPILE_CACHE") and not asks:
+        with contextlib.suppress(OSError, ValueError):
+            import far_ho_tf  # noqa: F401
 
 
 def begin(argv, load):

@@ -8,7 +8,7 @@ import time
 
 import keras
 
-from far_ho_tf.notices import once
+from far_ho_tf.notices import once, show
 
 
 class ProgressBar(keras.callbacks.Callback):
@@ -28,9 +28,10 @@ class ProgressBar(keras.callbacks.Callback):
     def __init__(self, verbose=1):
         super().__init__()
         self._verbose = verbose
+        self._tell = once(self._show)
 
     def on_train_begin(self, logs=None):
-        self._start, self.say = time.time(), once(self._show)
+        self._start, self._tell = time.time(), once(self._show)
         self._bar = keras.utils.Progbar(
             self.params["epochs"],
             verbose=self._verbose,
@@ -41,10 +42,13 @@ class ProgressBar(keras.callbacks.Callback):
         ended = before == self.params["epochs"] or self.model.stop_training
         self._bar.update(before, finalize=bool(before and ended))
 
-    def _show(self, text):
+    def say(self, text):
         """Shows below the bar what the first hyper-iteration waits for."""
+        self._tell(text)
+
+    def _show(self, text):
         if self._verbose == 1:
-            print(f"\n{text}", end="", flush=True)
+            show(text, begin="\n", end="")
 
     def on_epoch_end(self, epoch, logs=None):
         values = {"elapsed_seconds": time.time() - self._start, **(logs or {})}

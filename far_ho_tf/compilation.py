@@ -12,7 +12,7 @@ import warnings
 
 import tensorflow as tf
 
-from far_ho_tf.checks import essence, require
+from far_ho_tf.checks import essence, require, warn_user
 
 # A folder for all processes that have it in their environment.
 VARIABLE = "FAR_HO_TF_COMPILE_CACHE"
@@ -41,12 +41,15 @@ def compile_cache(directory):
     version of TensorFlow, this kind of processor, number of cores and set of XLA's
     flags: what is compiled for one need not be right for another. Nothing is ever
     deleted there, but what cannot be read; delete it as you like. It holds machine code
-    that is run as it is: take a folder that only you can write to. On some processors
-    XLA writes to the log, of code that it made there itself, that `prefer-no-gather` is
-    no feature of the machine: that is a preference of its own, and no harm.
+    that is run as it is: take a folder that only you can write to. As XLA takes from
+    it, it writes lines to the log that alarm: an "error parsing text-format", as it
+    tries another format first, and on some processors that "prefer-no-scatter" and
+    "prefer-no-gather", preferences that it has set itself, are no features of the
+    machine. Neither is a fault; TF_CPP_MIN_LOG_LEVEL=3 keeps them away.
 
     Args:
-        directory: String or path; made where it is missing.
+        directory: String or path, without spaces, as TensorFlow cannot read them; made
+            where it is missing.
 
     Returns:
         `pathlib.Path`, the folder that is used.
@@ -67,7 +70,7 @@ def compile_cache(directory):
         "`directory` must be a path.",
         directory=directory,
     )
-    folder = pathlib.Path(directory).expanduser().absolute() / _kind()
+    folder = _absolute(directory) / _kind()
     require(
         _used in ([], [folder]),
         f"A process has one compile cache, and this one has another already (by "
@@ -90,6 +93,10 @@ def compile_cache(directory):
     _used.append(folder)
     _to_check.append(folder)
     return folder
+
+
+def _absolute(directory):
+    return pathlib.Path(os.path.abspath(pathlib.Path(directory).expanduser()))
 
 
 def from_environment():
@@ -135,12 +142,11 @@ def check_in_use():
     for path in own:
         path.unlink(missing_ok=True)
     if not own:
-        warnings.warn(
+        warn_user(
             f"The compile cache in {folder} is not used: nothing can be written there, "
             "or TensorFlow had made tensors before it was told of it. Remedy: call "
             f"`far.compile_cache` first, or set {VARIABLE} before the process starts."
-            f"{failure}",
-            stacklevel=2,
+            f"{failure}"
         )
 
 

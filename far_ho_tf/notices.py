@@ -1,24 +1,37 @@
 """What a run is busy with before it yields anything: who waits wants to know."""
 
 import contextlib
+import sys
+import threading
 
-_listeners = []
+import keras
+
+
+class _Listeners(threading.local):
+    """Those of this thread."""
+
+    def __init__(self):
+        self.all = []
+
+
+_LISTENERS = _Listeners()
 
 
 @contextlib.contextmanager
 def told_to(listener):
     """Within, `tell` calls a callable(text); `None`: nobody."""
-    _listeners.append(listener)
+    _LISTENERS.all.append(listener)
     try:
         yield
     finally:
-        _listeners.pop()
+        _LISTENERS.all.pop()
 
 
 def tell(text):
     """Tells whoever listens what is done next."""
-    if _listeners and _listeners[-1] is not None:
-        _listeners[-1](text)
+    listeners = _LISTENERS.all
+    if listeners and listeners[-1] is not None:
+        listeners[-1](text)
 
 
 def once(listener):
@@ -32,3 +45,20 @@ def once(listener):
             listener(text)
 
     return listen
+
+
+def show(text, begin="", end="\n"):
+    """Prints where Keras' bars are seen, in what the output can encode.
+
+    Args:
+        text: String.
+        begin, end: What is printed before and behind.
+    """
+    if not keras.config.is_interactive_logging_enabled():
+        return
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = text.replace("…", "...").encode(encoding, "replace").decode(encoding)
+    print(f"{begin}{text}", end=end, flush=True)

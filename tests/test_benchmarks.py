@@ -359,7 +359,10 @@ def test_later_calls_of_two_states():
     ("flags", "message"),
     [
         (["--workload=8"], "--workload must be of 1, 2, 3"),
+        (["--workload=1,2@0"], "Received: ['2@0']"),
+        (["--workload="], "Received: none"),
         ([], "--checkout holds no far_ho_tf"),
+        (["--checkout="], "--checkout holds no far_ho_tf"),
         (["more"], "Unexpected arguments: more"),
     ],
 )

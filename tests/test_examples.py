@@ -98,6 +98,18 @@ def test_half_of_the_labels_become_wrong():
     assert not np.array_equal(given, other)
 
 
+@pytest.mark.thorough
+def test_without_the_compile_cache_that_was_asked_for(tmp_path):
+    """Its folder cannot be made: a warning says so, and the run is as any other."""
+    (tmp_path / "file").touch()
+    few = "--num_train=100", "--num_validation=100", "--num_steps=2", "--final_steps=2"
+    few += "--hyper_iterations=1", "--output_dir", tmp_path / "out"
+    done = run(*few, cache=tmp_path / "file")
+    assert done.returncode == 0, done.stderr
+    assert "Nothing is kept of what XLA compiles" in done.stderr
+    assert (tmp_path / "out" / "results.json").exists()
+
+
 def test_score():
     weights = np.array([0.0, 0.0, 9e-4, 1e-3, 0.5])
     wrong = np.array([True, False, True, True, False])

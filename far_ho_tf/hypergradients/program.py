@@ -232,8 +232,8 @@ class Program:
         found = {}
         tell("tracing …")
         within = few_rewrites()
-        is_left = self._calls_parts and not xla
-        around = no_rewrites() if is_left else within
+        only_calls = self._calls_parts and not xla
+        around = no_rewrites() if only_calls else within
         with TRACING, tf.device(None), called_with(within):
             made = Executable(
                 *(build, inputs, around, self._salt),

@@ -14,31 +14,32 @@ _PASSES = ("pruning", "function", "constfold", "arithmetic", "dependency")
 def few_rewrites():
     """Call options by which a function is rewritten once, by the passes that pay.
 
-    The caller's own where there is a GPU, or where `tf.config.optimizer` was told which
-    to use.
+    Where there is a GPU, or where `tf.config.optimizer` has been told which to use by
+    the time that a program is traced, they are the caller's own.
     """
 
-    def choose(rewrites):
+    def fill(rewrites):
         rewrites.optimizers.extend(_PASSES)
         rewrites.meta_optimizer_iterations = rewriter_config_pb2.RewriterConfig.ONE
 
-    return _options(choose)
+    return _options(fill)
 
 
 def no_rewrites():
-    """Call options by which a function runs as it is; with the same exceptions."""
+    """Call options by which a function runs as it is; else as `few_rewrites`."""
 
-    def choose(rewrites):
+    def fill(rewrites):
         rewrites.disable_meta_optimizer = True
 
-    return _options(choose)
+    return _options(fill)
 
 
-def _options(choose):
+def _options(fill):
+    """The caller's, with other rewrites where those are not the caller's business."""
     now = context.context().function_call_options
     config = config_pb2.ConfigProto.FromString(now.config_proto_serialized)
     rewrites = config.graph_options.rewrite_options
     if beside_gpu() or rewrites.ByteSize():
         return now
-    choose(rewrites)
+    fill(rewrites)
     return context.FunctionCallOptions(now.executor_type, config)

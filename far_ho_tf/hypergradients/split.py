@@ -8,7 +8,7 @@ from tensorflow.python.framework.func_graph import func_graph_from_py_func
 from far_ho_tf.hypergradients.residuals import kept_of_step, operations_behind
 from far_ho_tf.preflight.graph_search import CONTROL_FLOW
 
-# Operations with a state that only tell it.
+# Operations that only read a state.
 _READS = ("ReadVariableOp", "Placeholder")
 
 
@@ -55,7 +55,7 @@ class Split:
             held.append(trace(*arguments))
             return flat(held[0])
 
-        # No function: nothing calls it, and what is cut does not wait for one another.
+        # No function: nothing calls it, and its parts need not wait for each other.
         graph = func_graph_from_py_func(
             "step", call, like, {}, add_control_dependencies=False
         )
@@ -146,8 +146,8 @@ def _pairs(tensors, values):
 def _is_safe(graph, graph_def):
     """Whether parts of the graph may be left out, and others made twice."""
     functions = graph_def.library.function
-    kinds = {n.op for part in functions for n in part.node_def}
-    kinds |= {n.op for n in graph_def.node}
+    kinds = {node.op for function in functions for node in function.node_def}
+    kinds |= {node.op for node in graph_def.node}
     changes = any(
         op.op_def.is_stateful and op.type not in _READS for op in graph.get_operations()
     )

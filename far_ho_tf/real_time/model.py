@@ -1,6 +1,5 @@
 """A Keras model that tunes its hyperparameters while it trains."""
 
-import functools
 import inspect
 import itertools
 import warnings
@@ -13,7 +12,7 @@ from far_ho_tf.data import Batches, Placeholder, as_source
 from far_ho_tf.dynamics import as_dynamics
 from far_ho_tf.hypergradients import NonFiniteError
 from far_ho_tf.hyperparameters import Hyperparameter, scalar_names
-from far_ho_tf.notices import once, told_to
+from far_ho_tf.notices import once, show, told_to
 from far_ho_tf.outer_update import OuterUpdate
 from far_ho_tf.problem import BilevelProblem
 from far_ho_tf.real_time.objectives import Objectives, check_batch
@@ -388,10 +387,11 @@ class RealTimeModel(keras.Model):
 def _listener(*arguments, **options):
     """Who is told what `fit` waits for: whoever sees Keras' bar, by its arguments."""
     fit = inspect.signature(keras.Model.fit)
-    verbose = fit.bind(*arguments, **options).arguments.get("verbose", "auto")
-    if verbose not in ("auto", 1):
+    try:
+        given = fit.bind(*arguments, **options).arguments
+    except TypeError:  # Which Keras says by itself.
         return None
-    return once(functools.partial(print, flush=True))
+    return once(show) if given.get("verbose", "auto") in ("auto", 1) else None
 
 
 def _makes_batches(data):
