@@ -35,9 +35,7 @@ def test_values_equal_keras_over_50_steps(name):
         assert not np.allclose(expected[0], problem.start[0], rtol=1e-2)
 
 
-@pytest.mark.parametrize(
-    "name", in_tiers(FEATURES, ["a schedule", "global_clipnorm", "averages"])
-)
+@pytest.mark.parametrize("name", in_tiers(FEATURES, ["a schedule", "global_clipnorm"]))
 def test_what_else_keras_does_is_done_too(name):
     """Values as Keras', hypergradients as finite differences."""
     problem = Small()
