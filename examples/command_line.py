@@ -1,6 +1,5 @@
 """What the command lines of all examples share: how they begin, and their flags."""
 
-import contextlib
 import math
 import os
 import pathlib
@@ -36,14 +35,10 @@ def run(main):
 
 
 def _use_compile_cache():
-    """Imports far_ho_tf where it is to use one: within `app.run` it is too late.
-
-    What is wrong with the folder is said by the import within, in one line.
-    """
+    """Imports far_ho_tf where it is to use one: within `app.run` it is too late."""
     asks = any(argument.startswith("--help") for argument in sys.argv[1:])
     if os.environ.get("FAR_HO_TF_COMPILE_CACHE") and not asks:
-        with contextlib.suppress(OSError, ValueError):
-            import far_ho_tf  # noqa: F401
+        import far_ho_tf  # noqa: F401
 
 
 def begin(argv, load):

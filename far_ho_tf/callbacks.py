@@ -28,7 +28,6 @@ class ProgressBar(keras.callbacks.Callback):
     def __init__(self, verbose=1):
         super().__init__()
         self._verbose = verbose
-        self._tell = once(self._show)
 
     def on_train_begin(self, logs=None):
         self._start, self._tell = time.time(), once(self._show)

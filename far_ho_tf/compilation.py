@@ -70,7 +70,7 @@ def compile_cache(directory):
         "`directory` must be a path.",
         directory=directory,
     )
-    folder = _absolute(directory) / _kind()
+    folder = pathlib.Path(os.path.abspath(os.path.expanduser(directory))) / _kind()
     require(
         _used in ([], [folder]),
         f"A process has one compile cache, and this one has another already (by "
@@ -93,10 +93,6 @@ def compile_cache(directory):
     _used.append(folder)
     _to_check.append(folder)
     return folder
-
-
-def _absolute(directory):
-    return pathlib.Path(os.path.abspath(pathlib.Path(directory).expanduser()))
 
 
 def from_environment():

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from far_ho_tf.checks import essence, require
+from far_ho_tf.notices import in_context
 from far_ho_tf.packing import pack, unpack
 from far_ho_tf.tracing import once_traced
 
@@ -133,7 +134,7 @@ def outside_scope(function):
         if not tf.distribute.in_cross_replica_context():
             return function(*arguments, **options)
         with ThreadPoolExecutor(1) as thread:
-            return thread.submit(function, *arguments, **options).result()
+            return thread.submit(in_context(function), *arguments, **options).result()
 
     return outside
 

@@ -1,37 +1,41 @@
 """What a run is busy with before it yields anything: who waits wants to know."""
 
 import contextlib
+import contextvars
 import sys
-import threading
 
 import keras
 
-
-class _Listeners(threading.local):
-    """Those of this thread."""
-
-    def __init__(self):
-        self.all = []
-
-
-_LISTENERS = _Listeners()
+# A thread begins without: who starts one for a part of a run gives it `in_context`.
+_LISTENER = contextvars.ContextVar("listener", default=None)
 
 
 @contextlib.contextmanager
 def told_to(listener):
     """Within, `tell` calls a callable(text); `None`: nobody."""
-    _LISTENERS.all.append(listener)
+    before = _LISTENER.set(listener)
     try:
         yield
     finally:
-        _LISTENERS.all.pop()
+        _LISTENER.reset(before)
 
 
 def tell(text):
     """Tells whoever listens what is done next."""
-    listeners = _LISTENERS.all
-    if listeners and listeners[-1] is not None:
-        listeners[-1](text)
+    listener = _LISTENER.get()
+    if listener is not None:
+        listener(text)
+
+
+def in_context(function):
+    """A callable that, in any thread, is heard by who listens in this one now."""
+    listener = _LISTENER.get()
+
+    def call(*arguments, **options):
+        with told_to(listener):
+            return function(*arguments, **options)
+
+    return call
 
 
 def once(listener):

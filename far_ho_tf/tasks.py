@@ -13,6 +13,7 @@ from far_ho_tf.distribution import (
 )
 from far_ho_tf.hypergradients import HyperGradientResult, NonFiniteError
 from far_ho_tf.hypergradients.agreement import check_agreement
+from far_ho_tf.notices import in_context
 from far_ho_tf.variables import path_of
 
 
@@ -86,7 +87,7 @@ class Tasks:
             outcomes = [attempt(self._local[0])]
         else:
             with ThreadPoolExecutor(len(self._local)) as threads:
-                outcomes = list(threads.map(attempt, self._local))
+                outcomes = list(threads.map(in_context(attempt), self._local))
         errors = [one for one in outcomes if isinstance(one, Exception)]
         found = [] if errors else [pair for pairs in outcomes for pair in pairs]
         return found, errors[0] if errors else None

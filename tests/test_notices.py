@@ -6,7 +6,9 @@ import threading
 
 import keras
 import pytest
+import tensorflow as tf
 
+import far_ho_tf as far
 from far_ho_tf.notices import once, show, tell, told_to
 
 
@@ -68,3 +70,30 @@ def test_nothing_where_keras_shows_no_bar(capsys):
     finally:
         keras.config.enable_interactive_logging()
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("kind", ["in a scope", "problems over replicas"])
+def test_the_bar_hears_of_what_other_threads_trace(kind, capsys):
+    """Those in which the package itself runs a hyper-iteration."""
+    target = far.Hyperparameter(1.0, name="target")
+    w = keras.Variable(0.0, name="w")
+
+    def problem(_):
+        return far.BilevelProblem(
+            *(lambda: (w - target) ** 2, lambda: (w - 0.5) ** 2),
+            *([w], far.GradientDescent(0.5), [target]),
+        )
+
+    devices = tf.config.list_logical_devices("CPU")[:2]
+    strategy = tf.distribute.MirroredStrategy([device.name for device in devices])
+    if kind == "in a scope":
+        tuner = far.HyperOptimizer(problem(0))
+        with strategy.scope():
+            tuner.fit(hyper_iterations=1, num_steps=2, verbose=1)
+    else:
+        problems = [problem(place) for place in range(2)]
+        tuner = far.HyperOptimizer(problems, strategy=strategy)
+        tuner.fit(hyper_iterations=1, num_steps=2, verbose=1)
+    assert "tracing …" in capsys.readouterr().out
+    # w_2 = λ after any step of rate ½, so that dE/dλ = 2 (1 − ½).
+    assert float(tuner.inner_runs.position.states[0].variables[0]) == 1.0

@@ -1,6 +1,7 @@
 """What TensorFlow rewrites in a graph before it runs it without XLA."""
 
-from tensorflow.core.protobuf import config_pb2, rewriter_config_pb2
+from tensorflow.core.protobuf.config_pb2 import ConfigProto
+from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 from tensorflow.python.eager import context
 
 from far_ho_tf.hypergradients.forms import beside_gpu
@@ -17,29 +18,19 @@ def few_rewrites():
     Where there is a GPU, or where `tf.config.optimizer` has been told which to use by
     the time that a program is traced, they are the caller's own.
     """
-
-    def fill(rewrites):
-        rewrites.optimizers.extend(_PASSES)
-        rewrites.meta_optimizer_iterations = rewriter_config_pb2.RewriterConfig.ONE
-
-    return _options(fill)
+    return _options(optimizers=_PASSES, meta_optimizer_iterations=RewriterConfig.ONE)
 
 
 def no_rewrites():
     """Call options by which a function runs as it is; else as `few_rewrites`."""
-
-    def fill(rewrites):
-        rewrites.disable_meta_optimizer = True
-
-    return _options(fill)
+    return _options(disable_meta_optimizer=True)
 
 
-def _options(fill):
+def _options(**rewrites):
     """The caller's, with other rewrites where those are not the caller's business."""
     now = context.context().function_call_options
-    config = config_pb2.ConfigProto.FromString(now.config_proto_serialized)
-    rewrites = config.graph_options.rewrite_options
-    if beside_gpu() or rewrites.ByteSize():
+    config = ConfigProto.FromString(now.config_proto_serialized)
+    if beside_gpu() or config.graph_options.rewrite_options.ByteSize():
         return now
-    fill(rewrites)
+    config.graph_options.rewrite_options.CopyFrom(RewriterConfig(**rewrites))
     return context.FunctionCallOptions(now.executor_type, config)

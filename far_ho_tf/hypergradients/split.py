@@ -6,7 +6,7 @@ import tensorflow as tf
 from tensorflow.python.framework.func_graph import func_graph_from_py_func
 
 from far_ho_tf.hypergradients.residuals import kept_of_step, operations_behind
-from far_ho_tf.preflight.graph_search import CONTROL_FLOW
+from far_ho_tf.preflight.graph_search import CONTROL_FLOW, types
 
 # Operations that only read a state.
 _READS = ("ReadVariableOp", "Placeholder")
@@ -145,10 +145,7 @@ def _pairs(tensors, values):
 
 def _is_safe(graph, graph_def):
     """Whether parts of the graph may be left out, and others made twice."""
-    functions = graph_def.library.function
-    kinds = {node.op for function in functions for node in function.node_def}
-    kinds |= {node.op for node in graph_def.node}
     changes = any(
         op.op_def.is_stateful and op.type not in _READS for op in graph.get_operations()
     )
-    return not (changes or any(kind.endswith(CONTROL_FLOW) for kind in kinds))
+    return not (changes or any(k.endswith(CONTROL_FLOW) for k in types(graph_def)))

@@ -67,6 +67,12 @@ def operations(graph, roots):
     return list(_walk(graph_def.node, names, library))
 
 
+def types(graph_def):
+    """The set of the types of the operations of a graph and of its functions."""
+    parts = [graph_def.node, *(f.node_def for f in graph_def.library.function)]
+    return {node.op for part in parts for node in part}
+
+
 def assigned(graph, candidates):
     """Which resources does the graph, or a function it calls, change?
 
@@ -78,9 +84,7 @@ def assigned(graph, candidates):
         List of booleans aligned with `candidates`.
     """
     # Most graphs assign none, which the types of their operations tell.
-    graph_def = graph.as_graph_def()
-    parts = [graph_def.node, *(f.node_def for f in graph_def.library.function)]
-    if not any(node.op.startswith(_ASSIGNING) for part in parts for node in part):
+    if not any(kind.startswith(_ASSIGNING) for kind in types(graph.as_graph_def())):
         return [False] * len(candidates)
     return [_assign(operations(graph, [candidate])) for candidate in candidates]
 
