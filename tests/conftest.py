@@ -1,5 +1,6 @@
 """Set-up of the whole suite: deterministic, no surprises."""
 
+import gc
 import os
 import pathlib
 
@@ -17,6 +18,9 @@ import tensorflow as tf
 
 import far_ho_tf  # noqa: F401, tells TensorFlow of the cache before it begins.
 
+# Tracing makes so many objects that looking for cycles takes a tenth of all time.
+gc.set_threshold(10_000, 20, 50)
+
 # Logical devices stand in for GPUs; they must be there before TensorFlow begins.
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0],
@@ -24,8 +28,8 @@ tf.config.set_logical_device_configuration(
 )
 
 
-# The groups of tests that take longest: they begin first, so that none is left for
-# the end, when the other process has nothing more to do.
+# The files whose tests take longest: they begin first, so that none is left for the end,
+# when the other process has nothing more to do.
 LONGEST = [
     "test_distribution",
     "test_workers",
@@ -46,21 +50,9 @@ LONGEST = [
 ]
 
 
-@pytest.hookimpl(tryfirst=True)  # Before xdist's own, which reads the groups.
 def pytest_collection_modifyitems(items):
-    """The tests of a file run in one process, unless it has groups of its own.
-
-    They share references, problems and what TensorFlow has traced.
-    """
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
     places = {name: place for place, name in enumerate(LONGEST)}
-    items.sort(
-        key=lambda item: places.get(
-            item.get_closest_marker("xdist_group").args[0], len(places)
-        )
-    )
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
 
 
 @pytest.fixture(autouse=True)

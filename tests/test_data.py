@@ -333,6 +333,25 @@ def test_other_data_raises():
         as_source(object(), "outer_data")
 
 
+def test_no_end_of_an_iterator_waits(monkeypatch):
+    """The end of one that TensorFlow tunes waits for its thread, up to a minute."""
+    plain = tf.data.Dataset.__iter__
+    tuned = []
+
+    def seen(dataset):
+        tuned.append(dataset.options().autotune.enabled)
+        return plain(dataset)
+
+    monkeypatch.setattr(tf.data.Dataset, "__iter__", seen)
+    dataset = tf.data.Dataset.range(8).batch(2)
+    source = as_source(dataset, "inner_data")
+    source.prepare(0, 3)
+    source.prepare(0, 2)  # Which ends the first.
+    source.sample()
+    assert as_source(dataset, "outer_data").reader()(0).numpy().tolist() == [0, 1]
+    assert tuned == [False] * 4
+
+
 def test_what_is_read_ahead_draws_no_order():
     """Readers of one dataset that shuffles anew draw in the order they are made."""
 

@@ -121,7 +121,7 @@ class DatasetSource(Source):
 
     def reader(self):
         """Its elements in their order, whatever the step."""
-        iterator = iter(self._dataset)
+        iterator = iter(_untuned(self._dataset))
         return lambda step: iterator.get_next()
 
     def _stacked(self, first_step, num_steps):
@@ -130,7 +130,7 @@ class DatasetSource(Source):
         # or later than the next reader draws its own.
         options = tf.data.Options()
         options.experimental_optimization.inject_prefetch = False
-        elements = elements.with_options(options)
+        elements = _untuned(elements.with_options(options))
         specs = tf.nest.flatten(self._dataset.element_spec)
         if all(spec.shape.rank is not None and _tail(spec) for spec in specs):
             return elements.padded_batch(num_steps)
@@ -152,6 +152,17 @@ class DatasetSource(Source):
             )
         ]
         return tf.nest.pack_sequence_as(self._dataset.element_spec, flat)
+
+
+def _untuned(dataset):
+    """Whose iterators have no thread that tunes them.
+
+    The end of an iterator waits for that thread, which now and then misses that it is to
+    stop and sleeps on: half as long as the iterator has lived, at most a minute.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
 
 
 def _with_lengths(*element):
