@@ -28,8 +28,8 @@ tf.config.set_logical_device_configuration(
 )
 
 
-# The files whose tests take longest: they begin first, so that none is left for the end,
-# when the other process has nothing more to do.
+# The files whose tests take longest: they begin first, so that none is left for the
+# end, when the other process has nothing more to do.
 LONGEST = [
     "test_distribution",
     "test_workers",

@@ -157,8 +157,8 @@ class DatasetSource(Source):
 def _untuned(dataset):
     """Whose iterators have no thread that tunes them.
 
-    The end of an iterator waits for that thread, which now and then misses that it is to
-    stop and sleeps on: half as long as the iterator has lived, at most a minute.
+    The end of an iterator waits for that thread, which now and then misses that it is
+    to stop, and sleeps on for up to a minute.
     """
     options = tf.data.Options()
     options.autotune.enabled = False
