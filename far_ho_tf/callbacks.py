@@ -42,7 +42,7 @@ class ProgressBar(keras.callbacks.Callback):
         self._bar.update(before, finalize=bool(before and ended))
 
     def say(self, text):
-        """Shows below the bar what the first hyper-iteration waits for."""
+        """Shows below the bar what a hyper-iteration waits for."""
         self._tell(text)
 
     def _show(self, text):
@@ -54,3 +54,4 @@ class ProgressBar(keras.callbacks.Callback):
         self._bar.stateful_metrics.update(values)  # Shown as they are, not averaged.
         finished = epoch + 1 == self.params["epochs"] or self.model.stop_training
         self._bar.update(epoch + 1, list(values.items()), finished)
+        self._tell = once(self._show)  # Of the next one, which may wait for the same.

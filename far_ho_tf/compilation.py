@@ -67,7 +67,7 @@ def compile_cache(directory):
     """
     require(
         isinstance(directory, (str, os.PathLike)) and os.fspath(directory),
-        "`directory` must be a path.",
+        "`directory` must be a path, as a string or a pathlib.Path.",
         directory=directory,
     )
     folder = pathlib.Path(os.path.abspath(os.path.expanduser(directory))) / _kind()
@@ -85,9 +85,20 @@ def compile_cache(directory):
         "TensorFlow takes no compile cache with a space in its path.",
         directory=directory,
     )
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with tempfile.NamedTemporaryFile(dir=folder):  # TensorFlow must be able to, too.
-        pass
+    require(
+        "://" not in str(directory),
+        "`directory` must be a folder of this machine.",
+        directory=directory,
+    )
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.NamedTemporaryFile(dir=folder):  # As TensorFlow must be able to.
+            pass
+    except OSError as error:
+        raise OSError(
+            "`directory` must be a folder that can be made and written to. Received: "
+            f"{directory!r} ({error})"
+        ) from error
     flags = [*_other_flags(), f"{_DIRECTORY}={folder}", f"{_DEVICES}=CPU"]
     os.environ[_FLAGS] = " ".join(flags)
     _used.append(folder)

@@ -23,6 +23,7 @@ class Executable:
 
     Attributes:
         size: The number of its operations, those of the functions within too.
+        is_new: Whether there was no such function in this process.
         one_by_one: Mapping: what `batching.noted` told as it was traced.
     """
 
@@ -42,8 +43,9 @@ class Executable:
             *[spec for spec in tf.nest.flatten(like) if spec is not None]
         )
         self._call_options = call_options
-        known = {}
-        self._function = _renamed(self._concrete.inference_fn, known, salt)
+        known, new = {}, set()
+        self._function = _renamed(self._concrete.inference_fn, known, new, salt)
+        self.is_new = self._function.name in new
         self.size = sum(len(one.definition.node_def) for one in known.values())
         self._captures = self._concrete.captured_inputs
         self.one_by_one = {}
@@ -79,7 +81,7 @@ def _packing(structure):
     return next
 
 
-def _renamed(function, known, salt):
+def _renamed(function, known, new, salt):
     """A traced function under a name that tells what it computes, without its graph.
 
     So XLA finds what it has compiled for an equal problem, and in its cache on disk
@@ -89,12 +91,13 @@ def _renamed(function, known, salt):
     Args:
         function: An `AtomicFunction`.
         known: Mapping from names to what was returned for them.
+        new: Set of the names that TensorFlow did not know; is added to.
         salt: String that goes into the name, too.
     """
     if function.name in known:
         return known[function.name]
     own = [child for child in function.children if isinstance(child, AtomicFunction)]
-    children = [_renamed(child, known, salt) for child in own]
+    children = [_renamed(child, known, new, salt) for child in own]
     names = {name.decode(): one.name.decode() for name, one in known.items()}
     # Those of imported graphs are of another kind, and keep their names.
     children += [child for child in function.children if child not in own]
@@ -117,6 +120,7 @@ def _renamed(function, known, salt):
     )
     if not context.context().has_function(definition.signature.name):
         context.context().add_function_def(definition)
+        new.add(renamed.name)
     known[function.name] = renamed
     return renamed
 

@@ -188,8 +188,10 @@ def test_folders_that_cannot_be(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="a space in its path"):
         far.compile_cache(tmp_path / "a folder")
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="file"):
+    with pytest.raises(OSError, match=r"`directory` must be a folder .*Received.*file"):
         far.compile_cache(tmp_path / "file")
+    with pytest.raises(ValueError, match="a folder of this machine"):
+        far.compile_cache("gs://bucket/folder")
     monkeypatch.setattr(compilation, "_used", [tmp_path / "other"])
     with pytest.raises(ValueError, match="A process has one compile cache"):
         far.compile_cache(tmp_path / "one")

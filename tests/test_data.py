@@ -334,7 +334,10 @@ def test_other_data_raises():
 
 
 def test_no_end_of_an_iterator_waits(monkeypatch):
-    """The end of one that TensorFlow tunes waits for its thread, up to a minute."""
+    """The end of one that TensorFlow tunes waits for its thread, up to a minute.
+
+    But that it spreads a plain `map` over the cores, and what the user says, stays.
+    """
     plain = tf.data.Dataset.__iter__
     tuned = []
 
@@ -344,12 +347,23 @@ def test_no_end_of_an_iterator_waits(monkeypatch):
 
     monkeypatch.setattr(tf.data.Dataset, "__iter__", seen)
     dataset = tf.data.Dataset.range(8).batch(2)
-    source = as_source(dataset, "inner_data")
-    source.prepare(0, 3)
-    source.prepare(0, 2)  # Which ends the first.
-    source.sample()
-    assert as_source(dataset, "outer_data").reader()(0).numpy().tolist() == [0, 1]
-    assert tuned == [False] * 4
+    parallel = dataset.map(lambda x: x + 0, num_parallel_calls=tf.data.AUTOTUNE)
+    wanted = tf.data.Options()
+    wanted.autotune.enabled = True
+    rows = (
+        (dataset, False),
+        (parallel.prefetch(tf.data.AUTOTUNE), False),
+        (dataset.map(lambda x: x + 0).repeat(), None),
+        (dataset.with_options(wanted), True),
+    )
+    for data, expected in rows:
+        tuned.clear()
+        source = as_source(data, "inner_data")
+        source.prepare(0, 3)
+        source.prepare(0, 2)  # Which ends the first.
+        source.sample()
+        assert as_source(data, "outer_data").reader()(0).numpy().tolist() == [0, 1]
+        assert tuned == [expected] * 4
 
 
 def test_what_is_read_ahead_draws_no_order():

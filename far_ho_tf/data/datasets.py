@@ -121,8 +121,22 @@ class DatasetSource(Source):
 
     def reader(self):
         """Its elements in their order, whatever the step."""
-        iterator = iter(_untuned(self._dataset))
+        iterator = iter(self._untuned(self._dataset))
         return lambda step: iterator.get_next()
+
+    def _untuned(self, dataset):
+        """Whose iterators have no thread that tunes them, where that costs nothing.
+
+        The end of an iterator waits for that thread, which now and then misses that it
+        is to stop, and sleeps on for as long as the iterator has lived, at most a
+        minute. But without it TensorFlow does not spread a plain `map` over the cores.
+        """
+        plain = any(type(d).__name__ == "_MapDataset" for d in self._datasets())
+        if plain or self._dataset.options().autotune.enabled is not None:
+            return dataset
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        return dataset.with_options(options)
 
     def _stacked(self, first_step, num_steps):
         elements = self._dataset.skip(first_step).map(_with_lengths)
@@ -130,7 +144,7 @@ class DatasetSource(Source):
         # or later than the next reader draws its own.
         options = tf.data.Options()
         options.experimental_optimization.inject_prefetch = False
-        elements = _untuned(elements.with_options(options))
+        elements = self._untuned(elements.with_options(options))
         specs = tf.nest.flatten(self._dataset.element_spec)
         if all(spec.shape.rank is not None and _tail(spec) for spec in specs):
             return elements.padded_batch(num_steps)
@@ -152,17 +166,6 @@ class DatasetSource(Source):
             )
         ]
         return tf.nest.pack_sequence_as(self._dataset.element_spec, flat)
-
-
-def _untuned(dataset):
-    """Whose iterators have no thread that tunes them.
-
-    The end of an iterator waits for that thread, which now and then misses that it is
-    to stop, and sleeps on for up to a minute.
-    """
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    return dataset.with_options(options)
 
 
 def _with_lengths(*element):

@@ -240,7 +240,7 @@ class Program:
                 jit_compile=self._whole and xla,
             )
         made.one_by_one = found
-        if xla:
+        if xla and made.is_new:
             fixed, each = _SECONDS_TO_COMPILE
             tell(f"compiling … (about {fixed + each * made.size:.0f} s)")
         return made
