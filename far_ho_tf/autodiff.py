@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from far_ho_tf.custom_gradients import true_derivatives
+
 # Elements of tensors that are not copied to be looked at together.
 _LARGE = 2**18
 
@@ -44,9 +46,10 @@ def vjp(tape, targets, sources, cotangents):
     gradients = [None] * len(flat)
     if pairs and flat:
         targets, cotangents = zip(*pairs, strict=True)
-        gradients = tape.gradient(
-            list(targets), flat, output_gradients=list(cotangents)
-        )
+        with true_derivatives():
+            gradients = tape.gradient(
+                list(targets), flat, output_gradients=list(cotangents)
+            )
     gradients = [dense(gradient) for gradient in gradients]
     for gradient, source in zip(gradients, flat, strict=True):
         if gradient is not None:

@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from far_ho_tf.checks import CALLABLE_ERRORS
+from far_ho_tf.custom_gradients import keeping
 
 
 class Objective:
@@ -13,6 +14,10 @@ class Objective:
         function: The user's callable.
         source: The `data.Source` that its batches come from.
         dtype: The dtype of the variables.
+
+    Attributes:
+        kept_rules: Frozen set: the functions, told by their code, whose custom
+            gradients stand for derivatives too.
 
     Raises:
         ValueError: If `function` is not callable; when called, if it does not
@@ -25,6 +30,7 @@ class Objective:
                 f"`{role}` must be a callable that returns a scalar. "
                 f"Received: {function!r}"
             )
+        self.kept_rules = frozenset()
         self._role = role
         self._source = source
         self._dtype = dtype
@@ -53,7 +59,8 @@ class Objective:
     def _call(self, batch):
         arguments = () if self._source.is_empty else (batch,)
         try:
-            return self._function(*arguments)
+            with keeping(self.kept_rules):
+                return self._function(*arguments)
         except tf.errors.OperatorNotAllowedInGraphError as error:
             raise ValueError(
                 f"{self._label} branches in Python on the value of a tensor. Use "

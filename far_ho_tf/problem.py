@@ -271,6 +271,19 @@ class BilevelProblem:
 
     # What is known before the loops are compiled.
 
+    def keep_rules(self, role, codes):
+        """Lets custom gradients of an objective stand for derivatives too.
+
+        Args:
+            role: "inner_objective" or "outer_objective".
+            codes: Frozen set: the functions, told by their code.
+        """
+        roles = {
+            "inner_objective": self._inner_objective,
+            "outer_objective": self._outer_objective,
+        }
+        roles[role].kept_rules = codes
+
     @functools.cached_property
     def report(self):
         """The `preflight.Report` on the traced parts of the problem."""

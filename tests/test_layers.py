@@ -9,6 +9,7 @@ import far_ho_tf as far
 # A module imports only from modules above it.
 LAYERS = (
     "mending",
+    "custom_gradients",
     "buffers",
     "notices",
     "checks",

@@ -5,12 +5,14 @@ changes, and whether they hold operations whose derivatives TensorFlow gets
 wrong or whose values cannot be replayed.
 """
 
+import contextlib
 import warnings
 from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 
+from far_ho_tf.custom_gradients import meeting, true_derivatives
 from far_ho_tf.notices import tell
 from far_ho_tf.preflight import graph_search
 from far_ho_tf.preflight.faults import (
@@ -21,7 +23,10 @@ from far_ho_tf.preflight.faults import (
     WARNED,
 )
 from far_ho_tf.state import State
-from far_ho_tf.variables import dtype_of, find, path_of, read
+from far_ho_tf.variables import assign, dtype_of, find, path_of, read
+
+# How far custom gradients may be from the true ones: by rounding.
+_RULES_AGREE = {tf.float64: 1e-9, tf.float32: 1e-4, tf.float16: 0.02, tf.bfloat16: 0.1}
 
 
 class Report(NamedTuple):
@@ -181,22 +186,96 @@ def _part(problem, name, function, orders, source=None):
     if name == "inner_objective":
         _check_replay(source, prepared)
 
+    met = []
+
     def call(values, prepared, step):
         batch_or_step = source.batch(prepared, step) if source else step
-        return function(values[:count], values[count:], batch_or_step)
+        with meeting() as met[:]:
+            return function(values[:count], values[count:], batch_or_step)
 
-    traced = tf.function(call, autograph=False).get_concrete_function(
-        [tf.TensorSpec(variable.shape, dtype_of(variable)) for variable in variables],
-        prepared,
-        tf.TensorSpec([], tf.int32),
-    )
+    specs = [
+        tf.TensorSpec(variable.shape, dtype_of(variable)) for variable in variables
+    ]
+    specs = specs, prepared, tf.TensorSpec([], tf.int32)
+    traced = tf.function(call, autograph=False).get_concrete_function(*specs)
     roots = list(traced.graph.inputs[: len(variables)]) + [
         internal
         for external, internal in traced.graph.captures
         if any(external is variable.handle for variable in variables)
     ]
+    if source and (met[0] or met[2]):
+        inputs = read(variables), prepared, tf.constant(0)
+        with _preserved(_assigned_resources(traced.graph)):
+            if met[2]:
+                _check_rules(name, met[2], call, inputs)
+            problem.keep_rules(name, _not_differentiable(call, met, inputs))
     operations = graph_search.operations(traced.graph, roots)
     return _Part(name, traced.graph, operations, orders)
+
+
+@contextlib.contextmanager
+def _preserved(variables):
+    """Puts the values of `tf.Variable`s back in the end."""
+    before = read(variables)
+    try:
+        yield
+    finally:
+        assign(variables, before)
+
+
+def _check_rules(name, functions, call, inputs):
+    """Refuses custom gradients in loops and branches that are no derivatives.
+
+    Args:
+        name: Of the objective.
+        functions: List of the names of the functions that have them.
+        call: Traces the inner objective's gradient, or the outer one's value.
+        inputs: What it takes.
+    """
+
+    def gradients(*inputs):
+        if name == "inner_objective":
+            return call(*inputs)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(inputs[0])
+            value = call(*inputs)
+        return [g for g in tape.gradient(value, inputs[0]) if g is not None]
+
+    def both(*inputs):
+        by_rules = gradients(*inputs)
+        with true_derivatives():
+            return by_rules, gradients(*inputs)
+
+    pairs = zip(*tf.function(both, autograph=False)(*inputs), strict=True)
+    for one, other in pairs:
+        error, size = (float(tf.norm(tensor)) for tensor in (one - other, other))
+        if not error <= _RULES_AGREE[one.dtype] * size:
+            raise ValueError(
+                f"`{name}` calls {' and '.join(sorted(set(functions)))} in a loop or "
+                "branch, with a custom gradient that is not the function's derivative: "
+                "TensorFlow goes by it in the training's own derivative, too, in "
+                "silence. Remedy: call it outside of tf.while_loop, tf.scan, tf.map_fn "
+                "and tf.cond, such as by a loop in Python, or by tf.where."
+            )
+
+
+def _not_differentiable(call, met, inputs):
+    """The code of functions whose true derivatives are not finite where they are.
+
+    Such as of a root at zero: its custom gradient is then the derivative.
+
+    Args:
+        call: Traces a part of a problem, and leaves the `Meeting` in `met`.
+        inputs: What it takes.
+    """
+
+    def flags(*inputs):
+        call(*inputs)
+        return met[1]()
+
+    found = tf.function(flags, autograph=False)(*inputs)
+    pairs = zip(met[0], found, strict=True)
+    return frozenset(one.code for one, flag in pairs if not bool(flag))
 
 
 def _check_data(name, source, prepared, variables):

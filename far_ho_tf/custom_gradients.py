@@ -1,0 +1,206 @@
+"""Custom gradients: rules for the training run, no rules for its derivative.
+
+A training run that goes by the rule of a `tf.custom_gradient` (reversed, scaled,
+clipped, straight through) depends on its hyperparameters as any other does: through the
+values of the function, and through those that the rule makes of them. TensorFlow goes
+by the rule wherever it differentiates the function: where the training takes its
+gradient, as it should, and where the run is differentiated, which gives the derivative
+of no run.
+
+So within `true_derivatives` a tape goes through the operations that the function is
+made of, in the place of its rule. What the rule computes is differentiated as all else
+is. Not in loops and branches: under nested tapes TensorFlow makes one derivative of
+these, for all tapes. The pre-flight search refuses rules there that are no derivatives.
+"""
+
+import contextlib
+import contextvars
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+from tensorflow.python.framework import ops
+from tensorflow.python.ops import (  # Which looks its helpers up in itself.
+    custom_gradient,
+)
+
+# Their rules are the derivatives of the functions, found by another way.
+_LIBRARIES = ("tensorflow", "keras")
+
+_is_true = contextvars.ContextVar(
+    "whether derivatives are the true ones", default=False
+)
+_kept = contextvars.ContextVar("functions whose rules are kept", default=frozenset())
+_met = contextvars.ContextVar("what notes custom gradients", default=None)
+_keeps_rule = contextvars.ContextVar("whether a rule is kept", default=True)
+_decorate = custom_gradient._graph_mode_decorator
+
+
+@contextlib.contextmanager
+def true_derivatives():
+    """Within, gradients go through what functions do, not by their custom rules."""
+    token = _is_true.set(True)
+    try:
+        yield
+    finally:
+        _is_true.reset(token)
+
+
+@contextlib.contextmanager
+def keeping(codes):
+    """Within, the rules of some functions, told by their code, are never left out."""
+    token = _kept.set(codes)
+    try:
+        yield
+    finally:
+        _kept.reset(token)
+
+
+class Met(NamedTuple):
+    """A call of a function with a custom gradient.
+
+    Attributes:
+        code: Its code.
+        arguments, results: Structures of tensors.
+    """
+
+    code: Any
+    arguments: Any
+    results: Any
+
+
+class Meeting(NamedTuple):
+    """What was met within `meeting`.
+
+    Attributes:
+        calls: List of `Met`.
+        finite: Callable() -> list of boolean tensors: whether the true derivative of
+            each function is finite where it was called.
+        inside: List of the names of functions that loops or branches call.
+    """
+
+    calls: list
+    finite: Callable
+    inside: list
+
+
+@contextlib.contextmanager
+def meeting():
+    """Within, the user's custom gradients are noted; yields a `Meeting`."""
+    calls, inside, graph = [], [], tf.compat.v1.get_default_graph()
+
+    def note(function):
+        if tf.compat.v1.get_default_graph() is not graph:
+            inside.append(function.__qualname__)
+            return function
+
+        @functools.wraps(function)
+        def noted(*arguments):
+            tape.watch([a for a in tf.nest.flatten(arguments) if a.dtype.is_floating])
+            results, rule = function(*arguments)
+            calls.append(Met(_code(function), arguments, results))
+            return results, rule
+
+        return noted
+
+    def finite():
+        with true_derivatives():
+            return [_is_finite(tape, call) for call in calls]
+
+    with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+        token = _met.set(note)
+        try:
+            yield Meeting(calls, finite, inside)
+        finally:
+            _met.reset(token)
+
+
+def _is_finite(tape, call):
+    gradients = tape.gradient(call.results, call.arguments)
+    flags = [
+        tf.reduce_all(tf.math.is_finite(tf.convert_to_tensor(gradient)))
+        for gradient in tf.nest.flatten(gradients)
+        if gradient is not None
+    ]
+    return tf.reduce_all(tf.stack(flags)) if flags else tf.constant(True)
+
+
+def apply():
+    """Lets `true_derivatives` leave custom rules out, in graphs made from now on."""
+    custom_gradient._graph_mode_decorator = _decorated
+    record = custom_gradient.record
+    custom_gradient.record = _Module(record, record_operation=_recorded(record))
+    custom_gradient.ops = _Module(ops, RegisterGradient=_registered)
+
+
+class _Module:
+    """A module with other things under some of its names."""
+
+    def __init__(self, module, **names):
+        self._module = module
+        self.__dict__ |= names
+
+    def __getattr__(self, name):
+        return getattr(self._module, name)
+
+
+def _decorated(function, arguments, options):
+    keeps = _is_library(function) or _code(function) in _kept.get()
+    note = _met.get()
+    if note is not None and not keeps:
+        function = note(function)
+    token = _keeps_rule.set(keeps)
+    try:
+        return _decorate(function, arguments, options)
+    finally:
+        _keeps_rule.reset(token)
+
+
+def _is_library(function):
+    module = getattr(function, "__module__", None) or ""
+    # `tf.grad_pass_through` is one of TensorFlow's, but its rule is no derivative.
+    passes = getattr(function, "__qualname__", "").startswith("grad_pass_through.")
+    return module.split(".")[0] in _LIBRARIES and not passes
+
+
+def _code(function):
+    """What functions have in common that one line of Python makes again and again."""
+    return getattr(function, "__code__", function)
+
+
+# TensorFlow makes the results and arguments of the function again, as they are, and
+# says that what makes them has the rule for its gradient: to a tape, and by the name
+# of a type of gradient, for tapes outside of a loop or branch.
+
+
+def _recorded(record):
+    def record_operation(kind, results, sources, rule):
+        if not _keeps_rule.get():
+            rule = _left(rule)
+        record.record_operation(kind, results, sources, rule)
+
+    return record_operation
+
+
+def _registered(name):
+    keeps = _keeps_rule.get()
+
+    def decorate(rule):
+        def gradient(operation, *cotangents):
+            if _is_true.get() and not keeps:
+                return list(cotangents)
+            return rule(operation, *cotangents)
+
+        return ops.RegisterGradient(name)(gradient)
+
+    return decorate
+
+
+def _left(rule):
+    """The rule, or the identity where derivatives are the true ones."""
+
+    def gradient(*cotangents):
+        return list(cotangents) if _is_true.get() else rule(*cotangents)
+
+    return gradient

@@ -1,0 +1,242 @@
+"""The derivative of a run that goes by custom gradients is that of the run itself.
+
+Compared are differences of plain runs: a loop in Python, eager tapes, no far_ho_tf.
+"""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import far_ho_tf as far
+from tests.helpers import assert_close, in_tiers
+
+NUM_STEPS = 3
+WIDTH = 1e-6
+
+
+def ruled(rule, function=lambda x: x):
+    """The function under a rule of (x, cotangent)."""
+
+    @tf.custom_gradient
+    def under_rule(x):
+        return function(x), lambda cotangent: rule(x, cotangent)
+
+    return under_rule
+
+
+def closed_over(w, strength):
+    """A reversal whose strength is no argument."""
+    reversal = ruled(lambda x, cotangent: -strength * cotangent, lambda x: strength * x)
+    return tf.reduce_sum(reversal(w) ** 2)
+
+
+def with_strength(w, strength):
+    @tf.custom_gradient
+    def reversal(x, strength):
+        def rule(cotangent):
+            return -strength * cotangent, tf.reduce_sum(cotangent * x) / 3
+
+        return tf.identity(x), rule
+
+    return tf.reduce_sum(reversal(w, strength) ** 2 * strength)
+
+
+def in_a_loop(rule):
+    sine = ruled(rule, tf.sin)
+
+    def objective(w, strength):
+        def body(turn, x):
+            return [turn + 1, sine(x) * strength + w]
+
+        _, x = tf.while_loop(
+            *(lambda turn, x: turn < 3, body, [0, w]), maximum_iterations=3
+        )
+        return tf.reduce_sum(x**2)
+
+    return objective
+
+
+def in_a_branch(rule):
+    sine = ruled(rule, tf.sin)
+
+    def objective(w, strength):
+        def branch():  # In which TensorFlow wants what the rule reads to be made.
+            return sine(strength * w) ** 2
+
+        return tf.reduce_sum(tf.cond(tf.reduce_sum(w) > 0, branch, lambda: w**3))
+
+    return objective
+
+
+def nested(w, strength):
+    """A rule around a rule."""
+    inner = ruled(lambda x, cotangent: 0.5 * cotangent, tf.sin)
+    outer = ruled(lambda x, cotangent: -2.0 * cotangent * x, lambda x: inner(x) * x)
+    return tf.reduce_sum(outer(strength * w) ** 2)
+
+
+def by_keras(w, strength):
+    @keras.ops.custom_gradient
+    def third(x):
+        def rule(*arguments, upstream=None):
+            return (arguments[0] if upstream is None else upstream) / 3.0
+
+        return x * x, rule
+
+    return tf.reduce_sum(third(strength * w) ** 2)
+
+
+def squares(function):
+    return lambda w, strength: tf.reduce_sum((function(w) - strength) ** 2)
+
+
+OBJECTIVES = {
+    "reversed": squares(ruled(lambda x, cotangent: -0.5 * cotangent)),
+    "scaled": squares(ruled(lambda x, cotangent: 0.5 * cotangent, tf.sin)),
+    "straight-through sign": squares(ruled(lambda x, cotangent: cotangent, tf.sign)),
+    "straight-through rounding": lambda w, strength: tf.reduce_sum(
+        (ruled(lambda x, cotangent: cotangent, tf.round)(w) * w - strength) ** 2
+    ),
+    "passed through": lambda w, strength: tf.reduce_sum(
+        (tf.grad_pass_through(tf.sin)(w) * w - strength) ** 2
+    ),
+    "clipped": squares(
+        ruled(lambda x, cotangent: tf.clip_by_value(cotangent, -0.3, 0.3) * x, tf.sin)
+    ),
+    "strength that is closed over": closed_over,
+    "strength that is an argument": with_strength,
+    "by Keras": by_keras,
+    "nested": nested,
+    # Rules that are the derivative.
+    "logarithm": squares(
+        ruled(
+            lambda x, cotangent: cotangent * (1 - 1 / (1 + tf.exp(x))),
+            lambda x: tf.math.log(1 + tf.exp(x)),
+        )
+    ),
+    "silu": squares(tf.nn.silu),
+    "in a loop": in_a_loop(lambda x, cotangent: cotangent * tf.cos(x)),
+    "in a branch": in_a_branch(lambda x, cotangent: cotangent * tf.cos(x)),
+}
+MODES = {
+    "reverse": far.ReverseHG(jit_compile=False),
+    "forward": far.ForwardHG(jit_compile=False),
+    "reverse, XLA": far.ReverseHG(jit_compile=True),
+    "forward, XLA": far.ForwardHG(jit_compile=True),
+    "checkpoints": far.ReverseHG(jit_compile=False, checkpointing="sqrt"),
+}
+START = np.array([0.7, -0.4, 0.3])
+AT = {"rate": 0.1, "strength": 0.8}
+
+
+def outer(w):
+    """Under a rule, too."""
+    return tf.reduce_sum(ruled(lambda x, cotangent: 2.0 * cotangent, tf.exp)(w))
+
+
+def plain_run(objective, rate, strength):
+    """E(w_T) of gradient descent, step by step."""
+    w, strength = tf.constant(START), tf.constant(strength, tf.float64)
+    for _ in range(NUM_STEPS):
+        with tf.GradientTape() as tape:
+            tape.watch(w)
+            value = objective(w, strength)
+        w -= rate * tf.convert_to_tensor(tape.gradient(value, w))
+    return float(outer(w))
+
+
+def differences(objective):
+    found = []
+    for name, value in AT.items():
+        up, down = (AT | {name: value + step} for step in (WIDTH, -WIDTH))
+        difference = plain_run(objective, **up) - plain_run(objective, **down)
+        found.append(difference / (2 * WIDTH))
+    return found
+
+
+def bilevel(objective, outer_objective=outer):
+    w = keras.Variable(START, dtype="float64", name="w")
+    rate, strength = (
+        far.Hyperparameter(value, name=name, dtype="float64")
+        for name, value in AT.items()
+    )
+    return far.BilevelProblem(
+        inner_objective=lambda: objective(w.value, strength.value),
+        outer_objective=lambda: outer_objective(w.value),
+        variables=[w],
+        dynamics=far.GradientDescent(rate),
+        hyperparameters=[rate, strength],
+    )
+
+
+@pytest.mark.filterwarnings("ignore:TensorFlow cannot vectorize:UserWarning")
+@pytest.mark.parametrize("mode", in_tiers(MODES, ["reverse", "forward"]))
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_equals_differences(name, mode):
+    objective = OBJECTIVES[name]
+    result = MODES[mode].compute(bilevel(objective), NUM_STEPS)
+    assert_close([result.outer_value], [plain_run(objective, **AT)], 1e-12)
+    assert_close(result.hypergradients, differences(objective), 1e-7)
+
+
+@pytest.mark.parametrize("mode", ["reverse, XLA", "forward, XLA"])
+def test_a_reversal_in_closed_form(mode):
+    """w_T = w_0 (1 + r)^T for −½ as the derivative of w², whose true one is 2 w."""
+    w = keras.Variable(1.0, name="w")
+    rate = far.Hyperparameter(0.1, name="rate")
+    reversal = ruled(lambda x, cotangent: -0.5 * cotangent)
+    problem = far.BilevelProblem(
+        *(lambda: reversal(w.value) ** 2, lambda: w.value),
+        *([w], far.GradientDescent(rate), [rate]),
+    )
+    result = MODES[mode].compute(problem, 2)
+    assert_close(result.hypergradients, [2 * (1 + 0.1)], 1e-6)
+
+
+def test_a_rule_where_there_is_no_derivative():
+    """Σ|w − c| as a root, which has none where w = c, as w is at first."""
+    center = np.array([1.0, -2.0])
+    distance = ruled(
+        lambda x, cotangent: cotangent * tf.sign(x),
+        lambda x: tf.sqrt(x**2),
+    )
+    w = keras.Variable(center, dtype="float64", name="w")
+    rate = far.Hyperparameter(0.1, name="rate", dtype="float64")
+    scale = far.Hyperparameter(2.0, name="scale", dtype="float64")
+    problem = far.BilevelProblem(
+        lambda: tf.reduce_sum(distance(w.value - center) + scale * w.value**2),
+        lambda: tf.reduce_sum(w.value**3),
+        *([w], far.GradientDescent(rate), [rate, scale]),
+    )
+
+    def run(rate, scale):
+        w = center
+        for _ in range(3):
+            w = w - rate * (np.sign(w - center) + 2 * scale * w)
+        return (w**3).sum()
+
+    expected = [
+        (run(0.1 + WIDTH, 2.0) - run(0.1 - WIDTH, 2.0)) / (2 * WIDTH),
+        (run(0.1, 2.0 + WIDTH) - run(0.1, 2.0 - WIDTH)) / (2 * WIDTH),
+    ]
+    for mode in (MODES["reverse"], MODES["forward"]):
+        result = mode.compute(problem, 3)
+        assert_close([result.outer_value], [run(0.1, 2.0)], 1e-12)
+        assert_close(result.hypergradients, expected, 1e-7)
+
+
+@pytest.mark.parametrize("make", [in_a_loop, in_a_branch])
+@pytest.mark.parametrize("mode", ["reverse", "forward"])
+def test_a_rule_in_a_loop_or_branch(make, mode):
+    """One derivative serves all tapes there: what would be wrong is refused."""
+    objective = make(lambda x, cotangent: 0.5 * cotangent)
+    with pytest.raises(
+        ValueError, match=r"`inner_objective` calls ruled.*in a loop or"
+    ):
+        MODES[mode].compute(bilevel(objective), 2)
+    problem = bilevel(squares(tf.sin), lambda w: objective(w, 0.5))
+    with pytest.raises(
+        ValueError, match=r"`outer_objective` calls ruled.*in a loop or"
+    ):
+        MODES[mode].compute(problem, 2)
