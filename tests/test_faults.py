@@ -154,11 +154,18 @@ def padded(x):
     return tf.pad(tf.ones([2, 2], x.dtype), [[1, 1], [0, 0]], constant_values=x[0])
 
 
+def glimpse(x):
+    return tf.raw_ops.ExtractGlimpse(
+        input=x, size=[2, 2], offsets=[[0.0, 0.0]], uniform_noise=False
+    )
+
+
 def lrn(x):
     return tf.nn.local_response_normalization(x, 2)
 
 
 IMAGE = normal(1, 4, 4, 3, dtype="float32")
+MATRIX = np.random.RandomState(2).randn(4, 2)
 # Entries that differ, but mostly not once XLA has rounded them to bfloat16.
 NEAR_ONE = (1 + 0.01 * RANDOM.rand(1, 4, 4, 4, 1)).astype("float32")
 
@@ -184,6 +191,43 @@ WRONG_FIRST = {
     "Zeta": (lambda x: tf.math.zeta(x, x / x * 1.5), 2 + RANDOM.rand(3)),
     "HSVToRGB": (tf.image.hsv_to_rgb, 0.2 + 0.6 * RANDOM.rand(2, 2, 3)),
     "ImageProjectiveTransformV3": (projected, IMAGE[..., :1], 1e-2),
+    "FusedBatchNormV3": (
+        lambda x: tf.compat.v1.nn.fused_batch_norm(
+            *(IMAGE, tf.ones(3), tf.zeros(3), x, x**2 + 1.0), is_training=False
+        )[0],
+        normal(3, dtype="float32"),
+        1e-2,
+    ),
+    "MatrixSolveLs": (
+        lambda x: tf.raw_ops.MatrixSolveLs(
+            matrix=MATRIX, rhs=MATRIX[:, :1] + 1.0, l2_regularizer=x[0]
+        ),
+        np.array([1.4]),
+    ),
+    "QuantizeAndDequantizeV3": (
+        lambda x: tf.raw_ops.QuantizeAndDequantizeV3(
+            input=np.array([0.31, -0.77, 0.5]),
+            input_min=x[0],
+            input_max=x[1],
+            num_bits=8,
+        ),
+        np.array([-2.0, 1.5]),
+    ),
+    "ScaleAndTranslate": (
+        lambda x: tf.raw_ops.ScaleAndTranslate(
+            images=IMAGE, size=[4, 4], scale=x, translation=[0.1, 0.2]
+        ),
+        np.float32([1.3, 1.2]),
+        1e-2,
+    ),
+    # Of those that TensorFlow registers as not differentiable.
+    "OneHot": (
+        lambda x: tf.raw_ops.OneHot(
+            indices=[0, 1], depth=2, on_value=x[0], off_value=x[1]
+        ),
+        normal(2),
+    ),
+    "ExtractGlimpse": (glimpse, IMAGE, 1e-2),
 }
 MISSING_SECOND = {
     "SoftsignGrad": (tf.nn.softsign, normal(3)),
@@ -707,3 +751,79 @@ def test_the_graph_is_taken_where_it_is_faster(product, convolution, weights, sl
     for jit_compile, reason in (("auto", slow), (True, "")):
         told = obstacle(jit_compile, found, fixed_shapes=True)
         assert (reason in told) if reason else told == ""
+
+
+def sparse_pair(x):
+    """Whose values change places when they are put together along columns."""
+    first = tf.SparseTensor(np.array([[0, 1], [1, 0]], np.int64), x[:2], [2, 2])
+    second = tf.SparseTensor(np.array([[0, 0], [1, 1]], np.int64), x[2:], [2, 2])
+    return tf.sparse.concat(1, [first, second]).values * np.arange(1.0, 5.0)
+
+
+LINEAR = {
+    "OneHot": (
+        lambda x: tf.one_hot([0, 2, 1, 0], 3, 1 - x[0], x[0] / 3 + x[1], dtype=x.dtype),
+        normal(2),
+    ),
+    "OneHot of another axis": (
+        lambda x: tf.one_hot([[0, 2]], 3, x[0], x[1], axis=1, dtype=x.dtype),
+        normal(2),
+    ),
+    "Range": (
+        lambda x: tf.range(x[0], x[0] + 4.5 * x[1] ** 2, x[1] ** 2),
+        np.array([0.3, 0.7]),
+    ),
+    "SparseConcat": (sparse_pair, normal(4)),
+}
+
+
+class TestMendedLinear:
+    """What TensorFlow registers as not differentiable, and is linear."""
+
+    @pytest.mark.parametrize("name", LINEAR)
+    def test_derivatives(self, name):
+        function, x = LINEAR[name]
+        for xla in {False, name.startswith("OneHot")}:
+            assert error_of_first_derivative(function, x, xla) < 1e-6
+            assert error_of_second_derivative(function, x, xla) < 1e-6
+
+    @pytest.mark.parametrize("mode", [far.ReverseHG(False), far.ForwardHG(False)])
+    def test_label_smoothing(self, mode):
+        """One number beside another hyperparameter, as it went unnoticed."""
+        random = np.random.RandomState(0)
+        x, y = random.randn(12, 4), random.randint(0, 3, 12)
+        w = keras.Variable(random.randn(4, 3), dtype="float64", name="w")
+        both = far.Hyperparameter([0.1, 0.2], dtype="float64", name="both")
+
+        def inner():
+            on, off = 1 - both[0], both[0] / 3
+            labels = tf.one_hot(y, 3, on, off, dtype=tf.float64)
+            losses = labels * tf.nn.log_softmax(x @ tf.convert_to_tensor(w))
+            return both[1] * tf.reduce_sum(w.value**2) - tf.reduce_mean(losses)
+
+        def outer():
+            log_p = tf.nn.log_softmax(x @ tf.convert_to_tensor(w))
+            return -tf.reduce_mean(tf.gather(log_p, y, batch_dims=1))
+
+        def run(smoothing, penalty):
+            v, hot = start, np.eye(3)[y]
+            labels = hot * (1 - smoothing) + (1 - hot) * smoothing / 3
+            for _ in range(4):
+                p = np.exp(x @ v)
+                p = p / p.sum(1, keepdims=True)
+                slope = x.T @ (p * labels.sum(1, keepdims=True) - labels) / 36
+                v = v - 0.5 * (slope + 2 * penalty * v)
+            p = np.exp(x @ v)
+            return -np.log((p / p.sum(1, keepdims=True))[range(12), y]).mean()
+
+        start = w.numpy()
+        problem = far.BilevelProblem(
+            inner, outer, [w], far.GradientDescent(0.5), [both]
+        )
+        result = mode.compute(problem, 4)
+        assert_close([result.outer_value], [run(0.1, 0.2)], 1e-12)
+        expected = [
+            (run(0.1 + WIDTH, 0.2) - run(0.1 - WIDTH, 0.2)) / (2 * WIDTH),
+            (run(0.1, 0.2 + WIDTH) - run(0.1, 0.2 - WIDTH)) / (2 * WIDTH),
+        ]
+        assert_close(result.hypergradients, [np.array(expected)], 1e-7)

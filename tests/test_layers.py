@@ -51,6 +51,7 @@ LAYERS = (
     "state",
     "saving",
     "preflight.shapes",
+    "preflight.registry",
     "preflight.graph_search",
     "preflight.faults",
     "preflight.report",

@@ -7,6 +7,8 @@ of release 2.21.
 import fnmatch
 from typing import NamedTuple
 
+from far_ho_tf.preflight.registry import not_differentiable
+
 # Verdicts: refused always; refused when compiled by XLA; right in both, but not
 # the same in both, so that XLA is used only when asked for; perhaps meant so.
 REFUSED, REFUSED_BY_XLA, AVOIDS_XLA = "refused", "refused by XLA", "avoids XLA"
@@ -32,6 +34,8 @@ class Fault(NamedTuple):
         unless: Tuple of patterns that it must not match.
         keeps_shape: Whether it is confined to operations whose first two inputs
             have one shape.
+        is_cut: Whether it is confined to operations that TensorFlow's registry says
+            not to be differentiable, though a derivative would go through them.
         order: What goes wrong: 0 the value, when a step is computed again; 1
             the first derivatives already; 2 the second ones.
     """
@@ -45,6 +49,7 @@ class Fault(NamedTuple):
     name: str = "*"
     unless: tuple = ()
     keeps_shape: bool = False
+    is_cut: bool = False
     order: int = 2
 
     def matches(self, operation):
@@ -59,7 +64,7 @@ class Fault(NamedTuple):
             return False
         if not operation.dtype.startswith(self.dtype):
             return False
-        if self.keeps_shape and not operation.keeps_shape:
+        if operation.keeps_shape < self.keeps_shape or operation.is_cut < self.is_cut:
             return False
         if self.inputs is ANY:
             return any(operation.depends)
@@ -71,7 +76,7 @@ class Fault(NamedTuple):
 _SILENT = "TensorFlow leaves its derivative out, in silence"
 _MISSING = "TensorFlow has no second derivative of it"
 
-FAULTS = (
+_ROWS = (
     # Second derivatives that are wrong, or left out in silence.
     Fault(
         ("SoftmaxCrossEntropyWithLogits",),
@@ -101,7 +106,7 @@ FAULTS = (
         unless=("ReduceLogSumExp*/StopGradient*", "moments*/StopGradient*"),
     ),
     Fault(
-        ("EagerPyFunc", "PyFunc", "PyFuncStateless"),
+        ("EagerPyFunc",),
         REFUSED,
         "TensorFlow does not differentiate it twice",
         "write it with TensorFlow's operations",
@@ -148,11 +153,47 @@ FAULTS = (
     Fault(("Zeta",), REFUSED, _SILENT, "keep x fixed", inputs=(0,), order=1),
     Fault(("HSVToRGB",), REFUSED, _SILENT, "stay in RGB", inputs=(0,), order=1),
     Fault(
-        ("ImageProjectiveTransformV3",),
+        ("ImageProjectiveTransformV2", "ImageProjectiveTransformV3"),
         REFUSED,
-        "TensorFlow's gradient with respect to the images is not the true one",
+        "TensorFlow leaves out its derivative with respect to the transform, in "
+        "silence, and that with respect to the images is not the true one",
         "sample with tf.gather_nd and weights",
-        inputs=(0,),
+        inputs=(0, 1, 3),
+        order=1,
+    ),
+    Fault(
+        ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"),
+        REFUSED,
+        "TensorFlow leaves out its derivative with respect to mean and variance, in "
+        "silence",
+        "use tf.nn.batch_normalization",
+        inputs=(3, 4),
+        order=1,
+    ),
+    Fault(
+        ("MatrixSolveLs",),
+        REFUSED,
+        "TensorFlow leaves out its derivative with respect to `l2_regularizer`, in "
+        "silence",
+        "solve AᵀA + l2 · I by tf.linalg.solve",
+        inputs=(2,),
+        order=1,
+    ),
+    Fault(
+        ("QuantizeAndDequantizeV2", "QuantizeAndDequantizeV3"),
+        REFUSED,
+        _SILENT,
+        "keep the range fixed",
+        inputs=(1, 2),
+        order=1,
+    ),
+    Fault(
+        ("ScaleAndTranslate",),
+        REFUSED,
+        _SILENT,
+        "keep scale and translation fixed, or interpolate by tf.einsum with weight "
+        "matrices",
+        inputs=(2, 3),
         order=1,
     ),
     # Second derivatives that TensorFlow does not have.
@@ -222,3 +263,27 @@ FAULTS = (
         order=1,
     ),
 )
+
+# Whatever release of TensorFlow it is: by its own registry.
+_CUT = Fault(
+    tuple(
+        sorted(
+            kind
+            for kind in not_differentiable()
+            if not any(
+                fnmatch.fnmatchcase(kind, pattern)
+                for row in _ROWS
+                if row.verdict == REFUSED and row.order > 0
+                for pattern in row.operations
+            )
+        )
+    ),
+    REFUSED,
+    "TensorFlow registers it as not differentiable, and leaves its derivative out, in "
+    "silence",
+    "write it with other operations, or keep what it reads fixed",
+    is_cut=True,
+    order=1,
+)
+
+FAULTS = (*_ROWS, _CUT)

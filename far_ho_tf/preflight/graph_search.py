@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from far_ho_tf.preflight.registry import is_cut
 from far_ho_tf.preflight.shapes import Shapes, output_shape
 
 UNKNOWN_SIZE = 32
@@ -41,6 +42,7 @@ class Operation(NamedTuple):
         multiplications: Their number in a matrix product or a convolution,
             else 0. Dimensions that are not known count as `UNKNOWN_SIZE`.
         keeps_shape: Whether its first two inputs have, or may have, one shape.
+        is_cut: Whether TensorFlow leaves out a derivative here; see `registry.is_cut`.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Operation(NamedTuple):
     dtype: str
     multiplications: int
     keeps_shape: bool
+    is_cut: bool
 
 
 def operations(graph, roots):
@@ -107,6 +110,7 @@ def _walk(nodes, roots, library, arguments=None):
             _dtype(node),
             _multiplications(node, operands),
             _one_shape(node, operands),
+            is_cut(node, depends),
         )
         for function in _called(node, library):
             arguments = [argument.name for argument in function.signature.input_arg]
