@@ -802,6 +802,28 @@ class TestFalseAlarms:
         assert_close(outcome(problem, mode, 2), expected, 1e-10)
 
 
+def test_a_check_of_the_data_hides_no_loss_that_is_no_mean():
+    """At weights of zero, which stay, it looks like one; other data fail the user's check."""
+    x = np.random.RandomState(0).rand(8, 3)
+    x /= x.sum(1, keepdims=True)
+    w = keras.Variable(np.zeros(3), dtype="float64", name="w")
+    rate = far.Hyperparameter(0.0, dtype="float64", name="rate")
+
+    def inner(batch):
+        sums = tf.reduce_sum(batch, axis=-1)
+        tf.debugging.assert_near(sums, tf.ones_like(sums))
+        scores = tf.linalg.matvec(batch, tf.convert_to_tensor(w))
+        return tf.math.log(tf.reduce_mean(tf.exp(scores)))
+
+    problem = far.BilevelProblem(
+        *(inner, lambda: tf.reduce_sum(w.value), [w], far.GradientDescent(rate)),
+        *([rate], x),
+    )
+    mode = far.ReverseHG(jit_compile=False)
+    with pytest.raises(ValueError, match="`inner_objective` must be a mean"):
+        mode.compute(problem, 1, strategy=mirrored(2))
+
+
 def test_hyperparameters_in_a_scope_are_numbers():
     with mirrored(2).scope():
         rate = far.Hyperparameter(0.5, name="rate")

@@ -643,6 +643,31 @@ def test_a_stopped_gradient_is_warned_of():
         problem.report  # noqa: B018
 
 
+def test_dependence_goes_around_in_a_loop():
+    """What the second turn stops depends on x by the first alone."""
+
+    def function(x):
+        def turn(i, total, carried):
+            total += tf.stop_gradient(carried)
+            return i + 1, total, x * 2.0
+
+        start = (0, tf.zeros_like(x), tf.zeros_like(x))
+        return x + tf.while_loop(lambda i, *_: i < 2, turn, start)[1]
+
+    problem = _problem(function, normal(3))
+    with pytest.warns(UserWarning, match="`inner_objective` holds StopGradient"):
+        problem.report  # noqa: B018
+
+
+def test_dependence_goes_through_a_cast():
+    def function(x):
+        return x + tf.cast(tf.stop_gradient(tf.cast(x, tf.float32)), x.dtype)
+
+    problem = _problem(function, normal(3))
+    with pytest.warns(UserWarning, match="`inner_objective` holds StopGradient"):
+        problem.report  # noqa: B018
+
+
 def test_what_logsumexp_stops_is_not_warned_of():
     problem = _problem(tf.reduce_logsumexp, normal(3))
     far.ReverseHG().compute(problem, 2)

@@ -224,7 +224,10 @@ class TestWithoutXla:
     @pytest.mark.parametrize("padding", ["VALID", "SAME"])
     @pytest.mark.parametrize(
         "size, window, stride, is_formed",
-        [(6, 2, 2, True), (6, 3, 3, True), (7, 2, 2, False), (6, 3, 2, False)],
+        [
+            *((6, 2, 2, True), (6, 3, 3, True), (7, 2, 2, False), (6, 3, 2, False)),
+            (6, (2, 3), (2, 3), True),
+        ],
     )
     def test_max_pooling(self, size, window, stride, padding, is_formed):
         x = tf.constant(np.random.RandomState(0).randn(2, size, size, 3))
