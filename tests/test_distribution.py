@@ -803,7 +803,7 @@ class TestFalseAlarms:
 
 
 def test_a_check_of_the_data_hides_no_loss_that_is_no_mean():
-    """At weights of zero, which stay, it looks like one; other data fail the user's check."""
+    """At weights of zero it looks like one, and other data fail the user's check."""
     x = np.random.RandomState(0).rand(8, 3)
     x /= x.sum(1, keepdims=True)
     w = keras.Variable(np.zeros(3), dtype="float64", name="w")
