@@ -5,7 +5,7 @@ __version__ = "0.1.0"
 import keras
 
 from far_ho_tf import callbacks as callbacks
-from far_ho_tf import compilation, custom_gradients, mending
+from far_ho_tf import compilation, custom_gradients, mending, projection
 from far_ho_tf import constraints as constraints
 from far_ho_tf import regularizers as regularizers
 from far_ho_tf.checkpoint import Checkpoint as Checkpoint
@@ -49,4 +49,5 @@ if keras.backend.backend() != "tensorflow":
     )
 mending.apply()
 custom_gradients.apply()
+projection.apply()
 compilation.from_environment()

@@ -86,8 +86,13 @@ class Meeting(NamedTuple):
 
 
 @contextlib.contextmanager
-def meeting():
-    """Within, the user's custom gradients are noted; yields a `Meeting`."""
+def meeting(sources):
+    """Within, the user's custom gradients are noted; yields a `Meeting`.
+
+    Args:
+        sources: List of tensors that are differentiated in, and are watched by no tape
+            within: some functions ask whether derivatives go through them.
+    """
     calls, inside, graph = [], [], tf.compat.v1.get_default_graph()
 
     def note(function):
@@ -109,6 +114,7 @@ def meeting():
             return [_is_finite(tape, call) for call in calls]
 
     with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+        tape.watch(sources)
         token = _met.set(note)
         try:
             yield Meeting(calls, finite, inside)

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.ops import gen_image_ops
 
 import far_ho_tf as far
 from far_ho_tf.hypergradients.program import obstacle
@@ -140,7 +141,7 @@ def reshaped_max_pool(x):
 
 def projected(x):
     transform = tf.constant([[0.9, 0.1, 0.2, -0.1, 0.95, 0.1, 0, 0]])
-    return tf.raw_ops.ImageProjectiveTransformV3(
+    return gen_image_ops.image_projective_transform_v3(
         images=x,
         transforms=transform,
         output_shape=[4, 4],

@@ -10,6 +10,7 @@ import far_ho_tf as far
 LAYERS = (
     "mending",
     "custom_gradients",
+    "projection",
     "buffers",
     "notices",
     "checks",

@@ -157,7 +157,8 @@ _ROWS = (
         REFUSED,
         "TensorFlow leaves out its derivative with respect to the transform, in "
         "silence, and that with respect to the images is not the true one",
-        "sample with tf.gather_nd and weights",
+        "call tf.raw_ops.ImageProjectiveTransformV3 by its full name, as "
+        "keras.ops.image.affine_transform does, on floating images",
         inputs=(0, 1, 3),
         order=1,
     ),

@@ -190,7 +190,7 @@ def _part(problem, name, function, orders, source=None):
 
     def call(values, prepared, step):
         batch_or_step = source.batch(prepared, step) if source else step
-        with meeting() as met[:]:
+        with meeting(values[count if name == "inner_objective" else 0 :]) as met[:]:
             return function(values[:count], values[count:], batch_or_step)
 
     specs = [
