@@ -258,6 +258,10 @@ MISSING_SECOND = {
         ),
         IMAGE,
     ),
+    "RandomGammaGrad": (
+        lambda x: tf.random.stateless_gamma([2], [1, 2], x, dtype=x.dtype),
+        1 + RANDOM.rand(2),
+    ),
     "SparseSegmentSumGrad": (
         lambda x: tf.sparse.segment_sum(x, tf.constant([0, 1]), tf.constant([0, 0])),
         normal(3, 2),
@@ -267,6 +271,7 @@ NOT_REPLAYED = {
     "RandomUniform": lambda x: x * tf.random.uniform([3], dtype=x.dtype),
     "RandomStandardNormal": lambda x: x * tf.random.normal([3], dtype=x.dtype),
     "TruncatedNormal": lambda x: x * tf.random.truncated_normal([3], dtype=x.dtype),
+    "RandomGamma": lambda x: x * tf.random.gamma([3], 1.5, dtype=x.dtype),
     "RandomShuffle": lambda x: x * tf.random.shuffle(tf.range(3.0)),
     "Multinomial": lambda x: (
         x * tf.cast(tf.random.categorical(tf.zeros([1, 9]), 3)[0], x.dtype)

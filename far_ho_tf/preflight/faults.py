@@ -225,13 +225,20 @@ _ROWS = (
         _MISSING,
         "use tf.gather and tf.math.unsorted_segment_sum",
     ),
+    Fault(
+        ("RandomGammaGrad",),
+        REFUSED,
+        _MISSING,
+        "keep the shape parameter alpha of the gamma distribution fixed",
+        inputs=ANY,
+    ),
     # Values that cannot be replayed.
     Fault(
         (
             "Multinomial",
             "ParameterizedTruncatedNormal",
-            "Random[!I]*",
-            "TruncatedNormal",
+            *("RandomCrop", "RandomGamma", "RandomPoisson*", "RandomShuffle"),
+            *("RandomStandardNormal", "RandomUniform*", "TruncatedNormal"),
         ),
         REFUSED,
         "it draws other numbers when the backward pass computes the step again",
