@@ -16,7 +16,6 @@ these, for all tapes. The pre-flight search refuses rules there that are no deri
 import contextlib
 import contextvars
 import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -24,6 +23,8 @@ from tensorflow.python.framework import ops
 from tensorflow.python.ops import (  # Which looks its helpers up in itself.
     custom_gradient,
 )
+
+from far_ho_tf.contexts import having
 
 # Their rules are the derivatives of the functions, found by another way.
 _LIBRARIES = ("tensorflow", "keras")
@@ -37,24 +38,14 @@ _keeps_rule = contextvars.ContextVar("whether a rule is kept", default=True)
 _decorate = custom_gradient._graph_mode_decorator
 
 
-@contextlib.contextmanager
 def true_derivatives():
     """Within, gradients go through what functions do, not by their custom rules."""
-    token = _is_true.set(True)
-    try:
-        yield
-    finally:
-        _is_true.reset(token)
+    return having(_is_true, True)
 
 
-@contextlib.contextmanager
 def keeping(codes):
     """Within, the rules of some functions, told by their code, are never left out."""
-    token = _kept.set(codes)
-    try:
-        yield
-    finally:
-        _kept.reset(token)
+    return having(_kept, codes)
 
 
 class Met(NamedTuple):
@@ -75,14 +66,13 @@ class Meeting(NamedTuple):
 
     Attributes:
         calls: List of `Met`.
-        finite: Callable() -> list of boolean tensors: whether the true derivative of
-            each function is finite where it was called.
         inside: List of the names of functions that loops or branches call.
+        tape: A persistent tape that watched the arguments of the calls.
     """
 
     calls: list
-    finite: Callable
     inside: list
+    tape: tf.GradientTape
 
 
 @contextlib.contextmanager
@@ -109,27 +99,10 @@ def meeting(sources):
 
         return noted
 
-    def finite():
-        with true_derivatives():
-            return [_is_finite(tape, call) for call in calls]
-
     with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
         tape.watch(sources)
-        token = _met.set(note)
-        try:
-            yield Meeting(calls, finite, inside)
-        finally:
-            _met.reset(token)
-
-
-def _is_finite(tape, call):
-    gradients = tape.gradient(call.results, call.arguments)
-    flags = [
-        tf.reduce_all(tf.math.is_finite(tf.convert_to_tensor(gradient)))
-        for gradient in tf.nest.flatten(gradients)
-        if gradient is not None
-    ]
-    return tf.reduce_all(tf.stack(flags)) if flags else tf.constant(True)
+        with having(_met, note):
+            yield Meeting(calls, inside, tape)
 
 
 def apply():
@@ -156,11 +129,8 @@ def _decorated(function, arguments, options):
     note = _met.get()
     if note is not None and not keeps:
         function = note(function)
-    token = _keeps_rule.set(keeps)
-    try:
+    with having(_keeps_rule, keeps):
         return _decorate(function, arguments, options)
-    finally:
-        _keeps_rule.reset(token)
 
 
 def _is_library(function):
@@ -182,31 +152,27 @@ def _code(function):
 
 def _recorded(record):
     def record_operation(kind, results, sources, rule):
-        if not _keeps_rule.get():
-            rule = _left(rule)
-        record.record_operation(kind, results, sources, rule)
+        record.record_operation(kind, results, sources, _left(rule))
 
     return record_operation
 
 
 def _registered(name):
+    return lambda rule: ops.RegisterGradient(name)(_left(rule, before=1))
+
+
+def _left(rule, before=0):
+    """A rule, or the identity where it is left and derivatives are the true ones.
+
+    Args:
+        rule: Callable(*arguments, *cotangents).
+        before: How many arguments are before the cotangents.
+    """
     keeps = _keeps_rule.get()
 
-    def decorate(rule):
-        def gradient(operation, *cotangents):
-            if _is_true.get() and not keeps:
-                return list(cotangents)
-            return rule(operation, *cotangents)
-
-        return ops.RegisterGradient(name)(gradient)
-
-    return decorate
-
-
-def _left(rule):
-    """The rule, or the identity where derivatives are the true ones."""
-
-    def gradient(*cotangents):
-        return list(cotangents) if _is_true.get() else rule(*cotangents)
+    def gradient(*arguments):
+        if _is_true.get() and not keeps:
+            return list(arguments[before:])
+        return rule(*arguments)
 
     return gradient

@@ -1,23 +1,19 @@
 """What a run is busy with before it yields anything: who waits wants to know."""
 
-import contextlib
 import contextvars
 import sys
 
 import keras
 
+from far_ho_tf.contexts import having
+
 # A thread begins without: who starts one for a part of a run gives it `in_context`.
 _LISTENER = contextvars.ContextVar("listener", default=None)
 
 
-@contextlib.contextmanager
 def told_to(listener):
     """Within, `tell` calls a callable(text); `None`: nobody."""
-    before = _LISTENER.set(listener)
-    try:
-        yield
-    finally:
-        _LISTENER.reset(before)
+    return having(_LISTENER, listener)
 
 
 def tell(text):

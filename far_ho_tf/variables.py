@@ -1,5 +1,6 @@
 """Variables of Keras and of TensorFlow, and who owns them; other sources of values."""
 
+import contextlib
 import functools
 import numbers
 
@@ -46,6 +47,16 @@ def assign(variables, values):
             tf.raw_ops.AssignVariableOp(resource=plain.handle, value=value)
         else:
             variable.assign(value)
+
+
+@contextlib.contextmanager
+def preserved(variables):
+    """Puts the values of variables back in the end."""
+    values = read(variables)
+    try:
+        yield
+    finally:
+        assign(variables, values)
 
 
 def _fits(value, variable):

@@ -205,7 +205,9 @@ def test_a_rule_where_there_is_no_derivative():
     rate = far.Hyperparameter(0.1, name="rate", dtype="float64")
     scale = far.Hyperparameter(2.0, name="scale", dtype="float64")
     problem = far.BilevelProblem(
-        lambda: tf.reduce_sum(distance(w.value - center) + scale * w.value**2),
+        lambda: tf.reduce_sum(
+            (distance(w.value - center) + 0.5) ** 2 + scale * w.value**2
+        ),
         lambda: tf.reduce_sum(w.value**3),
         *([w], far.GradientDescent(rate), [rate, scale]),
     )
@@ -213,7 +215,8 @@ def test_a_rule_where_there_is_no_derivative():
     def run(rate, scale):
         w = center
         for _ in range(3):
-            w = w - rate * (np.sign(w - center) + 2 * scale * w)
+            x = w - center
+            w = w - rate * (2 * (np.abs(x) + 0.5) * np.sign(x) + 2 * scale * w)
         return (w**3).sum()
 
     expected = [

@@ -152,9 +152,12 @@ def test_gradient_reversal_is_not_symmetric():
     def reversal(x):
         return x, lambda upstream: -0.5 * upstream
 
-    first, second = keras.layers.Dense(4, activation="tanh"), keras.layers.Dense(3)
     inputs = keras.Input((4,))
-    outputs = second(keras.layers.Lambda(reversal, output_shape=(4,))(first(inputs)))
+    hidden = keras.layers.Dense(4, activation="tanh")(inputs)
+    hidden = keras.layers.BatchNormalization(momentum=0.7)(hidden)
+    hidden = keras.layers.Dropout(0.3, seed=2)(hidden)
+    hidden = keras.layers.Lambda(reversal, output_shape=(4,))(hidden)
+    outputs = keras.layers.Dense(3)(hidden)
     random = np.random.RandomState(0)
     problem = shifted(
         keras.Model(inputs, outputs), random.randn(9, 4), random.randint(0, 3, 9)

@@ -8,6 +8,7 @@ import far_ho_tf as far
 
 # A module imports only from modules above it.
 LAYERS = (
+    "contexts",
     "mending",
     "custom_gradients",
     "projection",

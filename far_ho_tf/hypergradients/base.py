@@ -1,7 +1,6 @@
 """What all gradient modes share: running, checking and reporting."""
 
 import abc
-import contextlib
 import dataclasses
 import functools
 
@@ -31,7 +30,7 @@ from far_ho_tf.hypergradients.tangents import check_tangents
 from far_ho_tf.problem import BilevelProblem
 from far_ho_tf.state import State
 from far_ho_tf.tracing import TRACING
-from far_ho_tf.variables import assign, read, scalar
+from far_ho_tf.variables import preserved, read, scalar
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,7 +190,7 @@ class HyperGradient(abc.ABC):
                 division = problem.cached(
                     ("division", strategy), lambda: Division(problem, strategy)
                 )
-                with _preserved(problem):
+                with preserved(problem.bare_variables):
                     division.before(inputs, num_steps)
             settings = Settings(
                 self.buffers(problem, num_steps),
@@ -207,7 +206,7 @@ class HyperGradient(abc.ABC):
         with device(strategy):
             outputs = self._run(problem, num_steps, program, inputs)
         if division is not None:
-            with _preserved(problem):
+            with preserved(problem.bare_variables):
                 division.after(inputs, num_steps, outputs.state)
         if write_back:
             problem.write_back(outputs.state)
@@ -229,7 +228,7 @@ class HyperGradient(abc.ABC):
 
     def _run(self, problem, num_steps, program, inputs):
         """The program's `Outputs`, finite and verified."""
-        with _preserved(problem):
+        with preserved(problem.bare_variables):
             outputs = _cut(program(inputs), num_steps)
             if not bool(outputs.finite):
                 found = _cut(program.search(inputs), num_steps)
@@ -348,13 +347,3 @@ def _extent(count, axis, rank):
     size[axis] = count
     with tf.init_scope():
         return tf.zeros(rank, tf.int32), tf.constant(size)
-
-
-@contextlib.contextmanager
-def _preserved(problem):
-    """Puts bare tf.Variables, which a run assigns, back afterwards."""
-    values = read(problem.bare_variables)
-    try:
-        yield
-    finally:
-        assign(problem.bare_variables, values)

@@ -54,6 +54,9 @@ class Fault(NamedTuple):
 
     def matches(self, operation):
         """Whether a `graph_search.Operation` has this fault."""
+        # First what is told at once.
+        if operation.keeps_shape < self.keeps_shape or operation.is_cut < self.is_cut:
+            return False
         if not any(fnmatch.fnmatchcase(operation.type, p) for p in self.operations):
             return False
         tail = "/".join(operation.name.split("/")[-2:])
@@ -63,8 +66,6 @@ class Fault(NamedTuple):
         if not name or any(unless):
             return False
         if not operation.dtype.startswith(self.dtype):
-            return False
-        if operation.keeps_shape < self.keeps_shape or operation.is_cut < self.is_cut:
             return False
         if self.inputs is ANY:
             return any(operation.depends)

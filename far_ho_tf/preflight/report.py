@@ -5,13 +5,13 @@ changes, and whether they hold operations whose derivatives TensorFlow gets
 wrong or whose values cannot be replayed.
 """
 
-import contextlib
 import warnings
 from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 
+from far_ho_tf.autodiff import all_finite, dense, floating, vjp, zeros_for_none
 from far_ho_tf.custom_gradients import meeting, true_derivatives
 from far_ho_tf.notices import tell
 from far_ho_tf.preflight import graph_search
@@ -23,7 +23,7 @@ from far_ho_tf.preflight.faults import (
     WARNED,
 )
 from far_ho_tf.state import State
-from far_ho_tf.variables import assign, dtype_of, find, path_of, read
+from far_ho_tf.variables import dtype_of, find, path_of, preserved, read
 
 # How far custom gradients may be from the true ones: by rounding.
 _RULES_AGREE = {tf.float64: 1e-9, tf.float32: 1e-4, tf.float16: 0.02, tf.bfloat16: 0.1}
@@ -150,7 +150,7 @@ def _trace(problem):
         )
         pairs = zip(problem.variables, gradients, strict=True)
         kept["unread"] = [variable for variable, g in pairs if g is None]
-        return [gradient for gradient in gradients if gradient is not None]
+        return gradients
 
     def outer(values, hyperparameters, batch):
         return problem.traced_outer_value(values, hyperparameters, batch)
@@ -186,41 +186,37 @@ def _part(problem, name, function, orders, source=None):
     if name == "inner_objective":
         _check_replay(source, prepared)
 
-    met = []
-
     def call(values, prepared, step):
         batch_or_step = source.batch(prepared, step) if source else step
-        with meeting(values[count if name == "inner_objective" else 0 :]) as met[:]:
-            return function(values[:count], values[count:], batch_or_step)
+        with meeting(values[count if name == "inner_objective" else 0 :]) as met:
+            return function(values[:count], values[count:], batch_or_step), met
+
+    found = []
+
+    def traced_call(*inputs):
+        made, met = call(*inputs)
+        found.append(met)
+        return made
 
     specs = [
         tf.TensorSpec(variable.shape, dtype_of(variable)) for variable in variables
     ]
     specs = specs, prepared, tf.TensorSpec([], tf.int32)
-    traced = tf.function(call, autograph=False).get_concrete_function(*specs)
+    traced = tf.function(traced_call, autograph=False).get_concrete_function(*specs)
     roots = list(traced.graph.inputs[: len(variables)]) + [
         internal
         for external, internal in traced.graph.captures
         if any(external is variable.handle for variable in variables)
     ]
-    if source and (met[0] or met[2]):
+    met = found[0]
+    if source and (met.calls or met.inside):
         inputs = read(variables), prepared, tf.constant(0)
-        with _preserved(_assigned_resources(traced.graph)):
-            if met[2]:
-                _check_rules(name, met[2], call, inputs)
-            problem.keep_rules(name, _not_differentiable(call, met, inputs))
+        with preserved(_assigned_resources(traced.graph)):
+            if met.inside:
+                _check_rules(name, met.inside, call, inputs)
+            problem.keep_rules(name, _not_differentiable(call, inputs))
     operations = graph_search.operations(traced.graph, roots)
     return _Part(name, traced.graph, operations, orders)
-
-
-@contextlib.contextmanager
-def _preserved(variables):
-    """Puts the values of `tf.Variable`s back in the end."""
-    before = read(variables)
-    try:
-        yield
-    finally:
-        assign(variables, before)
 
 
 def _check_rules(name, functions, call, inputs):
@@ -229,17 +225,21 @@ def _check_rules(name, functions, call, inputs):
     Args:
         name: Of the objective.
         functions: List of the names of the functions that have them.
-        call: Traces the inner objective's gradient, or the outer one's value.
+        call: Callable(*inputs) -> the inner objective's gradients, or the outer one's
+            value, and a `Meeting`.
         inputs: What it takes.
     """
 
     def gradients(*inputs):
         if name == "inner_objective":
-            return call(*inputs)
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(inputs[0])
-            value = call(*inputs)
-        return [g for g in tape.gradient(value, inputs[0]) if g is not None]
+            found, _ = call(*inputs)
+        else:
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(inputs[0])
+                value, _ = call(*inputs)
+            found = [dense(gradient) for gradient in tape.gradient(value, inputs[0])]
+        # One may go where the other leaves something out.
+        return zeros_for_none(found, inputs[0][: len(found)])
 
     def both(*inputs):
         by_rules = gradients(*inputs)
@@ -259,23 +259,34 @@ def _check_rules(name, functions, call, inputs):
             )
 
 
-def _not_differentiable(call, met, inputs):
+def _not_differentiable(call, inputs):
     """The code of functions whose true derivatives are not finite where they are.
 
     Such as of a root at zero: its custom gradient is then the derivative.
 
     Args:
-        call: Traces a part of a problem, and leaves the `Meeting` in `met`.
+        call: Callable(*inputs) that traces a part of a problem; returns what it makes,
+            and a `Meeting`.
         inputs: What it takes.
     """
+    codes = []
 
     def flags(*inputs):
-        call(*inputs)
-        return met[1]()
+        _, met = call(*inputs)
+        codes[:] = [one.code for one in met.calls]
+        return [_is_finite(met.tape, one) for one in met.calls]
 
     found = tf.function(flags, autograph=False)(*inputs)
-    pairs = zip(met[0], found, strict=True)
-    return frozenset(one.code for one, flag in pairs if not bool(flag))
+    pairs = zip(codes, found, strict=True)
+    return frozenset(code for code, flag in pairs if not bool(flag))
+
+
+def _is_finite(tape, call):
+    """Whether the true derivative of a function is finite where it was called."""
+    results = floating(tf.nest.flatten(call.results))
+    arguments = floating(tf.nest.flatten(call.arguments))
+    gradients = vjp(tape, results, arguments, [tf.ones_like(one) for one in results])
+    return all_finite([one for one in gradients if one is not None])
 
 
 def _check_data(name, source, prepared, variables):
