@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from absl import app
 
-from far_ho_tf import mending
+from far_ho_tf.patches.moments import moments, stopped_moments
 
 WIDTH = 1e-5
 CASES = [
@@ -50,8 +50,8 @@ def main(_):
     for name, layer, shape in CASES:
         x, direction = random.randn(*shape), random.randn(*shape)
         errors = []
-        for moments in (mending.stopped_moments, mending.moments):
-            tf.nn.moments = moments
+        for function in (stopped_moments, moments):
+            tf.nn.moments = function
             errors.append(error(layer(dtype="float64"), x, direction))
         print(f"{name:<22}{shape!s:<12}{errors[0]:>12.1e}{errors[1]:>12.1e}")
 

@@ -5,7 +5,7 @@ __version__ = "0.1.0"
 import keras
 
 from far_ho_tf import callbacks as callbacks
-from far_ho_tf import compilation, custom_gradients, mending, projection
+from far_ho_tf import compilation, custom_gradients, patches
 from far_ho_tf import constraints as constraints
 from far_ho_tf import regularizers as regularizers
 from far_ho_tf.checkpoint import Checkpoint as Checkpoint
@@ -47,7 +47,6 @@ if keras.backend.backend() != "tensorflow":
         "far_ho_tf needs Keras' TensorFlow backend (KERAS_BACKEND=tensorflow). "
         f"Received: {keras.backend.backend()}"
     )
-mending.apply()
+patches.apply()
 custom_gradients.apply()
-projection.apply()
 compilation.from_environment()

@@ -15,7 +15,7 @@ from tensorflow.python.ops import gen_image_ops
 
 import far_ho_tf as far
 from far_ho_tf.hypergradients.program import obstacle
-from far_ho_tf.mending import moments, stopped_moments
+from far_ho_tf.patches.moments import moments, stopped_moments
 from far_ho_tf.preflight.faults import (
     AVOIDS_XLA,
     FAULTS,

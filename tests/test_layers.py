@@ -9,9 +9,16 @@ import far_ho_tf as far
 # A module imports only from modules above it.
 LAYERS = (
     "contexts",
-    "mending",
+    "patches.registry",
+    "patches.complex_numbers",
+    "patches.moments",
+    "patches.not_differentiable",
+    "patches.products",
+    "patches.projection",
+    "patches.selections",
+    "patches.zeros_and_ties",
+    "patches",
     "custom_gradients",
-    "projection",
     "buffers",
     "notices",
     "checks",

@@ -5,7 +5,7 @@ import functools
 import tensorflow as tf
 from tensorflow.python.framework import op_def_registry, ops
 
-from far_ho_tf.mending import DERIVATIVES
+from far_ho_tf.patches.registry import DERIVATIVES
 
 # Types whose derivative is zero wherever it exists, or that have no meaning without the
 # sessions of TensorFlow 1; what tf.stop_gradient stops is told of by itself.

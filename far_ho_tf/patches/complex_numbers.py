@@ -1,0 +1,62 @@
+"""Derivatives of complex numbers that lack a conjugate in TensorFlow.
+
+The gradient of y = f(x) along a cotangent ȳ is ȳ · conj(f′(x)), and where f is no
+analytic function, that of its real and imaginary parts.
+"""
+
+import tensorflow as tf
+
+from far_ho_tf.patches.registry import derivative_of, reduced
+
+
+@derivative_of("MatrixDeterminant")
+def _determinant(operation, cotangent):
+    (matrix,), (value,) = operation.inputs, operation.outputs
+    factor = (cotangent * tf.math.conj(value))[..., tf.newaxis, tf.newaxis]
+    return factor * tf.linalg.inv(matrix, adjoint=True)
+
+
+@derivative_of("LogMatrixDeterminant")
+def _log_determinant(operation, of_sign, of_logarithm):
+    """log|c| is real whatever its dtype, and c/|c| turns with the phase of c."""
+    (matrix,) = operation.inputs
+    factor = of_logarithm
+    if matrix.dtype.is_complex:
+        sign, _ = tf.linalg.slogdet(matrix)  # A tape does not keep it.
+        turn = tf.math.imag(of_sign * tf.math.conj(sign))
+        factor = tf.complex(tf.math.real(of_logarithm), turn)
+    factor = factor[..., tf.newaxis, tf.newaxis]
+    return factor * tf.linalg.inv(matrix, adjoint=True)
+
+
+@derivative_of("MatrixSquareRoot")
+def _square_root(operation, cotangent):
+    """X of RᴴX + XRᴴ = ȳ, as a system of equations in the elements of X."""
+    (root,) = operation.outputs
+    size = tf.shape(root)[-1]
+    identity = tf.eye(size, dtype=root.dtype)
+    adjoint = tf.linalg.adjoint(root)
+    system = tf.einsum("...ik,jl->...ijkl", adjoint, identity)
+    system += tf.einsum("ik,...lj->...ijkl", identity, adjoint)
+    batch = tf.shape(root)[:-2]
+    system = tf.reshape(system, tf.concat([batch, [size**2, size**2]], 0))
+    flat = tf.reshape(cotangent, tf.concat([batch, [size**2, 1]], 0))
+    return tf.reshape(tf.linalg.solve(system, flat), tf.shape(root))
+
+
+@derivative_of("SquaredDifference")
+def _squared_difference(operation, cotangent):
+    """Of |x − y|², as TensorFlow computes it."""
+    x, y = operation.inputs
+    if x.dtype.is_complex:
+        cotangent = tf.cast(tf.math.real(cotangent), x.dtype)
+    of_x = 2 * cotangent * (x - y)
+    return reduced(of_x, x), reduced(-of_x, y)
+
+
+@derivative_of("MulNoNan")
+def _multiply_no_nan(operation, cotangent):
+    x, y = operation.inputs
+    of_x = tf.math.multiply_no_nan(cotangent, tf.math.conj(y))
+    of_y = tf.math.multiply_no_nan(tf.math.conj(x), cotangent)
+    return reduced(of_x, x), reduced(of_y, y)

@@ -1,0 +1,65 @@
+"""Cumulative products, whose derivatives hold where an element is zero.
+
+TensorFlow divides by the elements, and calls what it gets where these are zero zero:
+[1, 0, 0] for the gradient of the last of the products of (0, .85, ...). That is wrong,
+and so are the second derivatives of `tf.reduce_prod`, which go through it; of complex
+numbers there is no conjugate, besides.
+"""
+
+import tensorflow as tf
+
+from far_ho_tf.patches.registry import derivative_of
+
+
+@derivative_of("Cumprod")
+def _cumulative_product(operation, cotangent):
+    """∂/∂xₖ = (Π before k) · Sₖ, with Sₖ = ȳₖ + xₖ₊₁ Sₖ₊₁ from the last one on."""
+    x, axis = operation.inputs
+    exclusive, reverse = (operation.get_attr(a) for a in ("exclusive", "reverse"))
+    order = _axis_first(axis, tf.rank(x))
+    back = tf.math.invert_permutation(order)
+    x, cotangent = (tf.transpose(one, order) for one in (tf.math.conj(x), cotangent))
+    if reverse:
+        x, cotangent = x[::-1], cotangent[::-1]
+    before = tf.math.cumprod(x, exclusive=True)
+    if exclusive:  # y₀ is constant, and yₖ₊₁ the product up to k.
+        cotangent = tf.concat([cotangent[1:], tf.zeros_like(cotangent[:1])], 0)
+    following = tf.concat([x[1:], tf.zeros_like(x[:1])], 0)
+    gradient = before * _sums_backwards(cotangent, following)
+    return tf.transpose(gradient[::-1] if reverse else gradient, back), None
+
+
+def _axis_first(axis, rank):
+    axis = tf.cast(axis, tf.int32) % rank
+    others = tf.range(rank - 1)
+    return tf.concat([[axis], others + tf.cast(others >= axis, tf.int32)], 0)
+
+
+def _sums_backwards(terms, factors):
+    """Sₖ = termsₖ + factorsₖ · Sₖ₊₁ along the first axis, by doubling distances."""
+    length = terms.shape[0]
+    count = tf.shape(terms)[0] if length is None else length
+    places = tf.reshape(
+        tf.range(count), tf.concat([[-1], tf.ones([tf.rank(terms) - 1], tf.int32)], 0)
+    )
+
+    def ahead(tensor, distance):
+        return tf.where(
+            places + distance < count,
+            tf.roll(tensor, -distance, 0),
+            tf.zeros_like(tensor),
+        )
+
+    def double(distance, terms, factors):
+        terms = terms + factors * ahead(terms, distance)
+        return 2 * distance, terms, factors * ahead(factors, distance)
+
+    if length is None:
+        _, terms, _ = tf.while_loop(
+            lambda distance, *_: distance < count, double, (1, terms, factors)
+        )
+        return terms
+    distance = 1
+    while distance < length:
+        distance, terms, factors = double(distance, terms, factors)
+    return terms

@@ -1,0 +1,42 @@
+"""The derivatives of operations that take the place of TensorFlow's own.
+
+In TensorFlow's registry of gradients, so that they hold however an operation is made.
+"""
+
+import tensorflow as tf
+from tensorflow.python.framework import ops
+
+# By the types of operations; and what they take the place of.
+DERIVATIVES = {}
+REPLACED = {}
+
+
+def derivative_of(*types):
+    """Decorator: names the types of operations whose derivative a function is.
+
+    It takes the operation and the cotangents of its outputs, as the functions of
+    `tf.RegisterGradient` do.
+    """
+
+    def name(function):
+        DERIVATIVES.update(dict.fromkeys(types, function))
+        return function
+
+    return name
+
+
+def register():
+    """Puts them into TensorFlow's registry, which takes none a second time."""
+    registered = ops.gradient_registry._registry
+    for name, derivative in DERIVATIVES.items():
+        REPLACED[name] = registered[name]["type"]
+        registered[name] = registered[name] | {"type": derivative}
+
+
+def reduced(gradient, operand):
+    """A gradient, summed where its operand was broadcast."""
+    if gradient.shape.is_fully_defined() and gradient.shape == operand.shape:
+        return gradient
+    inner = tf.shape(operand)
+    _, axes = tf.raw_ops.BroadcastGradientArgs(s0=tf.shape(gradient), s1=inner)
+    return tf.reshape(tf.reduce_sum(gradient, axes), inner)

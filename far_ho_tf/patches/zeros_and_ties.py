@@ -1,0 +1,186 @@
+"""Smooth functions that are written by parts which are not smooth at zeros and ties.
+
+There TensorFlow and Keras add one-sided derivatives up, or lose them, and training
+starts just there: at blank images, zero weights, equal scores. Written another way, the
+values are the same, to the bit but for |z|² of complex numbers, and the derivatives are
+right. Those of registered operations are TensorFlow's but at the points that it gets
+wrong.
+"""
+
+import numpy as np
+import tensorflow as tf
+from keras.src.backend.common import dtypes
+from keras.src.backend.tensorflow import nn
+from keras.src.backend.tensorflow import numpy as keras_numpy
+from tensorflow.python.ops import gen_math_ops  # What all ways to multiply call.
+
+from far_ho_tf.patches.registry import derivative_of, reduced
+
+_celu, _hypot, _sinc = nn.celu, keras_numpy.hypot, keras_numpy.sinc
+_logaddexp, _logaddexp2 = keras_numpy.logaddexp, keras_numpy.logaddexp2
+_square, _power, _multiply = gen_math_ops.square, gen_math_ops._pow, gen_math_ops.mul
+
+
+def celu(x, alpha=1.0):
+    """`keras.ops.celu`, whose derivative at 0 is 1."""
+    x = tf.convert_to_tensor(x)
+    positive = x > 0
+    below = alpha * tf.math.expm1(tf.where(positive, tf.zeros_like(x), x) / alpha)
+    return tf.where(positive, x, below)
+
+
+def logaddexp(x1, x2):
+    """`keras.ops.logaddexp`, symmetric in its derivatives too."""
+    larger, difference, undefined = _by_size(x1, x2)
+    return _where_defined(
+        undefined, x1, x2, larger + tf.math.log1p(tf.math.exp(difference))
+    )
+
+
+def logaddexp2(x1, x2):
+    """`keras.ops.logaddexp2`, in the same way."""
+    larger, difference, undefined = _by_size(x1, x2)
+    log2 = tf.cast(tf.math.log(2.0), larger.dtype)
+    logarithm = tf.math.log1p(tf.math.exp(difference * log2)) / log2
+    return _where_defined(undefined, x1, x2, larger + logarithm)
+
+
+def hypot(x1, x2):
+    """`keras.ops.hypot`, smooth but where both are zero."""
+    x1, x2 = tf.convert_to_tensor(x1), tf.convert_to_tensor(x2)
+    dtype = dtypes.result_type(x1.dtype, x2.dtype)
+    if not tf.as_dtype(dtype).is_floating:
+        return _hypot(x1, x2)
+    x1, x2 = tf.cast(x1, dtype), tf.cast(x2, dtype)
+    first = tf.abs(x1) >= tf.abs(x2)
+    larger, smaller = tf.where(first, x1, x2), tf.where(first, x2, x1)
+    ratio = tf.math.divide_no_nan(smaller, larger)
+    return tf.abs(larger) * tf.sqrt(1.0 + tf.square(ratio))
+
+
+def sinc(x):
+    """`keras.ops.sinc`, whose derivatives at 0 are finite."""
+    x = tf.convert_to_tensor(x)
+    if not x.dtype.is_floating:
+        return _sinc(x)
+    zero = tf.equal(x, 0)
+    at_zero = 1 - tf.square(x * tf.constant(np.pi, x.dtype)) / 6
+    return tf.where(zero, at_zero, _sinc(tf.where(zero, tf.ones_like(x), x)))
+
+
+def square(x, name=None):
+    """`tf.square`, with |x|² as what it is: x², or z z̄ of complex numbers."""
+    squared = _square_of_absolute(x)
+    return _square(x, name=name) if squared is None else squared
+
+
+def power(x, y, name=None):
+    """`tf.pow`, in the same way."""
+    exponent = tf.get_static_value(y) if tf.is_tensor(x) else None
+    if exponent is not None and np.ndim(exponent) == 0 and exponent == 2:
+        squared = _square_of_absolute(x)
+        if squared is not None:
+            return squared
+    return _power(x, y, name=name)
+
+
+def multiply(x, y, name=None):
+    """`tf.multiply`, in the same way."""
+    squared = _square_of_absolute(x) if x is y else None
+    return _multiply(x, y, name=name) if squared is None else squared
+
+
+def apply():
+    """Puts them in the places of TensorFlow's and Keras' functions."""
+    nn.celu = celu
+    keras_numpy.logaddexp, keras_numpy.logaddexp2 = logaddexp, logaddexp2
+    keras_numpy.hypot, keras_numpy.sinc = hypot, sinc
+    gen_math_ops.square = tf.square = tf.math.square = square
+    gen_math_ops._pow, gen_math_ops.mul = power, multiply
+
+
+def _square_of_absolute(x):
+    """The square of a tensor that is an absolute value, else `None`.
+
+    Only in graphs do tensors tell what they are.
+    """
+    if not tf.is_symbolic_tensor(x) or x.op.type not in ("Abs", "ComplexAbs"):
+        return None
+    (argument,) = x.op.inputs
+    if x.op.type == "Abs":
+        return _square(argument)
+    return _square(tf.math.real(argument)) + _square(tf.math.imag(argument))
+
+
+def _by_size(x1, x2):
+    """Both by size: the larger, what the smaller has more, where that is undefined."""
+    dtype = dtypes.result_type(x1.dtype, x2.dtype, float)
+    x1, x2 = tf.cast(x1, dtype), tf.cast(x2, dtype)
+    first = x1 >= x2
+    larger = tf.where(first, x1, x2)
+    difference = tf.where(first, x2, x1) - larger
+    undefined = tf.math.is_nan(difference)
+    difference = tf.where(undefined, tf.zeros_like(difference), difference)
+    return larger, difference, undefined
+
+
+def _where_defined(undefined, x1, x2, value):
+    return tf.where(undefined, tf.cast(x1 + x2, value.dtype), value)
+
+
+@derivative_of("BesselI1")
+def _bessel_i1(operation, cotangent):
+    """I₀ − I₁/x, which is ½ at 0."""
+    return _bessel_derivative(tf.math.special.bessel_i0, operation, cotangent)
+
+
+@derivative_of("BesselJ1")
+def _bessel_j1(operation, cotangent):
+    """J₀ − J₁/x, which is ½ at 0."""
+    return _bessel_derivative(tf.math.special.bessel_j0, operation, cotangent)
+
+
+def _bessel_derivative(of_order_zero, operation, cotangent):
+    (x,), (y,) = operation.inputs, operation.outputs
+    zero = tf.equal(x, 0)
+    quotient = y / tf.where(zero, tf.ones_like(x), x)
+    return cotangent * tf.where(
+        zero, tf.constant(0.5, x.dtype), of_order_zero(x) - quotient
+    )
+
+
+@derivative_of("Xlogy")
+def _xlogy(operation, cotangent):
+    return _of_product(operation, cotangent, tf.math.log, tf.math.xdivy)
+
+
+@derivative_of("Xlog1py")
+def _xlog1py(operation, cotangent):
+    def of_second(x, y):
+        return tf.math.xdivy(x, 1 + y)
+
+    return _of_product(operation, cotangent, tf.math.log1p, of_second)
+
+
+@derivative_of("Xdivy")
+def _xdivy(operation, cotangent):
+    def of_second(x, y):
+        return tf.math.xdivy(-x, y * y)
+
+    return _of_product(operation, cotangent, tf.math.reciprocal, of_second)
+
+
+def _of_product(operation, cotangent, function, of_second):
+    """The gradients of x · f(y), which is 0 at x = 0 even where f(y) is not finite.
+
+    There, and only there, is f(y) not the derivative in x; TensorFlow says so of all
+    y at x = 0.
+    """
+    x, y = operation.inputs
+    x, y = x + tf.zeros_like(y), y + tf.zeros_like(x)  # Of one shape.
+    counts = tf.not_equal(x, 0) | tf.math.is_finite(tf.abs(function(y)))
+    value = function(tf.where(counts, y, tf.ones_like(y)))
+    of_x = tf.where(counts, value, tf.zeros_like(y))
+    of_x, of_y = (tf.math.conj(one) for one in (of_x, of_second(x, y)))
+    first, second = operation.inputs
+    return reduced(cotangent * of_x, first), reduced(cotangent * of_y, second)

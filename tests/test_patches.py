@@ -1,0 +1,313 @@
+"""What is patched, against differences; and the faults in TensorFlow and Keras.
+
+A row whose fault is not found any more can be dropped, with its patch.
+"""
+
+import contextlib
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras.src.backend.tensorflow import nn
+from keras.src.backend.tensorflow import numpy as keras_numpy
+from tensorflow.python.framework import ops
+from tensorflow.python.ops import gen_math_ops
+
+from far_ho_tf.patches import registry, zeros_and_ties
+
+WIDTH = 1e-5
+# Whose second derivatives jump where they are looked at.
+BENT = ("celu at zero",)
+RANDOM = np.random.RandomState(0)
+
+
+def normal(*shape):
+    return RANDOM.randn(*shape)
+
+
+def complex_of(x):
+    """A complex tensor of the halves of a vector, as a square matrix or a vector."""
+    real, imaginary = tf.split(x, 2)
+    return tf.complex(real, imaginary)
+
+
+def matrix(x, size=2):
+    return tf.reshape(complex_of(x), [size, size])
+
+
+def parts(z):
+    return tf.concat([tf.math.real(z), tf.math.imag(z)], -1)
+
+
+def stitched(x):
+    return tf.dynamic_stitch([[0, 1, 2], [1, 3], [0]], [x[:3], x[3:5], x[5:6]])
+
+
+def written_over(x):
+    return tf.tensor_scatter_nd_update(x[:3], [[0], [2], [0]], x[3:6])
+
+
+def written_rows(x):
+    rows = tf.reshape(x, [4, 2])
+    return tf.tensor_scatter_nd_update(rows[:2], [[1], [1]], rows[2:])
+
+
+def times_itself(x):
+    size = tf.abs(x)
+    return size * size
+
+
+def spread(x):
+    """Distinct numbers, the first of which are x."""
+    return tf.concat([x, tf.constant([0.7, -0.4], x.dtype)], 0)
+
+
+# What is put out of place to see the fault: a type of operation; or a module, a name
+# there and what stood there.
+CASES = {
+    "det": (
+        "MatrixDeterminant",
+        lambda x: parts([tf.linalg.det(matrix(x))]),
+        normal(8),
+    ),
+    "slogdet": (
+        "LogMatrixDeterminant",
+        lambda x: parts(tf.stack(tf.linalg.slogdet(matrix(x)))),
+        normal(8),
+    ),
+    "slogdet, real": (
+        None,
+        lambda x: tf.linalg.slogdet(tf.reshape(x, [2, 2, 2]))[1],
+        normal(8),
+    ),
+    "sqrtm": (
+        "MatrixSquareRoot",
+        lambda x: parts(tf.linalg.sqrtm(matrix(x))),
+        np.array([3, 0.2, -0.1, 2, 0.3, 0.2, -0.4, 0.1]),
+    ),
+    "sqrtm, a batch": (
+        None,
+        lambda x: tf.linalg.sqrtm(
+            3 * tf.eye(2, dtype=x.dtype) + tf.reshape(x, [2, 2, 2])
+        ),
+        0.3 * normal(8),
+    ),
+    "squared_difference": (
+        "SquaredDifference",
+        lambda x: parts(tf.math.squared_difference(*tf.split(complex_of(x), [1, 3]))),
+        normal(8),
+    ),
+    "multiply_no_nan": (
+        "MulNoNan",
+        lambda x: parts(tf.math.multiply_no_nan(*tf.split(complex_of(x), 2))),
+        normal(8),
+    ),
+    "xdivy": (
+        "Xdivy",
+        lambda x: parts(tf.math.xdivy(*tf.split(complex_of(x), [1, 3]))),
+        normal(8),
+    ),
+    "xlogy": (
+        "Xlogy",
+        lambda x: parts(tf.math.xlogy(*tf.split(complex_of(x), 2))),
+        normal(8),
+    ),
+    "cumprod": ("Cumprod", lambda x: parts(tf.math.cumprod(complex_of(x))), normal(8)),
+    "reduce_prod": (
+        "Cumprod",
+        lambda x: parts([tf.reduce_prod(complex_of(x))]),
+        normal(8),
+    ),
+    "log of |product|": (
+        "Cumprod",
+        lambda x: tf.math.log(tf.abs(tf.reduce_prod(complex_of(x)))),
+        normal(6),
+    ),
+    "dynamic_stitch": ("DynamicStitch", stitched, normal(6)),
+    "tensor_scatter_nd_update": ("TensorScatterUpdate", written_over, normal(6)),
+    "tensor_scatter_nd_update, rows": ("TensorScatterUpdate", written_rows, normal(8)),
+    "cumprod at zero": (
+        "Cumprod",
+        lambda x: tf.math.cumprod(spread(x)),
+        np.array([0.85, 0.0, 0.3]),
+    ),
+    "cumprod at zeros, exclusive": (
+        "Cumprod",
+        lambda x: tf.math.cumprod(spread(x), exclusive=True),
+        np.array([0.0, 0.5, 0.0]),
+    ),
+    "cumprod at zero, reverse": (
+        "Cumprod",
+        lambda x: tf.math.cumprod(tf.reshape(spread(x), [1, 5]), axis=1, reverse=True),
+        np.array([0.85, 0.0, 0.3]),
+    ),
+    "cumprod at zero, both": (
+        "Cumprod",
+        lambda x: tf.math.cumprod(spread(x), axis=-1, exclusive=True, reverse=True),
+        np.array([0.85, 0.0, 0.3]),
+    ),
+    "reduce_prod at zero": (
+        "Cumprod",
+        lambda x: tf.reduce_prod(spread(x), keepdims=True),
+        np.array([0.85, 0.0, 0.3]),
+    ),
+    "reduce_prod at two zeros": (
+        "Cumprod",
+        lambda x: tf.reduce_prod(spread(x), keepdims=True),
+        np.array([0.0, 0.85, 0.0]),
+    ),
+    "bessel_i0 at zero": ("BesselI1", tf.math.special.bessel_i0, np.zeros(1)),
+    "keras.ops.i0 at zero": ("BesselI1", keras.ops.i0, np.zeros(1)),
+    "bessel_i1 at zero": ("BesselI1", tf.math.special.bessel_i1, np.zeros(1)),
+    "bessel_j1 at zero": ("BesselJ1", tf.math.special.bessel_j1, np.zeros(1)),
+    "xlogy at zero": (
+        "Xlogy",
+        lambda x: tf.math.xlogy(x[0], x[1:]),
+        np.array([0.0, 0.3, 2.0]),
+    ),
+    "xlog1py at zero": (
+        "Xlog1py",
+        lambda x: tf.math.xlog1py(x[0], x[1:]),
+        np.array([0.0, 0.3, 2.0]),
+    ),
+    "xdivy at zero": (
+        "Xdivy",
+        lambda x: tf.math.xdivy(x[0], x[1:]),
+        np.array([0.0, 0.3, -2.0]),
+    ),
+    "celu at zero": ((nn, "celu"), keras.activations.celu, np.array([0.0, 0.3, -0.4])),
+    "logaddexp at a tie": (
+        (keras_numpy, "logaddexp"),
+        lambda x: keras.ops.logaddexp(x, tf.constant([0.5, 0.5], x.dtype)),
+        np.array([0.5, 0.2]),
+    ),
+    "logaddexp2 at a tie": (
+        (keras_numpy, "logaddexp2"),
+        lambda x: keras.ops.logaddexp2(x, tf.reverse(x, [0])),
+        np.array([0.5, 0.5]),
+    ),
+    "hypot at zero": (
+        (keras_numpy, "hypot"),
+        lambda x: keras.ops.hypot(x, tf.reverse(x, [0])),
+        np.array([0.0, 1.0]),
+    ),
+    "hypot at a tie": (
+        (keras_numpy, "hypot"),
+        lambda x: keras.ops.hypot(x, tf.reverse(x, [0])),
+        np.array([1.5, -1.5]),
+    ),
+    "sinc at zero": ((keras_numpy, "sinc"), keras.ops.sinc, np.array([0.0, 0.4])),
+    "|x| ** 2": (
+        (gen_math_ops, "_pow"),
+        lambda x: tf.abs(x) ** 2,
+        np.array([0.0, 0.3]),
+    ),
+    "|x| · |x|": (
+        (gen_math_ops, "mul"),
+        times_itself,
+        np.array([0.0, 0.3]),
+    ),
+    "square of |x|": (
+        (tf, "square"),
+        lambda x: tf.square(tf.abs(x)),
+        np.array([0.0, 0.3]),
+    ),
+    "keras.ops.square of |x|": (
+        (tf, "square"),
+        lambda x: keras.ops.square(keras.ops.abs(x)),
+        np.array([0.0, 0.3]),
+    ),
+    "|z| ** 2": (
+        (gen_math_ops, "_pow"),
+        lambda x: tf.abs(complex_of(x)) ** 2,
+        np.array([0.0, 0.3, 0.0, 0.4]),
+    ),
+}
+ORIGINALS = {
+    "celu": zeros_and_ties._celu,
+    "logaddexp": zeros_and_ties._logaddexp,
+    "logaddexp2": zeros_and_ties._logaddexp2,
+    "hypot": zeros_and_ties._hypot,
+    "sinc": zeros_and_ties._sinc,
+    "_pow": zeros_and_ties._power,
+    "mul": zeros_and_ties._multiply,
+    "square": zeros_and_ties._square,
+}
+
+
+@contextlib.contextmanager
+def unpatched(what):
+    """Within, TensorFlow's own derivative or function is in its place."""
+    if isinstance(what, str):
+        entry = ops.gradient_registry._registry
+        patched = entry[what]
+        entry[what] = patched | {"type": registry.REPLACED[what]}
+        try:
+            yield
+        finally:
+            entry[what] = patched
+        return
+    module, name = what
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(module, name, ORIGINALS[name])
+        yield
+
+
+def derivatives(function, x, jit_compile=False):
+    """A weighted sum of sin(1 + f), its gradient, and H·d, as NumPy arrays."""
+    direction = tf.constant(1 + np.arange(x.size) / 7.0)
+
+    def total(x):
+        value = tf.reshape(function(x), [-1])
+        weights = tf.cast(tf.range(1, tf.size(value) + 1), value.dtype)
+        return tf.reduce_sum(weights * tf.sin(1 + value))
+
+    @tf.function(autograph=False, jit_compile=jit_compile)
+    def all_of_them(x):
+        with tf.GradientTape() as outer:
+            outer.watch(x)
+            with tf.GradientTape() as inner:
+                inner.watch(x)
+                value = total(x)
+            gradient = inner.gradient(value, x)
+        second = outer.gradient(
+            gradient, x, direction, unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
+        return value, gradient, second
+
+    return all_of_them, direction.numpy()
+
+
+def errors(function, x, jit_compile=False):
+    """Of the gradient and of H·d, relative to what differences give."""
+    call, direction = derivatives(function, x, jit_compile)
+    _, gradient, second = (one.numpy() for one in call(tf.constant(x)))
+    exact = []
+    for index in range(2):
+        up, down = (
+            call(tf.constant(x + sign * WIDTH * direction))[index].numpy()
+            for sign in (1, -1)
+        )
+        exact.append((up - down) / (2 * WIDTH))
+    first = abs(gradient @ direction - exact[0]) / max(abs(exact[0]), 1e-3)
+    norm = max(np.linalg.norm(exact[1]), 1e-3)
+    return first, np.linalg.norm(second - exact[1]) / norm
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_derivatives_are_those_of_differences(name):
+    _, function, x = CASES[name]
+    first, second = errors(function, x)
+    if name in BENT:
+        assert first < 1e-6
+    else:
+        assert first < 1e-7 and second < 1e-5, (first, second)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if CASES[name][0]])
+def test_without_the_patch_they_are_not(name):
+    what, function, x = CASES[name]
+    with unpatched(what):
+        first, second = errors(function, x)
+    assert not (first < 1e-4 and second < 1e-4)
