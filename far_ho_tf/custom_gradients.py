@@ -25,9 +25,11 @@ from tensorflow.python.ops import (  # Which looks its helpers up in itself.
 )
 
 from far_ho_tf.contexts import having
+from far_ho_tf.patches.registry import Overlay
 
-# Their rules are the derivatives of the functions, found by another way.
-_LIBRARIES = ("tensorflow", "keras")
+# Its rules are the derivatives of the functions, found by another way; Keras' own are
+# of quantized layers, and are not.
+_LIBRARY = "tensorflow"
 
 _is_true = contextvars.ContextVar(
     "whether derivatives are the true ones", default=False
@@ -109,19 +111,8 @@ def apply():
     """Lets `true_derivatives` leave custom rules out, in graphs made from now on."""
     custom_gradient._graph_mode_decorator = _decorated
     record = custom_gradient.record
-    custom_gradient.record = _Module(record, record_operation=_recorded(record))
-    custom_gradient.ops = _Module(ops, RegisterGradient=_registered)
-
-
-class _Module:
-    """A module with other things under some of its names."""
-
-    def __init__(self, module, **names):
-        self._module = module
-        self.__dict__ |= names
-
-    def __getattr__(self, name):
-        return getattr(self._module, name)
+    custom_gradient.record = Overlay(record, record_operation=_recorded(record))
+    custom_gradient.ops = Overlay(ops, RegisterGradient=_registered)
 
 
 def _decorated(function, arguments, options):
@@ -137,7 +128,7 @@ def _is_library(function):
     module = getattr(function, "__module__", None) or ""
     # `tf.grad_pass_through` is one of TensorFlow's, but its rule is no derivative.
     passes = getattr(function, "__qualname__", "").startswith("grad_pass_through.")
-    return module.split(".")[0] in _LIBRARIES and not passes
+    return module.split(".")[0] == _LIBRARY and not passes
 
 
 def _code(function):

@@ -3,12 +3,15 @@
 Compared are differences of plain runs: a loop in Python, eager tapes, no far_ho_tf.
 """
 
+import functools
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
+from far_ho_tf.patches import surrogates
 from tests.helpers import assert_close, in_tiers
 
 NUM_STEPS = 3
@@ -87,6 +90,13 @@ def by_keras(w, strength):
     return tf.reduce_sum(third(strength * w) ** 2)
 
 
+def quantized(x, low, high, **options):
+    """To 4 bits."""
+    return tf.quantization.quantize_and_dequantize_v2(
+        x, low, high, num_bits=4, **options
+    )
+
+
 def squares(function):
     return lambda w, strength: tf.reduce_sum((function(w) - strength) ** 2)
 
@@ -108,6 +118,35 @@ OBJECTIVES = {
     "strength that is an argument": with_strength,
     "by Keras": by_keras,
     "nested": nested,
+    "quantized": lambda w, strength: tf.reduce_sum(
+        (tf.quantization.quantize_and_dequantize(w, -2.0, 1.5, num_bits=3) * strength)
+        ** 2
+    ),
+    "quantized, of a range": lambda w, strength: tf.reduce_sum(
+        (
+            quantized(w, -0.45 * strength, 1.1 * strength, range_given=True)
+            - w * strength
+        )
+        ** 2
+    ),
+    "quantized, of a long range": lambda w, strength: tf.reduce_sum(
+        (quantized(w, -strength, 0.2 * strength, range_given=True) - w * strength) ** 2
+    ),
+    "quantized, of its own range": lambda w, strength: tf.reduce_sum(
+        (quantized(w * strength, 0.0, 0.9) - strength) ** 2
+    ),
+    "quantized, without a sign": lambda w, strength: tf.reduce_sum(
+        quantized(tf.exp(w), 0.0, 2 * strength, range_given=True, signed_input=False)
+        ** 2
+    ),
+    "quantized by slices": lambda w, strength: tf.reduce_sum(
+        quantized(
+            tf.stack([w, strength * w**2]),
+            *(tf.stack([-strength, -0.3]), tf.stack([0.6, 0.4])),
+            axis=0,
+        )
+        ** 2
+    ),
     # Rules that are the derivative.
     "logarithm": squares(
         ruled(
@@ -243,3 +282,93 @@ def test_a_rule_in_a_loop_or_branch(make, mode):
         ValueError, match=r"`outer_objective` calls ruled.*in a loop or"
     ):
         MODES[mode].compute(problem, 2)
+
+
+def test_renormalization():
+    """Its corrections are constant to the training, not to the run."""
+    inputs = np.random.RandomState(0).randn(6, 3)
+
+    def layer():
+        made = keras.layers.BatchNormalization(
+            renorm=True, renorm_clipping={"rmin": 0.1}, momentum=0.7, dtype="float64"
+        )
+        made.build((6, 3))
+        return made
+
+    def objective(layer, w, strength):
+        x = layer(tf.sin(strength * inputs) * w + 0.2 * w**2, training=True)
+        return tf.reduce_mean((x - inputs) ** 2) + tf.reduce_sum((x[0] + 0.1) ** 3)
+
+    def run(rate, strength):
+        w, of_run = tf.constant(START), layer()
+        for _ in range(NUM_STEPS):
+            with tf.GradientTape() as tape:
+                tape.watch(w)
+                value = objective(of_run, w, tf.constant(strength, tf.float64))
+            w -= rate * tape.gradient(value, w)
+        return float(tf.reduce_sum(w**3))
+
+    expected = []
+    for name, value in AT.items():
+        up, down = (run(**AT | {name: value + step}) for step in (WIDTH, -WIDTH))
+        expected.append((up - down) / (2 * WIDTH))
+    for mode in (MODES["reverse"], MODES["forward"]):
+        problem = bilevel(
+            functools.partial(objective, layer()), lambda w: tf.reduce_sum(w**3)
+        )
+        result = mode.compute(problem, NUM_STEPS)
+        assert_close([result.outer_value], [run(**AT)], 1e-12)
+        assert_close(result.hypergradients, expected, 1e-7)
+
+
+@pytest.mark.parametrize("mode", ["reverse", "forward"])
+def test_fake_quantization_in_closed_form(mode):
+    """Two steps along q(w)², with 2 q for its derivative; q = k · (b + 1) / 15."""
+    w = keras.Variable(0.6, name="w")
+    rate = far.Hyperparameter(0.1, name="rate")
+    end = far.Hyperparameter(1.5, name="end")
+
+    def quantized(x):
+        return tf.quantization.fake_quant_with_min_max_vars(x, -1.0, end, num_bits=4)
+
+    problem = far.BilevelProblem(
+        *(lambda: quantized(w.value) ** 2, lambda: w.value),
+        *([w], far.GradientDescent(rate), [rate, end]),
+    )
+    result = MODES[mode].compute(problem, 2)
+    step = 2.5 / 15
+    first = round(0.6 / step)
+    second = round((0.6 - 0.1 * 2 * first * step) / step)
+    total = first + second
+    assert_close([result.outer_value], [0.6 - 0.2 * total * step], 1e-6)
+    expected = [-2 * total * step, -0.2 * total / 15]
+    assert_close(result.hypergradients, expected, 1e-6)
+
+
+def test_quantization_keeps_its_values_and_surrogate():
+    """Those of TensorFlow's own operations."""
+    x = np.random.RandomState(0).randn(4, 3)
+    for options in (
+        {"input_min": -0.5, "input_max": 1.0, "range_given": True},
+        {"input_min": 0.0, "input_max": 0.0},
+        {"input_min": [-0.5, -1, 0], "input_max": [1.0, 0, 2], "axis": 1},
+        {"input_min": 0.0, "input_max": 0.0, "signed_input": False, "num_bits": 3},
+    ):
+        with tf.GradientTape() as tape:
+            tape.watch(constant := tf.constant(x))
+            values = tf.quantization.quantize_and_dequantize_v2(constant, **options)
+        low, high = (
+            tf.constant(options.pop(side), tf.float64)
+            for side in ("input_min", "input_max")
+        )
+        with tf.GradientTape() as own_tape:
+            own_tape.watch(constant)
+            own = surrogates._quantize["QuantizeAndDequantizeV4"](
+                constant, low, high, **options
+            )
+        assert np.array_equal(values, own)
+        gradients = (
+            one.gradient(value, constant)
+            for one, value in ((tape, values), (own_tape, own))
+        )
+        assert np.array_equal(*gradients)

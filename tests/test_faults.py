@@ -97,7 +97,7 @@ def resize(method):
 
 def fake_quantization(x):
     """Straight-through, times x: its Hessian is not zero."""
-    return tf.quantization.fake_quant_with_min_max_args(x, -2.0, 2.0) * 3.0
+    return tf.raw_ops.FakeQuantWithMinMaxArgs(inputs=x, min=-2.0, max=2.0) * 3.0
 
 
 def sparse_sum(x):

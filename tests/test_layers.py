@@ -16,6 +16,7 @@ LAYERS = (
     "patches.products",
     "patches.projection",
     "patches.selections",
+    "patches.surrogates",
     "patches.zeros_and_ties",
     "patches",
     "custom_gradients",

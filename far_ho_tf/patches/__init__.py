@@ -16,6 +16,7 @@ from far_ho_tf.patches import (
     projection,
     registry,
     selections,
+    surrogates,
     zeros_and_ties,
 )
 
@@ -26,6 +27,7 @@ _MODULES = (
     products,
     projection,
     selections,
+    surrogates,
     zeros_and_ties,
 )
 

@@ -1,6 +1,7 @@
-"""The derivatives of operations that take the place of TensorFlow's own.
+"""How patches are put in place.
 
-In TensorFlow's registry of gradients, so that they hold however an operation is made.
+Derivatives of operations go into TensorFlow's registry of gradients, so that they hold
+however an operation is made.
 """
 
 import tensorflow as tf
@@ -40,3 +41,20 @@ def reduced(gradient, operand):
     inner = tf.shape(operand)
     _, axes = tf.raw_ops.BroadcastGradientArgs(s0=tf.shape(gradient), s1=inner)
     return tf.reshape(tf.reduce_sum(gradient, axes), inner)
+
+
+class Overlay:
+    """A module with other things under some of its names."""
+
+    def __init__(self, module, **names):
+        self._module = module
+        self.__dict__ |= names
+
+    def __getattr__(self, name):
+        return getattr(self._module, name)
+
+
+def held(tensor):
+    """A tensor that derivatives take as constant, since it has no part in them."""
+    with tf.name_scope("held"):
+        return tf.stop_gradient(tensor)

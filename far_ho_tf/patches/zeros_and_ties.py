@@ -167,7 +167,11 @@ def _xdivy(operation, cotangent):
     def of_second(x, y):
         return tf.math.xdivy(-x, y * y)
 
-    return _of_product(operation, cotangent, tf.math.reciprocal, of_second)
+    return _of_product(operation, cotangent, _inverse, of_second)
+
+
+def _inverse(y):
+    return 1 / y  # XLA forgets a conjugate in the derivative of tf.math.reciprocal.
 
 
 def _of_product(operation, cotangent, function, of_second):

@@ -104,7 +104,10 @@ _ROWS = (
         "stop only what has no influence, or differentiate it too",
         inputs=ANY,
         # What tf.reduce_logsumexp stops has no influence; for moments see above.
-        unless=("ReduceLogSumExp*/StopGradient*", "moments*/StopGradient*"),
+        unless=(
+            *("ReduceLogSumExp*/StopGradient*", "moments*/StopGradient*"),
+            "held*/StopGradient*",  # By the patches.
+        ),
     ),
     Fault(
         ("EagerPyFunc",),
@@ -123,7 +126,7 @@ _ROWS = (
         ("FakeQuantWithMinMax*Gradient",),
         REFUSED,
         _SILENT,
-        "write the straight-through estimate with tf.stop_gradient",
+        "call tf.quantization.fake_quant_with_min_max_vars by its full name",
     ),
     Fault(("SparseAddGrad",), REFUSED, _SILENT, "add dense tensors"),
     Fault(
@@ -182,11 +185,11 @@ _ROWS = (
         order=1,
     ),
     Fault(
-        ("QuantizeAndDequantizeV2", "QuantizeAndDequantizeV3"),
+        ("QuantizeAndDequantizeV3",),
         REFUSED,
-        _SILENT,
-        "keep the range fixed",
-        inputs=(1, 2),
+        "its gradient is no derivative",
+        "use tf.quantization.quantize_and_dequantize_v2",
+        inputs=ANY,
         order=1,
     ),
     Fault(
