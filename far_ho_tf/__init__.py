@@ -5,7 +5,7 @@ __version__ = "0.1.0"
 import keras
 
 from far_ho_tf import callbacks as callbacks
-from far_ho_tf import compilation, custom_gradients, patches
+from far_ho_tf import compilation, patches
 from far_ho_tf import constraints as constraints
 from far_ho_tf import regularizers as regularizers
 from far_ho_tf.checkpoint import Checkpoint as Checkpoint
@@ -48,5 +48,4 @@ if keras.backend.backend() != "tensorflow":
         f"Received: {keras.backend.backend()}"
     )
 patches.apply()
-custom_gradients.apply()
 compilation.from_environment()

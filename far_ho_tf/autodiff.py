@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from far_ho_tf.custom_gradients import true_derivatives
+from far_ho_tf.patches.custom_gradients import true_derivatives
 
 # Elements of tensors that are not copied to be looked at together.
 _LARGE = 2**18

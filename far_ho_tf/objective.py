@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from far_ho_tf.checks import CALLABLE_ERRORS
-from far_ho_tf.custom_gradients import keeping
+from far_ho_tf.patches.custom_gradients import keeping
 
 
 class Objective:

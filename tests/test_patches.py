@@ -14,7 +14,9 @@ from keras.src.backend.tensorflow import numpy as keras_numpy
 from tensorflow.python.framework import ops
 from tensorflow.python.ops import gen_math_ops
 
-from far_ho_tf.patches import registry, zeros_and_ties
+import far_ho_tf as far
+from far_ho_tf.patches import linear_algebra, registry, zeros_and_ties
+from tests.helpers import assert_close
 
 WIDTH = 1e-5
 # Whose second derivatives jump where they are looked at.
@@ -61,6 +63,38 @@ def times_itself(x):
 def spread(x):
     """Distinct numbers, the first of which are x."""
     return tf.concat([x, tf.constant([0.7, -0.4], x.dtype)], 0)
+
+
+def symmetric(x):
+    square = tf.reshape(x, [3, 3])
+    return square + tf.transpose(square)
+
+
+def hermitian(x):
+    square = matrix(x, 3)
+    return square + tf.linalg.adjoint(square)
+
+
+def of_vectors(values, *vectors):
+    """What does not depend on the phases of vectors."""
+    flat = [tf.reshape(tf.math.real(values), [-1])]
+    for one in vectors:
+        product = one * tf.math.conj(one[..., :1, :])
+        flat += [
+            tf.reshape(part(product), [-1]) for part in (tf.math.real, tf.math.imag)
+        ]
+    if len(vectors) == 2:
+        product = vectors[0][..., :1, :] * tf.math.conj(vectors[1][..., :1, :])
+        flat.append(tf.reshape(tf.math.imag(product) + tf.math.real(product), [-1]))
+    return tf.concat(flat, 0)
+
+
+def singular(shape, **options):
+    return lambda x: of_vectors(*tf.linalg.svd(tf.reshape(x, shape), **options))
+
+
+def tridiagonal(**options):
+    return lambda x: tf.linalg.eigh_tridiagonal(x[:4], x[4:], **options)
 
 
 # What is put out of place to see the fault: a type of operation; or a module, a name
@@ -123,6 +157,65 @@ CASES = {
         "Cumprod",
         lambda x: tf.math.log(tf.abs(tf.reduce_prod(complex_of(x)))),
         normal(6),
+    ),
+    "svd, complex": (
+        "Svd",
+        lambda x: of_vectors(*tf.linalg.svd(tf.reshape(complex_of(x), [2, 3]))),
+        normal(12),
+    ),
+    "svd": (None, singular([3, 3]), normal(9)),
+    "svd, wide": (None, singular([2, 3]), normal(6)),
+    "svd, tall": (None, singular([2, 3, 2]), normal(12)),
+    "svd, full": (None, singular([2, 2], full_matrices=True), normal(4)),
+    "singular values": (
+        None,
+        lambda x: tf.linalg.svd(tf.reshape(x, [2, 3]), compute_uv=False),
+        normal(6),
+    ),
+    "singular values of c · I": (
+        None,
+        lambda x: tf.linalg.svd(x[0] * tf.eye(3, dtype=x.dtype), compute_uv=False) ** 3,
+        np.array([1.3]),
+    ),
+    "pinv": (None, lambda x: tf.linalg.pinv(tf.reshape(x, [3, 2])), normal(6)),
+    "eigh": (None, lambda x: of_vectors(*tf.linalg.eigh(symmetric(x))), normal(9)),
+    "eigh, complex": (
+        None,
+        lambda x: of_vectors(*tf.linalg.eigh(hermitian(x))),
+        normal(18),
+    ),
+    "eigvalsh": (
+        None,
+        lambda x: tf.linalg.eigvalsh(tf.reshape(x, [2, 2, 2])),
+        normal(8),
+    ),
+    "eigvalsh of equal values": (
+        None,
+        lambda x: tf.linalg.eigvalsh(tf.linalg.diag([x[0], x[0], x[1]])) ** 3,
+        np.array([1.3, 0.4]),
+    ),
+    "eigh_tridiagonal": ((tf.linalg, "eigh_tridiagonal"), tridiagonal(), normal(7)),
+    "eigh_tridiagonal, some": (
+        (tf.linalg, "eigh_tridiagonal"),
+        tridiagonal(select="i", select_range=(1, 2)),
+        normal(7),
+    ),
+    "eigh_tridiagonal, between": (
+        (tf.linalg, "eigh_tridiagonal"),
+        tridiagonal(select="v", select_range=(-1.5, 1.0)),
+        np.array([0.4, -1.2, 0.7, 2.1, 0.5, -0.3, 0.8]),
+    ),
+    "eigh_tridiagonal, vectors": (
+        None,
+        lambda x: of_vectors(*tridiagonal(eigvals_only=False)(x)),
+        normal(7),
+    ),
+    "eigh_tridiagonal, complex": (
+        (tf.linalg, "eigh_tridiagonal"),
+        lambda x: tf.linalg.eigh_tridiagonal(
+            tf.complex(x[:3], tf.zeros(3, x.dtype)), tf.complex(x[3:5], x[5:])
+        ),
+        normal(7),
     ),
     "dynamic_stitch": ("DynamicStitch", stitched, normal(6)),
     "tensor_scatter_nd_update": ("TensorScatterUpdate", written_over, normal(6)),
@@ -225,6 +318,7 @@ CASES = {
     ),
 }
 ORIGINALS = {
+    "eigh_tridiagonal": linear_algebra._eigh_tridiagonal,
     "celu": zeros_and_ties._celu,
     "logaddexp": zeros_and_ties._logaddexp,
     "logaddexp2": zeros_and_ties._logaddexp2,
@@ -311,3 +405,46 @@ def test_without_the_patch_they_are_not(name):
     with unpatched(what):
         first, second = errors(function, x)
     assert not (first < 1e-4 and second < 1e-4)
+
+
+# Functions of values that are equal, smooth but for derivatives that are not
+# determined by one vector each.
+UNDETERMINED = {
+    "eigvalsh": lambda w: tf.reduce_sum(tf.linalg.eigvalsh(w + tf.transpose(w)) ** 3),
+    "svd": lambda w: tf.reduce_sum(tf.linalg.svd(w, compute_uv=False) ** 4),
+}
+
+
+@pytest.mark.parametrize("mode", [far.ReverseHG(), far.ForwardHG()])
+@pytest.mark.parametrize("name", UNDETERMINED)
+def test_equal_values_are_no_silent_zeros(name, mode):
+    """The identity is refused; what stays diagonal is right, and is not."""
+
+    def problem(start, direction, weights):
+        w = keras.Variable(start, dtype="float64", name="w")
+        shift = far.Hyperparameter(0.0, name="shift", dtype="float64")
+        return far.BilevelProblem(
+            lambda: UNDETERMINED[name](w.value),
+            lambda: tf.reduce_sum(tf.sin(w.value) * weights),
+            variables=[w],
+            dynamics=far.GradientDescent(0.1),
+            hyperparameters=[shift],
+            initial_values=[(w, lambda: start + shift.value * direction)],
+        )
+
+    with pytest.raises(far.NonFiniteError, match="singular values that are equal"):
+        any_matrix = np.arange(9.0).reshape(3, 3)
+        mode.compute(problem(np.eye(3), any_matrix, any_matrix), 1)
+    start, direction, weights = np.diag([1.0, 1, 2]), np.eye(3), np.diag([1.0, 2, 3])
+
+    def run(shift):
+        w = tf.constant(start + shift * direction)
+        with tf.GradientTape() as tape:
+            tape.watch(w)
+            value = UNDETERMINED[name](w)
+        w -= 0.1 * tape.gradient(value, w)
+        return (np.sin(w) * weights).sum()
+
+    result = mode.compute(problem(start, direction, weights), 1)
+    exact = (run(WIDTH) - run(-WIDTH)) / (2 * WIDTH)
+    assert_close(result.hypergradients, [exact], 1e-7)

@@ -88,8 +88,9 @@ def _raise(problem, num_steps, found, has_tangents):
         num_steps: "the gradient of `outer_objective` at the final state is not",
     }.get(step, f"its derivative first has NaN or infinity in step {step} {span}")
     raise NonFiniteError(
-        f"The hypergradient{whose} is not finite: {where}. A usual cause: "
-        "the derivative of a root or norm at zero.",
+        f"The hypergradient{whose} is not finite: {where}. Usual causes: the "
+        "derivative of a root or norm at zero; or of eigenvalues or singular values "
+        "that are equal, as at the identity.",
         step=step if 0 <= step < num_steps else None,
     )
 

@@ -10,6 +10,8 @@ is mended there can go.
 
 from far_ho_tf.patches import (
     complex_numbers,
+    custom_gradients,
+    linear_algebra,
     moments,
     not_differentiable,
     products,
@@ -22,6 +24,8 @@ from far_ho_tf.patches import (
 
 _MODULES = (
     complex_numbers,
+    custom_gradients,
+    linear_algebra,
     moments,
     not_differentiable,
     products,

@@ -12,8 +12,8 @@ import keras
 import tensorflow as tf
 
 from far_ho_tf.autodiff import all_finite, dense, floating, vjp, zeros_for_none
-from far_ho_tf.custom_gradients import meeting, true_derivatives
 from far_ho_tf.notices import tell
+from far_ho_tf.patches.custom_gradients import meeting, true_derivatives
 from far_ho_tf.preflight import graph_search
 from far_ho_tf.preflight.faults import (
     AVOIDS_XLA,

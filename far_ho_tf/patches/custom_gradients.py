@@ -45,6 +45,11 @@ def true_derivatives():
     return having(_is_true, True)
 
 
+def are_true():
+    """Whether derivatives are those of `true_derivatives`."""
+    return _is_true.get()
+
+
 def keeping(codes):
     """Within, the rules of some functions, told by their code, are never left out."""
     return having(_kept, codes)

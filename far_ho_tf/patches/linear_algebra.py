@@ -1,0 +1,135 @@
+"""Eigenvalues and singular values, where some of them are equal; tridiagonal ones.
+
+Vectors that belong to equal values are not determined, nor are their derivatives, for
+which TensorFlow takes zero. So it does with what the *second* derivatives of the values
+need, though functions that treat the values alike (a determinant, a norm) are smooth
+there: at the identity or an orthogonal matrix, with which training may start, they are
+wrong in silence. What is not determined there can't be told from a gradient alone, so
+that it is NaN, in derivatives of the run only, and gets the error that NaN gets.
+
+The eigenvalues of `tf.linalg.eigh_tridiagonal` are found by bisection, and TensorFlow
+differentiates that: they get the derivatives of those of `tf.linalg.eigh`.
+"""
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.eager import record
+
+from far_ho_tf.patches.custom_gradients import are_true
+from far_ho_tf.patches.registry import REPLACED, derivative_of, held
+
+_eigh_tridiagonal = tf.linalg.eigh_tridiagonal
+
+
+def apply():
+    """Puts it in the place of TensorFlow's."""
+    tf.linalg.eigh_tridiagonal = eigh_tridiagonal
+
+
+def eigh_tridiagonal(alpha, beta, eigvals_only=True, select="a", *args, **kwargs):
+    """`tf.linalg.eigh_tridiagonal`, whose arguments and values these are."""
+    alpha, beta = tf.convert_to_tensor(alpha), tf.convert_to_tensor(beta)
+    with record.stop_recording():
+        own = _eigh_tridiagonal(alpha, beta, eigvals_only, select, *args, **kwargs)
+    lower = tf.linalg.diag(tf.math.conj(beta), k=-1)
+    diagonal = tf.cast(tf.math.real(alpha), beta.dtype)
+    values, vectors = tf.linalg.eigh(tf.linalg.set_diag(lower, diagonal))
+    values = tf.math.real(values)
+    own_values = own if eigvals_only else own[0]
+    # Which of all they are: those from the one that is closest to the first.
+    first = tf.argmin(tf.abs(values - own_values[0]), output_type=tf.int32)
+    chosen = first + tf.range(tf.size(own_values))
+    values = _as(own_values, tf.gather(values, chosen))
+    if eigvals_only:
+        return values
+    vectors = tf.gather(vectors, chosen, axis=1)
+    turn = held(tf.reduce_sum(tf.math.conj(vectors) * own[1], axis=0, keepdims=True))
+    return values, _as(own[1], vectors * tf.sign(turn))
+
+
+def _as(values, differentiable):
+    """Values with the derivatives of others, which they equal."""
+    return held(values) + (differentiable - held(differentiable))
+
+
+@derivative_of("SelfAdjointEigV2")
+def _eigh(operation, of_values, of_vectors):
+    """V (diag(λ̄) + F ∘ VᴴV̄) Vᴴ, with Fᵢⱼ = 1 / (λⱼ − λᵢ)."""
+    if operation.get_attr("compute_v"):
+        values, vectors = operation.outputs
+        products = tf.linalg.matmul(vectors, of_vectors, adjoint_a=True)
+        inner = _divided(products, values)
+    else:
+        _, vectors = tf.linalg.eigh(operation.inputs[0])
+        inner = 0.0
+    inner = _diagonal(of_values) + inner
+    gradient = vectors @ tf.linalg.matmul(inner, vectors, adjoint_b=True)
+    # Only the lower triangle was read.
+    gradient = tf.linalg.band_part(gradient + tf.linalg.adjoint(gradient), -1, 0)
+    return tf.linalg.set_diag(gradient, tf.linalg.diag_part(gradient) / 2)
+
+
+@derivative_of("Svd")
+def _svd(operation, of_values, of_left, of_right):
+    """U (diag(σ̄) + F) Vᴴ and what leaves the space of V.
+
+    With Q = UᴴŪ − ŪᴴU and R = VᴴV̄ − V̄ᴴV, Fᵢⱼ is ½ (Qᵢⱼ + Rᵢⱼ) / (σⱼ − σᵢ)
+    + ½ (Qᵢⱼ − Rᵢⱼ) / (σⱼ + σᵢ): what is not determined where σᵢ = σⱼ is the first. It
+    is divided before the differences are taken, which are zero there.
+
+    Source: J. Townsend 2016 ("Differentiating the singular value decomposition").
+    """
+    (matrix,) = operation.inputs
+    of_values = _diagonal(of_values)
+    if not operation.get_attr("compute_uv"):
+        _, left, right = tf.linalg.svd(matrix)
+        return left @ tf.linalg.matmul(of_values, right, adjoint_b=True)
+    rows, columns = matrix.shape[-2:]
+    if (
+        rows is None
+        or columns is None
+        or (operation.get_attr("full_matrices") and rows != columns)
+    ):
+        return REPLACED["Svd"](operation, of_values, of_left, of_right)
+    values, left, right = operation.outputs
+    values = tf.cast(values, matrix.dtype)
+    if rows > columns:
+        left, right, of_left, of_right = right, left, of_right, of_left
+    of_both = [
+        tf.linalg.matmul(vectors, cotangent, adjoint_a=True)
+        for vectors, cotangent in ((left, of_left), (right, of_right))
+    ]
+    q, r = (product - tf.linalg.adjoint(product) for product in of_both)
+    sums = values[..., tf.newaxis, :] + values[..., tf.newaxis]
+    turned = tf.math.divide_no_nan(q - r, sums)  # Their phases, too.
+    divided = _divided(sum(of_both), values)
+    inner = of_values + (divided + tf.linalg.adjoint(divided) + turned) / 2
+    gradient = left @ tf.linalg.matmul(inner, right, adjoint_b=True)
+    if rows != columns:
+        beside = of_right - right @ tf.linalg.matmul(right, of_right, adjoint_a=True)
+        inverse = tf.math.divide_no_nan(tf.ones_like(values), values)
+        gradient += left @ (inverse[..., tf.newaxis] * tf.linalg.adjoint(beside))
+    return tf.linalg.adjoint(gradient) if rows > columns else gradient
+
+
+def _diagonal(of_values):
+    """A matrix of cotangents of values that are real, also where they are complex."""
+    return tf.linalg.diag(tf.cast(tf.math.real(of_values), of_values.dtype))
+
+
+def _divided(products, values):
+    """productsᵢⱼ / (λⱼ − λᵢ), zero on the diagonal and where the gap is zero.
+
+    In derivatives of the run, NaN where values are equal, as far as rounding tells, but
+    what is to be divided is not zero.
+    """
+    gaps = values[..., tf.newaxis, :] - values[..., tf.newaxis]
+    inverse = tf.math.divide_no_nan(tf.ones_like(gaps), gaps)
+    if are_true():
+        rounding = 10.0 * np.finfo(values.dtype.as_numpy_dtype).eps
+        largest = tf.reduce_max(tf.abs(values), axis=-1)[..., tf.newaxis, tf.newaxis]
+        equal = tf.linalg.set_diag(
+            tf.abs(gaps) <= rounding * largest, tf.zeros(tf.shape(values), tf.bool)
+        )
+        inverse = tf.where(equal, tf.cast(np.nan, gaps.dtype), inverse)
+    return tf.math.multiply_no_nan(tf.cast(inverse, products.dtype), products)
