@@ -60,6 +60,10 @@ def times_itself(x):
     return size * size
 
 
+def weighted_cross_entropy(labels, logits, weight):
+    return tf.nn.weighted_cross_entropy_with_logits(labels, logits, weight)
+
+
 def spread(x):
     """Distinct numbers, the first of which are x."""
     return tf.concat([x, tf.constant([0.7, -0.4], x.dtype)], 0)
@@ -291,6 +295,11 @@ CASES = {
         np.array([1.5, -1.5]),
     ),
     "sinc at zero": ((keras_numpy, "sinc"), keras.ops.sinc, np.array([0.0, 0.4])),
+    "weighted cross-entropy at zero": (
+        (tf.nn, "weighted_cross_entropy_with_logits"),
+        lambda x: weighted_cross_entropy([0.2, 1.0, 0.0], x, 2.5),
+        np.array([0.0, 0.3, -0.4]),
+    ),
     "|x| ** 2": (
         (gen_math_ops, "_pow"),
         lambda x: tf.abs(x) ** 2,
@@ -318,6 +327,7 @@ CASES = {
     ),
 }
 ORIGINALS = {
+    "weighted_cross_entropy_with_logits": zeros_and_ties._weighted_cross_entropy,
     "eigh_tridiagonal": linear_algebra._eigh_tridiagonal,
     "celu": zeros_and_ties._celu,
     "logaddexp": zeros_and_ties._logaddexp,
@@ -327,6 +337,21 @@ ORIGINALS = {
     "_pow": zeros_and_ties._power,
     "mul": zeros_and_ties._multiply,
     "square": zeros_and_ties._square,
+}
+
+
+# Values of functions that are written another way.
+VALUES = {
+    "celu": (keras.activations.celu, [normal(50)]),
+    "logaddexp": (keras.ops.logaddexp, [normal(50), normal(50)]),
+    "logaddexp2": (keras.ops.logaddexp2, [normal(50), np.r_[normal(49), np.inf]]),
+    "hypot": (keras.ops.hypot, [normal(50), normal(50)]),
+    "sinc": (keras.ops.sinc, [np.r_[normal(49), 0.0]]),
+    "weighted_cross_entropy_with_logits": (
+        weighted_cross_entropy,
+        [normal(50), np.r_[normal(49), 0.0], normal(50)],
+    ),
+    "square": (lambda x: tf.square(tf.abs(x)), [normal(50)]),
 }
 
 
@@ -405,6 +430,22 @@ def test_without_the_patch_they_are_not(name):
     with unpatched(what):
         first, second = errors(function, x)
     assert not (first < 1e-4 and second < 1e-4)
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_values_are_the_same_to_the_bit(name):
+    function, inputs = VALUES[name]
+    function = tf.function(function, autograph=False)
+    patched = function(*map(tf.constant, inputs)).numpy()
+    modules = {
+        "celu": nn,
+        "square": tf,
+        "weighted_cross_entropy_with_logits": tf.nn,
+    }
+    with unpatched((modules.get(name, keras_numpy), name)):
+        own = tf.function(VALUES[name][0], autograph=False)
+        own = own(*map(tf.constant, inputs)).numpy()
+    assert np.array_equal(patched, own, equal_nan=True)
 
 
 # Functions of values that are equal, smooth but for derivatives that are not

@@ -18,6 +18,7 @@ from far_ho_tf.patches.registry import derivative_of, reduced
 
 _celu, _hypot, _sinc = nn.celu, keras_numpy.hypot, keras_numpy.sinc
 _logaddexp, _logaddexp2 = keras_numpy.logaddexp, keras_numpy.logaddexp2
+_weighted_cross_entropy = tf.nn.weighted_cross_entropy_with_logits
 _square, _power, _multiply = gen_math_ops.square, gen_math_ops._pow, gen_math_ops.mul
 
 
@@ -68,6 +69,20 @@ def sinc(x):
     return tf.where(zero, at_zero, _sinc(tf.where(zero, tf.ones_like(x), x)))
 
 
+def weighted_cross_entropy_with_logits(labels, logits, pos_weight, name=None):
+    """`tf.nn.weighted_cross_entropy_with_logits`, smooth at logits of 0 too."""
+    labels, logits = tf.convert_to_tensor(labels), tf.convert_to_tensor(logits)
+    if not labels.shape.is_compatible_with(logits.shape):
+        return _weighted_cross_entropy(labels, logits, pos_weight, name)
+    with tf.name_scope(name or "logistic_loss"):
+        negative, zeros = logits < 0, tf.zeros_like(logits)
+        larger = tf.where(negative, -logits, zeros)
+        difference = tf.where(negative, zeros, -logits) - larger
+        weight = 1 + (pos_weight - 1) * labels
+        loss = tf.math.log1p(tf.math.exp(difference)) + larger
+        return (1 - labels) * logits + weight * loss
+
+
 def square(x, name=None):
     """`tf.square`, with |x|² as what it is: x², or z z̄ of complex numbers."""
     squared = _square_of_absolute(x)
@@ -95,6 +110,7 @@ def apply():
     nn.celu = celu
     keras_numpy.logaddexp, keras_numpy.logaddexp2 = logaddexp, logaddexp2
     keras_numpy.hypot, keras_numpy.sinc = hypot, sinc
+    tf.nn.weighted_cross_entropy_with_logits = weighted_cross_entropy_with_logits
     gen_math_ops.square = tf.square = tf.math.square = square
     gen_math_ops._pow, gen_math_ops.mul = power, multiply
 
