@@ -15,6 +15,7 @@ LAYERS = (
     "patches.linear_algebra",
     "patches.moments",
     "patches.not_differentiable",
+    "patches.padding",
     "patches.products",
     "patches.projection",
     "patches.selections",

@@ -221,6 +221,32 @@ CASES = {
         ),
         normal(7),
     ),
+    "pad": (
+        "PadV2",
+        lambda x: tf.pad(x[:2], [[1, 2]], constant_values=x[2]),
+        normal(3),
+    ),
+    "pad, images": (
+        "PadV2",
+        lambda x: tf.pad(
+            tf.reshape(x[:4], [1, 2, 2]), [[0, 0], [1, 0], [0, 1]], constant_values=x[4]
+        ),
+        normal(5),
+    ),
+    "diag, padded": (
+        "MatrixDiagV3",
+        lambda x: tf.linalg.diag(
+            tf.reshape(x[:6], [2, 3]), k=(0, 1), num_cols=4, padding_value=x[6]
+        ),
+        normal(7),
+    ),
+    "diag_part, padded": (
+        "MatrixDiagPartV3",
+        lambda x: tf.linalg.diag_part(
+            tf.reshape(x[:9], [3, 3]), k=(-1, 1), padding_value=x[9], align="LEFT_LEFT"
+        ),
+        normal(10),
+    ),
     "dynamic_stitch": ("DynamicStitch", stitched, normal(6)),
     "tensor_scatter_nd_update": ("TensorScatterUpdate", written_over, normal(6)),
     "tensor_scatter_nd_update, rows": ("TensorScatterUpdate", written_rows, normal(8)),

@@ -120,7 +120,9 @@ def _square_of_absolute(x):
 
     Only in graphs do tensors tell what they are.
     """
-    if not tf.is_symbolic_tensor(x) or x.op.type not in ("Abs", "ComplexAbs"):
+    if not (isinstance(x, tf.Tensor) and tf.is_symbolic_tensor(x)):
+        return None
+    if x.op.type not in ("Abs", "ComplexAbs"):
         return None
     (argument,) = x.op.inputs
     if x.op.type == "Abs":

@@ -152,7 +152,6 @@ _ROWS = (
         "leave `jit_compile` at 'auto', or pool by tf.reduce_max over a reshape",
     ),
     # First derivatives that are left out in silence.
-    Fault(("PadV2",), REFUSED, _SILENT, "use tf.concat", inputs=(2,), order=1),
     Fault(("Betainc",), REFUSED, _SILENT, "keep a and b fixed", inputs=(0, 1), order=1),
     Fault(("Zeta",), REFUSED, _SILENT, "keep x fixed", inputs=(0,), order=1),
     Fault(("HSVToRGB",), REFUSED, _SILENT, "stay in RGB", inputs=(0,), order=1),
