@@ -613,10 +613,33 @@ def test_labels_that_depend_on_nothing_are_not_refused():
     )
 
 
+MATRICES = RANDOM.randn(8, 3, 3)
+# What XLA computes to other values, which training may depend on.
+OTHER_BY_XLA = {
+    "SelfAdjointEigV2": lambda x: tf.linalg.eigh(x + tf.linalg.adjoint(x))[1],
+    "Svd": lambda x: tf.linalg.svd(x)[1],
+}
+
+
+@pytest.mark.parametrize("name", OTHER_BY_XLA)
+def test_what_xla_computes_otherwise_is_left_to_tensorflow(name):
+    function = OTHER_BY_XLA[name]
+    own, by_xla = (
+        tf.function(function, autograph=False, jit_compile=flag)(MATRICES).numpy()
+        for flag in (False, True)
+    )
+    assert_close([abs(by_xla)], [abs(own)], 1e-5)
+    assert relative_error(by_xla, own) > 0.1
+    problem = _problem(lambda x: tf.reduce_sum(function(x)), MATRICES[0])
+    mode = far.ReverseHG()
+    status = mode.compute(problem, 2, hyper_iterations=10**6).status
+    assert status.compiler == "graph" and "other signs" in status.reason
+
+
 def test_every_row_is_shown_or_listed():
     shown = [*WRONG_SECOND, *WRONG_SECOND_IN_XLA, *WRONG_FIRST, *MISSING_SECOND]
     shown += [*NOT_REPLAYED, "IteratorGetNext", "StatelessRandomUniformV2", "Sqrt"]
-    shown += ["StopGradient", "EagerPyFunc"]
+    shown += ["StopGradient", "EagerPyFunc", *OTHER_BY_XLA]
     for fault in FAULTS:
         assert any(_names(fault, operation) for operation in shown), fault
         assert fault.verdict in (REFUSED, REFUSED_BY_XLA, AVOIDS_XLA, WARNED)

@@ -474,6 +474,30 @@ def test_values_are_the_same_to_the_bit(name):
     assert np.array_equal(patched, own, equal_nan=True)
 
 
+def test_selu_has_one_derivative_at_zero():
+    """TensorFlow's own, under XLA too, where it was another run."""
+
+    def gradient(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = tf.nn.selu(x)
+        return tape.gradient(y, x)
+
+    x = tf.constant(np.r_[0.0, normal(20)])
+    found = [
+        tf.function(gradient, jit_compile=flag, autograph=False)(x).numpy()
+        for flag in (False, True)
+    ]
+    with unpatched("Selu"):
+        own, by_xla = (
+            tf.function(gradient, jit_compile=flag, autograph=False)(x).numpy()
+            for flag in (False, True)
+        )
+    assert np.array_equal(found[0], own)
+    assert_close(found[1:], [own], 1e-12)
+    assert abs(by_xla[0] - own[0]) > 0.1
+
+
 # Functions of values that are equal, smooth but for derivatives that are not
 # determined by one vector each.
 UNDETERMINED = {

@@ -16,6 +16,8 @@ from tensorflow.python.ops import gen_math_ops  # What all ways to multiply call
 
 from far_ho_tf.patches.registry import derivative_of, reduced
 
+# λα and λ of selu.
+_SELU, _SELU_SCALE = 1.7580993408473768, 1.0507009873554805
 _celu, _hypot, _sinc = nn.celu, keras_numpy.hypot, keras_numpy.sinc
 _logaddexp, _logaddexp2 = keras_numpy.logaddexp, keras_numpy.logaddexp2
 _weighted_cross_entropy = tf.nn.weighted_cross_entropy_with_logits
@@ -144,6 +146,13 @@ def _by_size(x1, x2):
 
 def _where_defined(undefined, x1, x2, value):
     return tf.where(undefined, tf.cast(x1 + x2, value.dtype), value)
+
+
+@derivative_of("Selu")
+def _selu(operation, cotangent):
+    """That of TensorFlow's kernel, which at 0 is another than XLA's."""
+    (y,) = operation.outputs
+    return tf.where(y < 0, cotangent * (y + _SELU), cotangent * _SELU_SCALE)
 
 
 @derivative_of("BesselI1")
