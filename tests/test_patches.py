@@ -321,6 +321,21 @@ CASES = {
         np.array([1.5, -1.5]),
     ),
     "sinc at zero": ((keras_numpy, "sinc"), keras.ops.sinc, np.array([0.0, 0.4])),
+    "sinc near zero": (
+        (keras_numpy, "sinc"),
+        keras.ops.sinc,
+        np.array([1e-9, -1e-5, 2e-3, 0.02, 0.05]),
+    ),
+    "logaddexp of NumPy": (
+        None,
+        lambda x: tf.experimental.numpy.logaddexp(x, 0.5),
+        np.array([0.5, 0.2]),
+    ),
+    "logaddexp2 of NumPy": (
+        None,
+        lambda x: tf.experimental.numpy.logaddexp2(x, tf.reverse(x, [0])),
+        np.array([0.5, 0.5]),
+    ),
     "weighted cross-entropy at zero": (
         (tf.nn, "weighted_cross_entropy_with_logits"),
         lambda x: weighted_cross_entropy([0.2, 1.0, 0.0], x, 2.5),

@@ -2,8 +2,8 @@
 
 There TensorFlow and Keras add one-sided derivatives up, or lose them, and training
 starts just there: at blank images, zero weights, equal scores. Written another way, the
-values are the same, to the bit but for |z|² of complex numbers, and the derivatives are
-right. Those of registered operations are TensorFlow's but at the points that it gets
+values are the same, to the bit (but for |z|² of complex numbers and logaddexp2 of
+tf.experimental.numpy, to rounding), and the derivatives are right. Those of registered operations are TensorFlow's but at the points that it gets
 wrong.
 """
 
@@ -12,10 +12,13 @@ import tensorflow as tf
 from keras.src.backend.common import dtypes
 from keras.src.backend.tensorflow import nn
 from keras.src.backend.tensorflow import numpy as keras_numpy
+from keras.src.backend.tensorflow.core import convert_to_tensor
 from tensorflow.python.ops import gen_math_ops  # What all ways to multiply call.
 
-from far_ho_tf.patches.registry import derivative_of, reduced
+from far_ho_tf.patches.registry import derivative_of, held, reduced
 
+# Below which (πx)² has a series of four terms.
+_SERIES = 1e-2
 # λα and λ of selu.
 _SELU, _SELU_SCALE = 1.7580993408473768, 1.0507009873554805
 _celu, _hypot, _sinc = nn.celu, keras_numpy.hypot, keras_numpy.sinc
@@ -34,23 +37,27 @@ def celu(x, alpha=1.0):
 
 def logaddexp(x1, x2):
     """`keras.ops.logaddexp`, symmetric in its derivatives too."""
-    larger, difference, undefined = _by_size(x1, x2)
-    return _where_defined(
-        undefined, x1, x2, larger + tf.math.log1p(tf.math.exp(difference))
-    )
+    return _logaddexp_of(*_promoted(x1, x2), base=None)
 
 
 def logaddexp2(x1, x2):
     """`keras.ops.logaddexp2`, in the same way."""
-    larger, difference, undefined = _by_size(x1, x2)
-    log2 = tf.cast(tf.math.log(2.0), larger.dtype)
-    logarithm = tf.math.log1p(tf.math.exp(difference * log2)) / log2
-    return _where_defined(undefined, x1, x2, larger + logarithm)
+    return _logaddexp_of(*_promoted(x1, x2), base=2.0)
+
+
+def numpy_logaddexp(x1, x2):
+    """`tf.experimental.numpy.logaddexp`, in the same way."""
+    return _logaddexp_of(*_promoted_by_numpy(x1, x2), base=None)
+
+
+def numpy_logaddexp2(x1, x2):
+    """`tf.experimental.numpy.logaddexp2`, in the same way."""
+    return _logaddexp_of(*_promoted_by_numpy(x1, x2), base=2.0)
 
 
 def hypot(x1, x2):
     """`keras.ops.hypot`, smooth but where both are zero."""
-    x1, x2 = tf.convert_to_tensor(x1), tf.convert_to_tensor(x2)
+    x1, x2 = convert_to_tensor(x1), convert_to_tensor(x2)
     dtype = dtypes.result_type(x1.dtype, x2.dtype)
     if not tf.as_dtype(dtype).is_floating:
         return _hypot(x1, x2)
@@ -62,13 +69,19 @@ def hypot(x1, x2):
 
 
 def sinc(x):
-    """`keras.ops.sinc`, whose derivatives at 0 are finite."""
-    x = tf.convert_to_tensor(x)
+    """`keras.ops.sinc`, whose derivatives near 0 are those of its series.
+
+    There those of sin(πx) / πx are differences of large numbers, and NaN at 0.
+    """
+    x = convert_to_tensor(x)
     if not x.dtype.is_floating:
         return _sinc(x)
-    zero = tf.equal(x, 0)
-    at_zero = 1 - tf.square(x * tf.constant(np.pi, x.dtype)) / 6
-    return tf.where(zero, at_zero, _sinc(tf.where(zero, tf.ones_like(x), x)))
+    y = tf.square(x * tf.constant(np.pi, x.dtype))
+    small = y < _SERIES
+    value = _sinc(tf.where(small, tf.ones_like(x), x))
+    y = tf.where(small, y, tf.zeros_like(y))
+    series = 1 - y / 6 * (1 - y / 20 * (1 - y / 42 * (1 - y / 72)))
+    return tf.where(small, held(_sinc(x)) + (series - held(series)), value)
 
 
 def weighted_cross_entropy_with_logits(labels, logits, pos_weight, name=None):
@@ -112,6 +125,8 @@ def apply():
     nn.celu = celu
     keras_numpy.logaddexp, keras_numpy.logaddexp2 = logaddexp, logaddexp2
     keras_numpy.hypot, keras_numpy.sinc = hypot, sinc
+    tf.experimental.numpy.logaddexp = numpy_logaddexp
+    tf.experimental.numpy.logaddexp2 = numpy_logaddexp2
     tf.nn.weighted_cross_entropy_with_logits = weighted_cross_entropy_with_logits
     gen_math_ops.square = tf.square = tf.math.square = square
     gen_math_ops._pow, gen_math_ops.mul = power, multiply
@@ -132,20 +147,30 @@ def _square_of_absolute(x):
     return _square(tf.math.real(argument)) + _square(tf.math.imag(argument))
 
 
-def _by_size(x1, x2):
-    """Both by size: the larger, what the smaller has more, where that is undefined."""
+def _promoted(x1, x2):
+    x1, x2 = convert_to_tensor(x1), convert_to_tensor(x2)
     dtype = dtypes.result_type(x1.dtype, x2.dtype, float)
-    x1, x2 = tf.cast(x1, dtype), tf.cast(x2, dtype)
+    return tf.cast(x1, dtype), tf.cast(x2, dtype)
+
+
+def _promoted_by_numpy(x1, x2):
+    dtype = tf.experimental.numpy.result_type(x1, x2, 0.0)
+    return tf.cast(x1, dtype), tf.cast(x2, dtype)
+
+
+def _logaddexp_of(x1, x2, base):
+    """log(exp x1 + exp x2), by the larger of both and how far the other is from it."""
     first = x1 >= x2
     larger = tf.where(first, x1, x2)
     difference = tf.where(first, x2, x1) - larger
-    undefined = tf.math.is_nan(difference)
+    undefined = tf.math.is_nan(difference)  # Of infinities, or NaN.
     difference = tf.where(undefined, tf.zeros_like(difference), difference)
-    return larger, difference, undefined
-
-
-def _where_defined(undefined, x1, x2, value):
-    return tf.where(undefined, tf.cast(x1 + x2, value.dtype), value)
+    if base is None:
+        more = tf.math.log1p(tf.math.exp(difference))
+    else:
+        log = tf.cast(tf.math.log(base), difference.dtype)
+        more = tf.math.log1p(tf.math.exp(difference * log)) / log
+    return tf.where(undefined, x1 + x2, larger + more)
 
 
 @derivative_of("Selu")
