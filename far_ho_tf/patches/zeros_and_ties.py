@@ -3,8 +3,8 @@
 There TensorFlow and Keras add one-sided derivatives up, or lose them, and training
 starts just there: at blank images, zero weights, equal scores. Written another way, the
 values are the same, to the bit (but for |z|² of complex numbers and logaddexp2 of
-tf.experimental.numpy, to rounding), and the derivatives are right. Those of registered operations are TensorFlow's but at the points that it gets
-wrong.
+tf.experimental.numpy, to rounding), and the derivatives are right. Those of registered
+operations are TensorFlow's but at the points that it gets wrong.
 """
 
 import numpy as np
