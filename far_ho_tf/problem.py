@@ -53,9 +53,11 @@ class BilevelProblem:
         outer_objective: The same, on `outer_data`. It may read
             hyperparameters directly.
         variables: The w of the inner problem: a built `keras.Model` or
-            `Layer` (its trainable variables), a `tf.Module`, or a list of
+            `Layer` (its trainable variables), a `tf.Module`, legacy Keras' layers
+            among them (what its own `trainable_variables` names), or a list of
             `keras.Variable`s and `tf.Variable`s. Hyperparameters among the
-            weights of a model are left out.
+            weights of a model are left out. What is trained is settled when the
+            problem is made: flags that change afterwards change nothing.
         dynamics: A `Dynamics`, such as `far.Momentum(0.1)`, or any
             `keras.optimizers.Optimizer`.
         hyperparameters: List of `Hyperparameter`s or any other floating

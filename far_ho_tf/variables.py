@@ -13,10 +13,12 @@ from tensorflow.python.ops.resource_variable_ops import (
 
 from far_ho_tf.checks import CALLABLE_ERRORS, require
 
+_VARIABLES = (keras.Variable, tf.Variable)
+
 
 def is_variable(value):
     """Whether it is a Keras variable or a bare tf.Variable."""
-    return isinstance(value, (keras.Variable, tf.Variable))
+    return isinstance(value, _VARIABLES)
 
 
 def path_of(variable):
@@ -168,7 +170,8 @@ def trained_variables(owner, hyperparameters):
 
     Args:
         owner: A `keras.Model` or `Layer`, a `tf.Module` (Keras layers and
-            variables in it count too), or a list of variables.
+            variables in it count too), or a list of variables. What a layer or module
+            leaves out of its own `trainable_variables` is not trained.
         hyperparameters: List of variables that are tuned instead.
 
     Returns:
@@ -179,8 +182,9 @@ def trained_variables(owner, hyperparameters):
         ValueError: If the owner has nothing to train, or holds wrong kinds.
     """
     if isinstance(owner, (keras.layers.Layer, tf.Module)):
-        owned = _without(_owned(owner), hyperparameters)
-        trained = [variable for variable in owned if variable.trainable]
+        taken = _trained(owner, {})
+        owned = _without(_once([*_owned(owner), *taken]), hyperparameters)
+        trained = [variable for variable in owned if find(variable, taken) is not None]
         if not trained:
             raise ValueError(
                 "`variables` must have trainable variables; a Keras model has them "
@@ -234,15 +238,66 @@ def _owned(owner):
     if isinstance(owner, keras.layers.Layer):
         # The trainable ones first, in Keras' own order.
         return [*owner.trainable_variables, *owner.non_trainable_variables]
-    leaves = owner._flatten(  # What tf.Module's own `variables` is made of.
-        predicate=lambda leaf: is_variable(leaf) or isinstance(leaf, keras.layers.Layer)
-    )
     owned = []
-    for leaf in leaves:
-        for variable in [leaf] if is_variable(leaf) else _owned(leaf):
-            if find(variable, owned) is None:
-                owned.append(variable)
-    return owned
+    for leaf in _leaves(owner, (*_VARIABLES, keras.layers.Layer)):
+        owned += [leaf] if is_variable(leaf) else _owned(leaf)
+    return _once(owned)
+
+
+def _trained(owner, seen):
+    """The variables that a layer or module trains, by its parts and by itself.
+
+    A legacy Keras layer with `trainable=False` trains none, though its variables' own
+    flags say that they are trainable.
+
+    Args:
+        owner: The layer or module.
+        seen: Mapping from the ids of modules to what they train.
+    """
+    if isinstance(owner, keras.layers.Layer):
+        return list(owner.trainable_weights)  # As `fit` takes them.
+    if id(owner) in seen:
+        return seen[id(owner)]
+    found = seen[id(owner)] = []
+    kinds = (*_VARIABLES, keras.layers.Layer, tf.Module)
+    for leaf in _leaves(owner, kinds, recursive=False):
+        if not is_variable(leaf):
+            found += _trained(leaf, seen)
+        elif leaf.trainable:
+            found.append(leaf)
+    found[:] = _listed(owner, _once(found))
+    return found
+
+
+def _listed(module, variables):
+    """Those of the variables, and others, that a module's own list tells to train."""
+    is_plain = type(module).trainable_variables is tf.Module.trainable_variables
+    # Sonnet's modules without any raise.
+    if is_plain or not any(v.trainable for v in _leaves(module, tf.Variable)):
+        return variables
+    listed = module.trainable_variables
+    # Where it calls tf.Module's, that knows nothing of Keras.
+    knows_keras = any(isinstance(variable, keras.Variable) for variable in listed)
+    kept = [
+        variable
+        for variable in variables
+        if find(variable, listed) is not None
+        or (isinstance(variable, keras.Variable) and not knows_keras)
+    ]
+    return kept + _without(listed, _owned(module))
+
+
+def _leaves(module, kinds, recursive=True):
+    # What tf.Module's own `variables` and `submodules` are made of.
+    return module._flatten(
+        recursive=recursive,
+        predicate=lambda leaf: isinstance(leaf, kinds),
+        expand_composites=True,
+    )
+
+
+def _once(variables):
+    return list({id(variable): variable for variable in variables}.values())
 
 
 def _without(variables, others):
