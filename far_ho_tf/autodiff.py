@@ -12,6 +12,21 @@ from far_ho_tf.patches.custom_gradients import true_derivatives
 _LARGE = 2**18
 
 
+class Slices(NamedTuple):
+    """The gradient of a variable of which rows were read, as of an embedding.
+
+    What a tape gives as `tf.IndexedSlices`, as a structure of tensors. A row that was
+    read twice is there twice.
+
+    Attributes:
+        values: Tensor, for each reading the derivative by what was read.
+        rows: Integer vector, the rows.
+    """
+
+    values: tf.Tensor
+    rows: tf.Tensor
+
+
 def dense(tensor):
     """Turns the `IndexedSlices` of an embedding or gather into a tensor.
 
@@ -20,6 +35,19 @@ def dense(tensor):
     if isinstance(tensor, tf.IndexedSlices):
         return tf.convert_to_tensor(tensor)
     return tensor
+
+
+def as_slices(gradient):
+    """The `Slices` of an embedding or gather; other gradients as they are."""
+    if isinstance(gradient, tf.IndexedSlices):
+        return Slices(gradient.values, gradient.indices)
+    return gradient
+
+
+def values_of(gradients):
+    """A list of gradients without the rows of those that have some: tensors."""
+    kinds = Slices, tf.IndexedSlices
+    return [g.values if isinstance(g, kinds) else g for g in gradients]
 
 
 def vjp(tape, targets, sources, cotangents):
@@ -43,18 +71,20 @@ def vjp(tape, targets, sources, cotangents):
         if cotangent is not None
     ]
     flat = tf.nest.flatten(sources)
-    gradients = [None] * len(flat)
-    if pairs and flat:
-        targets, cotangents = zip(*pairs, strict=True)
-        with true_derivatives():
-            gradients = tape.gradient(
-                list(targets), flat, output_gradients=list(cotangents)
-            )
-    gradients = [dense(gradient) for gradient in gradients]
+    gradients = [dense(gradient) for gradient in _gradients(tape, pairs, flat)]
     for gradient, source in zip(gradients, flat, strict=True):
         if gradient is not None:
             gradient.set_shape(source.shape)  # Which a gather's does not know.
     return tf.nest.pack_sequence_as(sources, gradients)
+
+
+def _gradients(tape, pairs, sources):
+    """What a tape gives for pairs (target, cotangent): a list with `None`."""
+    if not (pairs and sources):
+        return [None] * len(sources)
+    targets, cotangents = zip(*pairs, strict=True)
+    with true_derivatives():
+        return tape.gradient(list(targets), sources, output_gradients=list(cotangents))
 
 
 class Linearization(NamedTuple):
@@ -108,15 +138,17 @@ def _transposed(tape, gradients, sources):
     flat = tf.nest.flatten(gradients)
 
     def jvp(tangents):
-        pairs = [
-            (gradient, tangent)
-            for gradient, tangent in zip(flat, tf.nest.flatten(tangents), strict=True)
-            if gradient is not None
-        ]
+        pairs = _given(flat, tangents)
         gradients, tangents = zip(*pairs, strict=True) if pairs else ((), ())
         return zeros_for_none(vjp(tape, gradients, sources, tangents), sources)
 
     return jvp
+
+
+def _given(gradients, tangents):
+    """Pairs of a list of gradients, without `None`, and a structure of tangents."""
+    pairs = zip(gradients, tf.nest.flatten(tangents), strict=True)
+    return [pair for pair in pairs if pair[0] is not None]
 
 
 def linearize_gradient(function, sources):
@@ -127,18 +159,24 @@ def linearize_gradient(function, sources):
     one kept, which takes long to trace, and XLA compiles no third one. Not for custom
     gradients, whose derivatives need not be symmetric.
 
+    Where rows of w are read, once, ⟨∇L, (ẇ, λ̇)⟩ depends on w by these readings alone,
+    and its derivative by them is that of ∇L by them.
+
     Args:
         function: Callable() -> ∇L, structured as the sources, with `None` where L
-            does not depend on one.
-        sources: List of structures of tensors or `tf.Variable`s; the first is w.
+            does not depend on one; for some of w `tf.IndexedSlices` of one reading.
+        sources: List of structures of tensors or `tf.Variable`s; the first is a list,
+            w.
 
     Returns:
-        A `Linearization` of ∇_w L. What it says of w itself is whether L depends on it.
+        A `Linearization` of ∇_w L, of the values of `tf.IndexedSlices`. What it says of
+        w itself is whether L depends on it.
     """
     with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
         tape.watch(sources)
-        partials = function()
-    targets = zeros_for_none(partials[0], sources[0])
+        gradients = function()
+        partials = tf.nest.map_structure(dense, gradients)
+    targets = values_of(filled(gradients[0], sources[0]))
     depends = tf.nest.map_structure(lambda partial: partial is not None, partials)
     # What L depends on its gradient in w need not: L may be a sum.
     flags = tf.nest.flatten(depends[1:])
@@ -146,7 +184,17 @@ def linearize_gradient(function, sources):
     found = iter(vjp(tape, targets, read, tf.nest.map_structure(tf.ones_like, targets)))
     flags = [flag and next(found) is not None for flag in flags]
     depends = [depends[0], *tf.nest.pack_sequence_as(depends[1:], flags)]
-    return Linearization(targets, _transposed(tape, partials, sources[0]), depends)
+
+    def jvp(tangents):
+        pairs = _given(tf.nest.flatten(partials), tangents)
+        found = _gradients(tape, pairs, sources[0])
+        found = [
+            derivative if isinstance(gradient, tf.IndexedSlices) else dense(derivative)
+            for gradient, derivative in zip(gradients[0], found, strict=True)
+        ]
+        return zeros_for_none(values_of(found), targets)
+
+    return Linearization(targets, jvp, depends)
 
 
 def add(first, second):
@@ -154,6 +202,24 @@ def add(first, second):
     return [
         b if a is None else a if b is None else a + b
         for a, b in zip(first, second, strict=True)
+    ]
+
+
+def filled(gradients, like):
+    """Gradients as a tape gives them, zeros for `None`, with the shapes that are known.
+
+    Args:
+        gradients: List of tensors, `tf.IndexedSlices` and `None`.
+        like: List of tensors.
+    """
+    for gradient, other in zip(gradients, like, strict=True):
+        if isinstance(gradient, tf.IndexedSlices):
+            gradient.values.set_shape([None, *other.shape[1:]])
+    return [
+        gradient
+        if isinstance(gradient, tf.IndexedSlices)
+        else zeros_for_none(gradient, other)
+        for gradient, other in zip(gradients, like, strict=True)
     ]
 
 

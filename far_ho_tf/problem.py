@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from far_ho_tf import data, preflight
-from far_ho_tf.autodiff import dense, zeros_for_none
+from far_ho_tf.autodiff import as_slices, dense, filled
 from far_ho_tf.checks import CALLABLE_ERRORS, require, takes_argument
 from far_ho_tf.distribution import outside_scope
 from far_ho_tf.dynamics import as_dynamics
@@ -163,22 +163,24 @@ class BilevelProblem:
             batch: What the inner objective is called with.
 
         Returns:
-            The gradients ∇_w L (list of dense tensors), the new extra state
-            (list), and the value of the inner objective (scalar).
+            The gradients ∇_w L (list of dense tensors, and of `Slices` where the
+            dynamics tell them apart), the new extra state (list), and the value of
+            the inner objective (scalar).
         """
         sources = tape_sources(self.variables, state.variables)
-        gradients, extra, value = self.partials(state, hyperparameters, batch, sources)
-        return zeros_for_none(gradients, state.variables), extra, value
+        (found,), extra, value = self.partials(state, hyperparameters, batch, [sources])
+        return list(map(as_slices, filled(found, state.variables))), extra, value
 
     def partials(self, state, hyperparameters, batch, sources):
         """What `oracle` returns, with the gradient in other sources.
 
         Args:
-            sources: Structure of what a tape watches; see `sources`.
+            sources: Lists of what a tape watches; see `sources`.
 
         Returns:
             The gradient, structured as the sources, with `None` where the inner
-            objective does not read one; the new extra state; the value.
+            objective does not read one, and `tf.IndexedSlices` in the place of
+            `Slices`; the new extra state; the value.
         """
         names = self.variables + self.extra_variables + self.hyperparameters
         values = state.variables + state.extra + hyperparameters
@@ -347,11 +349,11 @@ class BilevelProblem:
 
         Returns:
             Gradients (with `None` where the objective does not read the
-            variable) and the `SubstitutionScope` of the call.
+            variable, and `tf.IndexedSlices`) and the `SubstitutionScope` of the call.
         """
         with self._keras_substituted(values, hyperparameters) as scope:
             sources = tape_sources(self.variables, values)
-            gradients, _ = self._gradients(sources, batch, scope)
+            (gradients,), _ = self._gradients([sources], batch, scope)
         return gradients, scope
 
     def traced_outer_value(self, values, hyperparameters, batch):
@@ -391,8 +393,10 @@ class BilevelProblem:
         flat = tf.nest.flatten(sources)
         gradients = tape.gradient(value, flat + scope.watched)
         scope.reads_again = any(g is not None for g in gradients[len(flat) :])
-        gradients = [dense(gradient) for gradient in gradients[: len(flat)]]
-        return tf.nest.pack_sequence_as(sources, gradients), value
+        variables, *others = tf.nest.pack_sequence_as(sources, gradients[: len(flat)])
+        if not self.dynamics.reads_slices:
+            variables = [dense(gradient) for gradient in variables]
+        return [variables, *tf.nest.map_structure(dense, others)], value
 
     def _check_initial_values(self, pairs):
         checked = []

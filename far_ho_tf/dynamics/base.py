@@ -174,6 +174,10 @@ class BoundDynamics:
                 for source in {id(s): s for s in self._sources[name]}.values():
                     dynamics.check(name, source)
 
+    # Whether a row that is read twice in a step moves otherwise than by the sum of
+    # both gradients, so that these are given as `autodiff.Slices`.
+    reads_slices = False
+
     def leave(self, indices):
         """Leaves variables where they are, as Keras does without a gradient.
 

@@ -12,14 +12,16 @@ import numbers
 import keras
 import numpy as np
 import tensorflow as tf
+from keras.src.backend import numpy as keras_numpy  # Which keras.ops calls.
 
-from far_ho_tf.autodiff import safe_roots, safe_sqrt
+from far_ho_tf.autodiff import dense, safe_roots, safe_sqrt
 from far_ho_tf.checks import require
 from far_ho_tf.variables import path_of
 
 # keras.optimizers.Optimizer is the agnostic class with TensorFlow's ways added.
 _TensorFlowOptimizer, _AgnosticOptimizer = keras.optimizers.Optimizer.__bases__
 _classes = {}
+_keras_divide = keras_numpy.divide
 
 
 @contextlib.contextmanager
@@ -42,13 +44,39 @@ def functional(optimizer, names, by_variable):
     object.__setattr__(optimizer, "__class__", _classes[own_class])
     attributes["_numbers"] = by_variable
     try:
-        with safe_roots():
+        with safe_roots(), _plain_division():
             yield
     finally:
         object.__setattr__(optimizer, "__class__", own_class)
         for name in (*names, "_numbers", "_indices"):
             attributes.pop(name, None)
         attributes.update(kept)
+
+
+@contextlib.contextmanager
+def _plain_division():
+    """Within, Keras divides `IndexedSlices` without a branch, as it does elsewhere."""
+    keras_numpy.divide = _divide
+    try:
+        yield
+    finally:
+        keras_numpy.divide = _keras_divide
+
+
+def _divide(x1, x2):
+    """Keras' quotient of a gradient by rows and what is dense.
+
+    Keras asks, by `tf.cond`, whether it divides 0 by 0 where no row was read, as
+    without an epsilon, and gives NaN there; here all is NaN then.
+    """
+    is_dense = not isinstance(x2, tf.IndexedSlices) and len(getattr(x2, "shape", ()))
+    if not (isinstance(x1, tf.IndexedSlices) and is_dense):
+        return _keras_divide(x1, x2)
+    x2 = tf.convert_to_tensor(x2)
+    defined = tf.reduce_all(tf.not_equal(x2, 0) & ~tf.math.is_nan(x2))
+    values = _keras_divide(x1.values, tf.gather(x2, x1.indices))
+    nan = tf.constant(float("nan"), values.dtype)
+    return tf.IndexedSlices(tf.where(defined, values, nan), x1.indices, x1.dense_shape)
 
 
 class Number:
@@ -149,9 +177,20 @@ tf.register_tensor_conversion_function(
 class _Functional(_TensorFlowOptimizer):
     """Comes after an optimizer's own class and before TensorFlow's."""
 
-    assign = _AgnosticOptimizer.assign
-    assign_add = _AgnosticOptimizer.assign_add
-    assign_sub = _AgnosticOptimizer.assign_sub
+    # What TensorFlow's scatters to a tf.Variable.
+    def assign(self, variable, value):
+        if isinstance(value, tf.IndexedSlices):
+            value = tf.tensor_scatter_nd_update(
+                variable, value.indices[:, None], tf.cast(value.values, variable.dtype)
+            )
+        super(_TensorFlowOptimizer, self).assign(variable, value)
+
+    def assign_add(self, variable, value):
+        super(_TensorFlowOptimizer, self).assign_add(variable, dense(value))
+
+    def assign_sub(self, variable, value):
+        super(_TensorFlowOptimizer, self).assign_sub(variable, dense(value))
+
     _apply_weight_decay = _AgnosticOptimizer._apply_weight_decay
 
     # Both look at the tf.Variable, which a substituted one hides.
@@ -215,7 +254,11 @@ class _Functional(_TensorFlowOptimizer):
                 self._use_numbers(index)
                 clipped.extend(super()._clip_gradients([gradient]))
             return clipped
-        given = [gradient for gradient in gradients if gradient is not None]
+        given = [
+            gradient.values if isinstance(gradient, tf.IndexedSlices) else gradient
+            for gradient in gradients
+            if gradient is not None
+        ]
         squares = [tf.reduce_sum(tf.square(gradient)) for gradient in given]
         limit = tf.convert_to_tensor(self.global_clipnorm, squares[0].dtype)
         require(
@@ -224,7 +267,7 @@ class _Functional(_TensorFlowOptimizer):
             shape=tuple(limit.shape),
         )
         scale = limit / tf.maximum(safe_sqrt(tf.add_n(squares)), limit)
-        return [None if g is None else scale * g for g in gradients]
+        return [None if g is None else scale * dense(g) for g in gradients]
 
 
 def shares_state(optimizer):

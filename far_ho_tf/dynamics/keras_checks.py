@@ -10,6 +10,8 @@ CLIPPING = ("clipnorm", "clipvalue", "global_clipnorm")
 _OPTIONAL = ("weight_decay", *CLIPPING)
 # Numbers that nothing but the loops over variables reads.
 BY_VARIABLE = ("learning_rate", "weight_decay", "clipnorm", "clipvalue", "ema_momentum")
+# Optimizers that move a row by the sum of its gradients, as often as it was read.
+SUMS_GRADIENTS = (keras.optimizers.SGD, keras.optimizers.Lion)
 # Integers that they have, which count something.
 _COUNTS = ("ema_overwrite_frequency", "gradient_accumulation_steps")
 

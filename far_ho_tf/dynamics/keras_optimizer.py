@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from far_ho_tf.autodiff import Slices
 from far_ho_tf.checks import require
 from far_ho_tf.dynamics.arguments import Bounds
 from far_ho_tf.dynamics.base import BoundDynamics, Dynamics
@@ -20,6 +21,7 @@ from far_ho_tf.dynamics.functional import (
 from far_ho_tf.dynamics.keras_checks import (
     BY_VARIABLE,
     CLIPPING,
+    SUMS_GRADIENTS,
     check_optimizer,
     check_used,
     numbers_of,
@@ -143,6 +145,14 @@ class _BoundOptimizer(BoundDynamics):
         self._slots = self._find_slots()
         self._initial_slots = read(self._slots)
 
+    @property
+    def reads_slices(self):
+        """Of what is linear in the gradient, the sum is all the same."""
+        clips = any(
+            name in self._sources or getattr(self._optimizer, name) for name in CLIPPING
+        )
+        return clips or type(self._optimizer) not in SUMS_GRADIENTS
+
     def slot_paths(self):
         return [slot.path for slot in self._slots]
 
@@ -154,7 +164,7 @@ class _BoundOptimizer(BoundDynamics):
         del choice
         mapping = list(zip(self._slots, slots, strict=True))
         gradients = [
-            None if index in self.idle else gradient
+            None if index in self.idle else _as_keras(gradient, variables[index])
             for index, gradient in enumerate(gradients)
         ]
         scope = self._run(variables, gradients, mapping, step)
@@ -368,6 +378,13 @@ class _BoundOptimizer(BoundDynamics):
                 stacklevel=6,
             )
         return slots
+
+
+def _as_keras(gradient, variable):
+    """A gradient as Keras' tapes give it."""
+    if not isinstance(gradient, Slices):
+        return gradient
+    return tf.IndexedSlices(*gradient, tf.constant(variable.shape.as_list()))
 
 
 def _plain_attributes(optimizer):

@@ -2,7 +2,14 @@
 
 import tensorflow as tf
 
-from far_ho_tf.autodiff import add, all_finite, floating, vjp, zeros_for_none
+from far_ho_tf.autodiff import (
+    add,
+    all_finite,
+    floating,
+    values_of,
+    vjp,
+    zeros_for_none,
+)
 from far_ho_tf.hypergradients.program import Outputs
 from far_ho_tf.hypergradients.run import Run, stack
 from far_ho_tf.hypergradients.split import Split, Traced, flat
@@ -136,13 +143,14 @@ class ReverseRun(Run):
         own = sources[-1]
 
         def oracle(share):
-            gradients, extra, value = problem.oracle(state, hyperparameters, share)
-            kept["oracle"] = gradients, extra, value
-            return gradients, floating(extra)
+            kept["oracle"] = problem.oracle(state, hyperparameters, share)
+            gradients, extra, _ = kept["oracle"]
+            return values_of(gradients), floating(extra)
 
-        (gradients, _), pull = self.replicas.pullback(oracle, sources, batch)
+        (values, _), pull = self.replicas.pullback(oracle, sources, batch)
+        gradients = kept["oracle"][0] if any(problem.report.slices) else values
         with tf.GradientTape(watch_accessed_variables=False) as update_tape:
-            update_tape.watch([state.variables, state.slots, gradients, own])
+            update_tape.watch([state.variables, state.slots, values, own])
             variables, slots = problem.update(
                 state, gradients, hyperparameters, self.number(step), choice
             )
@@ -150,7 +158,7 @@ class ReverseRun(Run):
         by_variables, by_slots, by_gradients, by_own = vjp(
             update_tape,
             [variables, slots],
-            [state.variables, state.slots, gradients, own],
+            [state.variables, state.slots, values, own],
             [cotangent.variables, cotangent.slots],
         )
         through_variables, by_extra, through_own = pull((by_gradients, cotangent.extra))

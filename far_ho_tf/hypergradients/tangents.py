@@ -6,9 +6,11 @@ import tensorflow as tf
 
 from far_ho_tf.autodiff import (
     Linearization,
+    Slices,
     floating,
     linearize,
     linearize_gradient,
+    values_of,
 )
 from far_ho_tf.batching import map_stack
 from far_ho_tf.checks import require
@@ -161,7 +163,7 @@ class Propagation:
         gradients, extra, value = values
         update = linearize(
             lambda: problem.update(state, gradients, hyperparameters, step, choice),
-            [state.variables, state.slots, gradients, own],
+            [state.variables, state.slots, values_of(gradients), own],
         )
         self._dependence.note(update.depends[-1])
         moved = map_stack(
@@ -184,7 +186,7 @@ class Propagation:
         def targets():
             kept["values"] = problem.oracle(state, hyperparameters, batch)
             gradients, extra, _ = kept["values"]
-            return gradients, floating(extra)
+            return values_of(gradients), floating(extra)
 
         def extra():
             kept["partials"], *kept["values"] = problem.partials(
@@ -206,7 +208,13 @@ class Propagation:
             lambda tangents: (first.jvp(tangents), second.jvp(tangents)),
             tf.nest.map_structure(operator.or_, first.depends, second.depends),
         )
-        return (first.targets, *kept["values"]), linear
+        rows = [
+            Slices(value, partial.indices)
+            if isinstance(partial, tf.IndexedSlices)
+            else value
+            for value, partial in zip(first.targets, kept["partials"][0], strict=True)
+        ]
+        return (rows, *kept["values"]), linear
 
     def gradients(self, cotangent, direct, tangents):
         """⟨∇E, Z⟩ + ∂E/∂λ along each direction: a vector of length k."""

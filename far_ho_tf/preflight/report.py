@@ -11,7 +11,14 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from far_ho_tf.autodiff import all_finite, dense, floating, vjp, zeros_for_none
+from far_ho_tf.autodiff import (
+    Slices,
+    all_finite,
+    dense,
+    floating,
+    vjp,
+    zeros_for_none,
+)
 from far_ho_tf.notices import tell
 from far_ho_tf.patches.custom_gradients import meeting, true_derivatives
 from far_ho_tf.preflight import graph_search
@@ -35,6 +42,7 @@ class Report(NamedTuple):
     Attributes:
         assigned: Variables that the inner objective assigns.
         unread: List of the trained variables that it does not read.
+        slices: For each trained variable, whether its gradient is `Slices`.
         xla_faults: List of sentences: why XLA would make it wrong.
         xla_differences: List of sentences: why XLA would make it different.
         largest_product: Multiplications in the inner objective's largest
@@ -46,11 +54,13 @@ class Report(NamedTuple):
         loop: Type of a loop that derivatives of the inner objective go through; an
             empty string where there is none.
         symmetric: Whether its second derivatives commute for certain: they go through
-            no `tf.custom_gradient`, and it does not read again what it assigned.
+            no `tf.custom_gradient`, and it does not read again what it assigned, nor
+            rows of a variable again whose gradient is `Slices`.
     """
 
     assigned: list
     unread: list
+    slices: list
     xla_faults: list
     xla_differences: list
     largest_product: int
@@ -79,7 +89,9 @@ def inspect(problem):
             or assigns a floating `tf.Variable`.
     """
     tell("tracing …")
-    parts, scope, unread = _trace(problem)
+    parts, scope, gradients = _trace(problem)
+    unread = [v for v, g in zip(problem.variables, gradients, strict=True) if g is None]
+    slices = [isinstance(gradient, tf.IndexedSlices) for gradient in gradients]
     sentences = {REFUSED: [], REFUSED_BY_XLA: [], AVOIDS_XLA: [], WARNED: []}
     for part in parts:
         for fault in FAULTS:
@@ -106,6 +118,7 @@ def inspect(problem):
     return Report(
         assigned=assigned,
         unread=unread,
+        slices=slices,
         xla_faults=sentences[REFUSED_BY_XLA],
         xla_differences=sentences[AVOIDS_XLA],
         largest_product=_largest(operations, "MatMul"),
@@ -115,7 +128,11 @@ def inspect(problem):
             _differentiated(operations, kind) for kind in graph_search.CONTROL_FLOW
         ),
         loop=next(iter(_differentiated(operations, "While")), ""),
-        symmetric=not (scope.reads_again or _differentiated(operations, "IdentityN")),
+        symmetric=not (
+            scope.reads_again
+            or _differentiated(operations, "IdentityN")
+            or any(_reads_rows_again(gradient) for gradient in gradients)
+        ),
     )
 
 
@@ -140,17 +157,15 @@ def _trace(problem):
 
     Returns:
         List of `_Part`s, the inner objective first; the `SubstitutionScope` of
-        its call; the variables that it does not read.
+        its call, and its gradients.
     """
     kept = {}
 
     def inner(values, hyperparameters, batch):
-        gradients, kept["scope"] = problem.traced_gradients(
+        kept["gradients"], kept["scope"] = problem.traced_gradients(
             values, hyperparameters, batch
         )
-        pairs = zip(problem.variables, gradients, strict=True)
-        kept["unread"] = [variable for variable, g in pairs if g is None]
-        return gradients
+        return [dense(gradient) for gradient in kept["gradients"]]
 
     def outer(values, hyperparameters, batch):
         return problem.traced_outer_value(values, hyperparameters, batch)
@@ -162,7 +177,14 @@ def _trace(problem):
         choice = tf.nest.map_structure(
             lambda spec: tf.zeros(spec.shape, spec.dtype), problem.dynamics.choices
         )
-        return problem.update(state, values, hyperparameters, step, choice)
+        row = tf.zeros([1], tf.int32)
+        gradients = [
+            Slices(tf.gather(value, row), row)
+            if isinstance(gradient, tf.IndexedSlices)
+            else value
+            for value, gradient in zip(values, kept["gradients"], strict=True)
+        ]
+        return problem.update(state, gradients, hyperparameters, step, choice)
 
     def initial(values, hyperparameters, step):
         return problem.initial_state(State(values, [], []), hyperparameters, step)
@@ -173,7 +195,7 @@ def _trace(problem):
         _part(problem, "dynamics", update, (0, 1)),
         _part(problem, "initial_values", initial, (1,)),
     ]
-    return parts, kept["scope"], kept["unread"]
+    return parts, kept["scope"], kept["gradients"]
 
 
 def _part(problem, name, function, orders, source=None):
@@ -356,6 +378,12 @@ def _check_dependence(problem, unread):
             f"stay where they are: {paths}",
             stacklevel=2,
         )
+
+
+def _reads_rows_again(gradient):
+    """Whether a tape put together what several readings of rows gave."""
+    by_rows = isinstance(gradient, tf.IndexedSlices)
+    return by_rows and gradient.indices.op.type == "ConcatV2"
 
 
 def _largest(operations, kind):
