@@ -174,15 +174,27 @@ tf.register_tensor_conversion_function(
 )
 
 
+def _written_over(variable, slices):
+    """What a variable holds after some rows were assigned, the last of each.
+
+    By none of TensorFlow's scatters: their gradients go to all of a row's.
+    """
+    count = tf.shape(slices.indices)[0]
+    last = tf.math.unsorted_segment_max(
+        tf.range(count), slices.indices, variable.shape[0]
+    )
+    assigned = tf.reshape(last >= 0, [-1] + [1] * (len(variable.shape) - 1))
+    values = tf.gather(slices.values, tf.maximum(last, 0))
+    return tf.where(assigned, tf.cast(values, variable.dtype), variable)
+
+
 class _Functional(_TensorFlowOptimizer):
     """Comes after an optimizer's own class and before TensorFlow's."""
 
     # What TensorFlow's scatters to a tf.Variable.
     def assign(self, variable, value):
         if isinstance(value, tf.IndexedSlices):
-            value = tf.tensor_scatter_nd_update(
-                variable, value.indices[:, None], tf.cast(value.values, variable.dtype)
-            )
+            value = _written_over(variable, value)
         super(_TensorFlowOptimizer, self).assign(variable, value)
 
     def assign_add(self, variable, value):
