@@ -1,10 +1,15 @@
 """Hyperparameters: the variables that the outer problem tunes."""
 
+import weakref
+
 import keras
 import tensorflow as tf
 from keras import constraints as keras_constraints
 
-from far_ho_tf.variables import path_of
+from far_ho_tf.variables import find, path_of
+
+# By their ids: variables cannot be keys.
+_made = weakref.WeakValueDictionary()
 
 
 class Hyperparameter(keras.Variable):
@@ -52,6 +57,7 @@ class Hyperparameter(keras.Variable):
                 "give dtype='float32')"
             )
         self.constraint = keras_constraints.get(constraint)
+        _made[id(self)] = self
 
     def __float__(self):
         # Of a value that is mirrored over devices, Keras cannot make one.
@@ -79,6 +85,24 @@ def scalar_names(hyperparameters, taken):
             used.add(name)
             named.append((name, variable))
     return named
+
+
+def unlisted(handles, listed):
+    """The `Hyperparameter`s that something reads without a problem's tuning them.
+
+    Args:
+        handles: List of the tensors that it reads; those of variables are handles.
+        listed: List of the problem's hyperparameters.
+    """
+    found = []
+    for one in list(_made.values()):
+        # A variable that is mirrored over devices has one on each.
+        copies = getattr(one._value, "values", [one._value])
+        own = [copy.handle for copy in copies if copy is not None]
+        reads = any(handle is other for handle in own for other in handles)
+        if reads and find(one, listed) is None:
+            found.append(one)
+    return found
 
 
 def _is_python_float(value):

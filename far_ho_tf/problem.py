@@ -282,11 +282,7 @@ class BilevelProblem:
             role: "inner_objective" or "outer_objective".
             codes: Frozen set: the functions, told by their code.
         """
-        roles = {
-            "inner_objective": self._inner_objective,
-            "outer_objective": self._outer_objective,
-        }
-        roles[role].kept_rules = codes
+        self._objective(role).kept_rules = codes
 
     @functools.cached_property
     def report(self):
@@ -361,6 +357,12 @@ class BilevelProblem:
         with self._keras_substituted(values, hyperparameters):
             return self._outer_objective(batch)
 
+    def forward_value(self, role, values, hyperparameters, batch):
+        """The value of an objective before extra state is known; see `keep_rules`."""
+        names = self.variables + self.hyperparameters
+        with substituted(names, values + hyperparameters):
+            return self._objective(role)(batch)
+
     def cached(self, key, build):
         """What is kept for `key`, such as a program, built at its first use.
 
@@ -374,6 +376,10 @@ class BilevelProblem:
         """Lets the model's own variables hold a state."""
         assign(self.variables, state.variables)
         assign(self.extra_variables, state.extra)
+
+    def _objective(self, role):
+        is_inner = role == "inner_objective"
+        return self._inner_objective if is_inner else self._outer_objective
 
     def _keras_substituted(self, values, hyperparameters):
         """Replaces Keras variables; bare tf.Variables are left to be captured."""

@@ -482,6 +482,7 @@ class TestNonFinite:
         scale = far.Hyperparameter(0.0, name="scale")
         parts = self.parts(
             inner_data=lambda step: tf.where(step == 4, 1.0, 0.0),
+            dynamics=far.GradientDescent(0.1),
         )
         (w,) = parts["variables"]
         parts["inner_objective"] = lambda c: tf.reduce_sum(

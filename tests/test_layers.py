@@ -66,6 +66,7 @@ LAYERS = (
     "preflight.registry",
     "preflight.graph_search",
     "preflight.faults",
+    "preflight.jumps",
     "preflight.report",
     "preflight",
     "objective",

@@ -11,6 +11,9 @@ import far_ho_tf as far
 from tests.helpers import assert_close, hyper, in_tiers
 
 UPDATE_EVERY = 3
+some_stay_fixed = pytest.mark.filterwarnings(
+    "ignore:`hyperparameters` does not list:UserWarning"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -156,6 +159,7 @@ def test_xla_takes_the_same_path():
     assert_close(values[1], values[0], 1e-9)
 
 
+@some_stay_fixed
 @pytest.mark.parametrize("hypers", [[], None], ids=["none", "frozen"])
 def test_the_weights_are_those_of_keras(hypers):
     """Without hyperparameters, and with an outer learning rate of zero."""
@@ -186,6 +190,7 @@ def test_the_weights_are_those_of_keras(hypers):
     )
 
 
+@some_stay_fixed
 def test_fit_on_arrays_with_sample_weights():
     """Keras' own shuffling, class weights and the like pass through."""
     one, other = Case(), Case()
@@ -260,12 +265,12 @@ def test_loss_weights_are_tuned():
     )
     start = model.get_weights()
     x, targets = TRAIN[0], [TRAIN[0][:, :1], TRAIN[0][:, 1:2] ** 2]
-    weight, rate = hyper(0.5, "weight"), hyper(0.1, "rate")
+    weight = hyper(0.5, "weight")
 
     tuned = far.RealTimeModel(
         model,
         [weight],
-        far.GradientDescent(rate),
+        far.GradientDescent(0.1),
         keras.optimizers.SGD(0.5),
         update_every=4,
         hyper_data=(x, targets),
@@ -299,6 +304,7 @@ class Doubling(keras.constraints.Constraint):
         return 2.0 * w
 
 
+@some_stay_fixed
 def test_divergence_stops_with_the_last_good_update():
     case = Case()
     case.rate.constraint = Doubling()
@@ -331,6 +337,7 @@ def test_divergence_stops_with_the_last_good_update():
     assert float(loss) == pytest.approx(values[-2], rel=1e-12)
 
 
+@some_stay_fixed
 def test_divergence_to_infinity_stops_too():
     case = Case()
     case.rate.constraint = Doubling()
@@ -372,6 +379,7 @@ class TestErrors:
         with pytest.raises(ValueError, match="`hyper_loss`"):
             tuned.compile(loss=[case.loss], loss_weights=[case.rate])
 
+    @some_stay_fixed
     def test_a_loss_that_weighs_itself_is_warned_of(self):
         case = Case()
         weight = hyper(0.5, "weight")
@@ -386,6 +394,7 @@ class TestErrors:
         with pytest.warns(UserWarning, match=r"reads \['weight'\] directly"):
             tuned.fit(*TRAIN, verbose=0)
 
+    @some_stay_fixed
     def test_a_hyperparameter_that_nothing_reads(self):
         case = Case()
         tuned = case.real_time([case.rate, hyper(1.0, "unread")])

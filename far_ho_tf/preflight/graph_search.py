@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from far_ho_tf.preflight.registry import is_cut
+from far_ho_tf.preflight.registry import is_cut, is_step
 from far_ho_tf.preflight.shapes import Shapes, output_shape
 
 UNKNOWN_SIZE = 32
@@ -43,6 +43,7 @@ class Operation(NamedTuple):
             else 0. Dimensions that are not known count as `UNKNOWN_SIZE`.
         keeps_shape: Whether its first two inputs have, or may have, one shape.
         is_cut: Whether TensorFlow leaves out a derivative here; see `registry.is_cut`.
+        is_step: Whether it makes steps of floating numbers; see `registry.is_step`.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Operation(NamedTuple):
     multiplications: int
     keeps_shape: bool
     is_cut: bool
+    is_step: bool
 
 
 def operations(graph, roots):
@@ -111,6 +113,7 @@ def _walk(nodes, roots, library, arguments=None):
             _multiplications(node, operands),
             _one_shape(node, operands),
             is_cut(node, depends),
+            is_step(node, depends),
         )
         for function in _called(node, library):
             arguments = [argument.name for argument in function.signature.input_arg]

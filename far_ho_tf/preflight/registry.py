@@ -1,4 +1,4 @@
-"""Where TensorFlow's own registry of gradients ends a derivative in silence."""
+"""Where derivatives end: by TensorFlow's own registry, and by what operations make."""
 
 import functools
 
@@ -17,6 +17,23 @@ _RIGHT = frozenset(
     )
 )
 
+# Types that make steps of floating numbers, and floating ones of them.
+_ROUNDING = frozenset(
+    (
+        *("Ceil", "Floor", "FloorDiv", "FloorMod", "Mod", "Rint", "Round", "Sign"),
+        *("TruncateDiv", "TruncateMod"),
+        *("StatelessRandomBinomial", "StatelessRandomPoisson"),
+    )
+)
+# Types whose integers or booleans tell nothing of the numbers that they read, or are
+# others at single points only, which the numbers do not meet.
+_NO_STEPS = frozenset(
+    (
+        *("Rank", "Shape", "ShapeN", "Size", "TensorListElementShape"),
+        *("ApproximateEqual", "Equal", "NotEqual", "IsFinite", "IsInf", "IsNan"),
+    )
+)
+
 
 def is_cut(node, depends):
     """Whether a derivative would have to go through a node, and is left out there.
@@ -32,17 +49,43 @@ def is_cut(node, depends):
     """
     if not any(depends) or node.op not in not_differentiable():
         return False
-    definition = op_def_registry.get(node.op)
-    made, read = (
-        [
-            _is_floating(dtype)
-            for argument in arguments
-            for dtype in _dtypes(node, argument)
-        ]
-        for arguments in (definition.output_arg, definition.input_arg)
+    made = _outputs(node)
+    return any(map(_is_floating, made)) and _reads_floating(node, depends)
+
+
+def is_step(node, depends):
+    """Whether a node makes steps of floating numbers: integers, booleans, round ones.
+
+    Args:
+        node: A `NodeDef`.
+        depends: List of booleans: for each input, whether it counts.
+    """
+    if not any(depends):
+        return False
+    if node.op in _ROUNDING:
+        return True
+    return (
+        _may_make_steps(node.op)
+        and any(map(_is_discrete, _outputs(node)))
+        and _reads_floating(node, depends)
     )
-    return any(made) and any(
-        flag and floating for flag, floating in zip(depends, read, strict=False)
+
+
+@functools.cache
+def _may_make_steps(kind):
+    """Whether operations of a type can make integers or booleans of other things."""
+    definition = op_def_registry.get(kind)
+    if kind in _NO_STEPS or definition is None:
+        return False
+    # What calls functions is searched within these.
+    if any("func" in attribute.type for attribute in definition.attr):
+        return False
+    read = {a.type_attr or a.type_list_attr for a in definition.input_arg}
+    return any(
+        _is_discrete(made.type)
+        if made.type
+        else (made.type_attr or made.type_list_attr) not in read
+        for made in definition.output_arg
     )
 
 
@@ -59,6 +102,20 @@ def not_differentiable():
     }
 
 
+def _outputs(node):
+    """The dtypes of what a node makes."""
+    made = op_def_registry.get(node.op).output_arg
+    return [dtype for argument in made for dtype in _dtypes(node, argument)]
+
+
+def _reads_floating(node, depends):
+    """Whether one of the inputs that count holds floating numbers."""
+    arguments = op_def_registry.get(node.op).input_arg
+    read = [dtype for argument in arguments for dtype in _dtypes(node, argument)]
+    pairs = zip(depends, read, strict=False)
+    return any(flag and _is_floating(dtype) for flag, dtype in pairs)
+
+
 def _dtypes(node, argument):
     """The dtypes (as numbers) of the tensors of an argument of a node."""
     if argument.type_list_attr:
@@ -70,3 +127,8 @@ def _dtypes(node, argument):
 def _is_floating(dtype):
     dtype = tf.as_dtype(dtype or tf.int32).base_dtype
     return dtype.is_floating or dtype.is_complex
+
+
+def _is_discrete(dtype):
+    dtype = tf.as_dtype(dtype or tf.variant).base_dtype
+    return dtype.is_integer or dtype.is_bool

@@ -6,7 +6,7 @@ wrong or whose values cannot be replayed.
 """
 
 import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -19,9 +19,11 @@ from far_ho_tf.autodiff import (
     vjp,
     zeros_for_none,
 )
+from far_ho_tf.checks import warn_user
+from far_ho_tf.hyperparameters import unlisted
 from far_ho_tf.notices import tell
 from far_ho_tf.patches.custom_gradients import meeting, true_derivatives
-from far_ho_tf.preflight import graph_search
+from far_ho_tf.preflight import graph_search, jumps
 from far_ho_tf.preflight.faults import (
     AVOIDS_XLA,
     FAULTS,
@@ -105,6 +107,9 @@ def inspect(problem):
         raise ValueError(" ".join(sentences[REFUSED]))
     for sentence in sentences[WARNED]:
         warnings.warn(sentence, stacklevel=2)
+    for part in parts:
+        _warn_of_jumps(part, problem)
+    _warn_of_unlisted(parts, problem)
     # The other parts assign bare tf.Variables to replace them.
     inner, outer = (_assigned_resources(part.graph) for part in parts[:2])
     assigned = scope.assigned + inner
@@ -144,12 +149,19 @@ class _Part(NamedTuple):
         graph: Its `FuncGraph`.
         operations: List of `graph_search.Operation`s.
         orders: The orders of fault that matter in it; see `Fault`.
+        forward: Callable(values, hyperparameters, prepared, step) -> what it makes,
+            before derivatives are taken of it.
+        prepared: What its data are made from.
+        data: List of what these read: the handles of variables, and other tensors.
     """
 
     name: str
     graph: tf.Graph
     operations: list
     orders: tuple
+    forward: Any
+    prepared: Any
+    data: list
 
 
 def _trace(problem):
@@ -203,8 +215,8 @@ def _part(problem, name, function, orders, source=None):
     variables = problem.variables + problem.hyperparameters
     count = len(problem.variables)
     prepared = source.prepare(0, 1) if source else ()
-    if source:
-        _check_data(name.replace("objective", "data"), source, prepared, variables)
+    captured = list(source.captured(prepared)) if source else []
+    _check_data(name.replace("objective", "data"), captured, variables)
     if name == "inner_objective":
         _check_replay(source, prepared)
 
@@ -238,7 +250,47 @@ def _part(problem, name, function, orders, source=None):
                 _check_rules(name, met.inside, call, inputs)
             problem.keep_rules(name, _not_differentiable(call, inputs))
     operations = graph_search.operations(traced.graph, roots)
-    return _Part(name, traced.graph, operations, orders)
+
+    def forward(values, hyperparameters, prepared, step):
+        if not source:  # In its first step, a schedule may do nothing.
+            return function(values, hyperparameters, step + 1)
+        batch = source.batch(prepared, step)
+        return problem.forward_value(name, values, hyperparameters, batch)
+
+    return _Part(name, traced.graph, operations, orders, forward, prepared, captured)
+
+
+def _warn_of_jumps(part, problem):
+    """Warns of hyperparameters that make a part jump."""
+    if not jumps.may_jump(part.operations):
+        return
+    variables, hyperparameters = problem.variables, problem.hyperparameters
+    assigned = _assigned_resources(part.graph) + [
+        variable
+        for variable in variables + hyperparameters
+        if isinstance(variable, tf.Variable)
+    ]
+    for jump in jumps.find(part, variables, hyperparameters, assigned):
+        warn_user(f"`{part.name}` {jumps.describe(jump)}")
+
+
+def _warn_of_unlisted(parts, problem):
+    """Warns of `Hyperparameter`s that parts read and the problem does not tune."""
+    readers = {}
+    for part in parts:
+        by_data = unlisted(part.data, problem.hyperparameters)
+        captured = [external for external, _ in part.graph.captures]
+        for variable in unlisted(captured, problem.hyperparameters) + by_data:
+            is_of_data = find(variable, by_data) is not None
+            name = part.name.replace("objective", "data") if is_of_data else part.name
+            readers.setdefault(id(variable), (variable, []))[1].append(name)
+    for variable, names in readers.values():
+        parts = " and ".join(f"`{name}`" for name in dict.fromkeys(names))
+        warn_user(
+            f"`hyperparameters` does not list `{path_of(variable)}`, a Hyperparameter "
+            f"that is read by {parts}: there it is a constant. Remedy: list it; or, if "
+            "it is to stay fixed, give a number or a keras.Variable(trainable=False)."
+        )
 
 
 def _check_rules(name, functions, call, inputs):
@@ -311,9 +363,8 @@ def _is_finite(tape, call):
     return all_finite([one for one in gradients if one is not None])
 
 
-def _check_data(name, source, prepared, variables):
+def _check_data(name, handles, variables):
     """Refuses data that read variables: no derivative would go through them."""
-    handles = source.captured(prepared)
     for variable in variables:
         if any(handle is variable.handle for handle in handles):
             raise ValueError(

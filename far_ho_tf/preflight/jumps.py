@@ -1,0 +1,327 @@
+"""Where a part of a problem jumps as a hyperparameter moves, which no derivative sees.
+
+A comparison, a rounding, a cast to integers, a sign or a place in an order moves by
+steps, whose derivative is zero wherever there is one. That loses nothing where what
+they choose between meets at the step (`tf.where(x > h, x, h)`), and is wrong where it
+does not (a mask of `uniform >= h`). A graph does not tell one from the other, so the
+part is computed: between two values of a hyperparameter it changes by the integral of
+its derivative and by its jumps. On ever finer intervals the error of the trapezoidal
+rule vanishes, also where there are kinks, and the jumps remain.
+"""
+
+import itertools
+import os
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from far_ho_tf.autodiff import dense, floating
+from far_ho_tf.preflight import graph_search
+from far_ho_tf.substitution import tape_sources
+from far_ho_tf.variables import dtype_of, path_of, preserved, read
+
+# Intervals of a line from a hyperparameter's value, and of one that is looked into.
+_INTERVALS = 16
+# How often one is looked into, and how many of them.
+_LEVELS, _TRIED = 3, 3
+# What counts as no jump, beside the value: what rounding makes.
+_NOISE = {tf.float64: 1e-14, tf.float32: 1e-5, tf.float16: 0.1, tf.bfloat16: 0.5}
+# How many operations messages name.
+_NAMED = 3
+_LIBRARIES = tuple(
+    os.path.dirname(file) + os.sep
+    for file in (tf.__file__, keras.__file__, os.path.dirname(__file__))
+)
+
+
+class _Point(NamedTuple):
+    """A part at a place of the line.
+
+    Attributes:
+        value: The sum of what it makes, each element times a fixed number.
+        slope: Its derivative along the line.
+        steps: List of what the operations that make steps made, as bytes.
+    """
+
+    value: float
+    slope: float
+    steps: list
+
+
+class Jump(NamedTuple):
+    """A place where a part jumps.
+
+    Attributes:
+        variables: List of the hyperparameters of which one makes it jump.
+        values: Their values there, as tensors.
+        operations: List of the `tf.Operation`s that make steps there.
+    """
+
+    variables: list
+    values: list
+    operations: list
+
+
+def may_jump(operations):
+    """Whether one of a list of `Operation`s makes steps of what is given to it.
+
+    What TensorFlow makes to differentiate others is left out: it chooses between
+    derivatives that differ where there are kinks, and between nothing else.
+    """
+    return any(op.is_step and "gradient_tape/" not in op.name for op in operations)
+
+
+def find(part, variables, hyperparameters, assigned):
+    """The jumps of a part in its hyperparameters.
+
+    Args:
+        part: A `report.Part`.
+        variables: List of the trained variables.
+        hyperparameters: List of variables.
+        assigned: List of `tf.Variable`s that the part assigns.
+
+    Returns:
+        List of `Jump`s, at most one for each scalar hyperparameter, and one for all
+        others together.
+    """
+    traced = _Traced(part, variables, hyperparameters)
+    with preserved(assigned):
+        found = [traced.jump(group) for group in traced.groups]
+    return [jump for jump in found if jump is not None]
+
+
+def describe(jump):
+    """A `Jump` in words: what makes it, and which hyperparameter."""
+    places = []
+    for operation in jump.operations:
+        line = _users_line(operation)
+        places.append(f"{operation.type} (`{operation.name}`{line and f', {line}'})")
+    places = list(dict.fromkeys(places))
+    more = " and others" if len(places) > _NAMED else ""
+    return (
+        f"holds {', '.join(places[:_NAMED])}{more}: it jumps where {_where(jump)}, and "
+        "derivatives leave jumps out, in silence. Remedy: what moves without jumps, "
+        "such as tf.sigmoid((a - b) / temperature) for a comparison of a with b; or a "
+        "number in the place of the hyperparameter."
+    )
+
+
+def _where(jump):
+    if not jump.values[0].shape.rank:
+        return f"`{path_of(jump.variables[0])}` passes {float(jump.values[0]):.4g}"
+    names = " or ".join(f"`{path_of(variable)}`" for variable in jump.variables)
+    return f"elements of {names} move"
+
+
+def _users_line(operation):
+    """The file and line of a user's that made an operation; "" if none is known."""
+    frames = [
+        frame
+        for frame in operation.traceback or ()
+        if not frame.filename.startswith(_LIBRARIES)
+    ]
+    if not frames:
+        return ""
+    return f"{os.path.basename(frames[-1].filename)}:{frames[-1].lineno}"
+
+
+class _Traced:
+    """A part as a function of a place on a line through its hyperparameters.
+
+    Attributes:
+        groups: List of lists of the indices of hyperparameters that operations which
+            make steps depend on: scalars one by one, all others at once, since the
+            weights of networks may be many.
+    """
+
+    def __init__(self, part, variables, hyperparameters):
+        self._part = part
+        self._hyperparameters = hyperparameters
+        self._values = [_moved(value) for value in read(variables)]
+        self._start = read(hyperparameters)
+        self._noise = _NOISE[self._start[0].dtype]
+        self._steps, self._nested = [], []
+        self.groups = []
+        names = variables + hyperparameters
+        specs = [tf.TensorSpec(one.shape, dtype_of(one)) for one in names]
+        count = len(variables)
+        self._function = tf.function(self._at, autograph=False).get_concrete_function(
+            *(specs[:count], specs[count:], specs[count:]),
+            *(part.prepared, tf.TensorSpec([], tf.int32)),
+        )
+
+    def jump(self, group):
+        """A `Jump` as the hyperparameters of a group move, or `None`."""
+        for sign in (1, -1):
+            direction = [
+                self._direction(index, sign) if index in group else tf.zeros_like(value)
+                for index, value in enumerate(self._start)
+            ]
+            place, operations = self._on_line(direction)
+            if operations:
+                moved = self._moved(place, direction)
+                values = [moved[index] for index in group]
+                names = [self._hyperparameters[index] for index in group]
+                return Jump(names, values, operations)
+        return None
+
+    def _at(self, values, hyperparameters, direction, prepared, step):
+        """The part's value, its derivative in a direction, and what made steps."""
+        sources = tape_sources(self._hyperparameters, hyperparameters)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(sources)
+            made = self._part.forward(values, hyperparameters, prepared, step)
+            # A plain sum may be constant, such as one of probabilities.
+            value = tf.add_n(
+                [
+                    tf.cast(tf.reduce_sum(one * _weights(one)), values[0].dtype)
+                    for one in floating(tf.nest.flatten(made))
+                ]
+            )
+        self._note_steps(hyperparameters)
+        gradients = tape.gradient(value, sources)
+        slope = tf.zeros_like(value)
+        for gradient, one in zip(gradients, direction, strict=True):
+            if gradient is not None:
+                slope += tf.reduce_sum(dense(gradient) * one)
+        steps = [made for operation in self._steps for made in operation.outputs]
+        return value, slope, [tf.identity(one) for one in steps]
+
+    def _note_steps(self, hyperparameters):
+        """Notes which operations of the graph so far make steps, and of what."""
+        graph = tf.compat.v1.get_default_graph()
+        scalars = [[i] for i, one in enumerate(hyperparameters) if not one.shape.rank]
+        others = [i for i, one in enumerate(hyperparameters) if one.shape.rank]
+        names = set()
+        for group in [*scalars, others]:
+            roots = [hyperparameters[index] for index in group]
+            handles = [getattr(self._hyperparameters[i], "handle", None) for i in group]
+            roots += [
+                internal
+                for external, internal in graph.captures
+                if any(external is handle for handle in handles)
+            ]
+            found = graph_search.operations(graph, roots)
+            steps = [op.name for op in found if op.is_step]
+            if steps:
+                self.groups.append(group)
+            names.update(steps)
+        self._steps = [op for op in graph.get_operations() if op.name in names]
+        self._nested = [
+            operation
+            for function in graph.as_graph_def().library.function
+            for operation in _operations(graph, function.signature.name)
+            if operation.name in names
+        ]
+
+    def _direction(self, index, sign):
+        """To a value of a hyperparameter that is well away, and one that it may have.
+
+        Its elements move by different lengths, so that an order of them changes.
+        """
+        variable, value = self._hyperparameters[index], self._start[index]
+        length = (tf.abs(value) + 1) * sign
+        if value.shape.rank:
+            length *= _weights(value)
+        end = value + length
+        constraint = getattr(variable, "constraint", None)
+        # Between two points of a convex set all are in it.
+        return (end if constraint is None else constraint(end)) - value
+
+    def _on_line(self, direction):
+        """The place of a jump, and the operations that make steps there."""
+        points = {}
+
+        def at(place):
+            if place not in points:
+                points[place] = self._point(place, direction)
+            return points[place]
+
+        errors = _errors(at, 0.0, 1.0, self._differ)
+        largest = sorted(errors.items(), key=lambda one: -one[1])[:_TRIED]
+        for (low, high), error in largest:
+            if error > self._noise * max(abs(at(low).value), abs(at(high).value)):
+                place, found = self._within(at, low, high, error)
+                if found:
+                    return place, found
+        return None, []
+
+    def _within(self, at, low, high, error):
+        """The same in an interval whose error does not vanish on finer ones."""
+        for _ in range(_LEVELS):
+            errors = _errors(at, low, high, self._differ)
+            # With a kink, it falls by the number of intervals; with nothing, by more.
+            if sum(errors.values()) < 0.5 * error:
+                return None, []
+            (low, high), error = max(errors.items(), key=lambda one: one[1])
+            if error < self._noise * abs(at(low).value):
+                break  # Of many small jumps each is lost in rounding at last.
+        pairs = zip(self._steps, at(low).steps, at(high).steps, strict=True)
+        steps = [step for step, one, other in pairs if one != other]
+        return high, steps or self._nested
+
+    def _differ(self, one, other):
+        """Whether a jump may be between two points."""
+        return bool(self._nested) or one.steps != other.steps
+
+    def _moved(self, place, direction):
+        return [
+            value + tf.cast(place, value.dtype) * one
+            for value, one in zip(self._start, direction, strict=True)
+        ]
+
+    def _point(self, place, direction):
+        moved = self._moved(place, direction)
+        data = self._part.prepared, tf.constant(0)
+        try:
+            value, slope, made = self._function(self._values, moved, direction, *data)
+        except tf.errors.OpError:  # It is not defined there.
+            return _Point(np.nan, np.nan, [b""] * len(self._steps))
+        made = iter(made)
+        steps = [
+            b"".join(
+                one.numpy().tobytes()
+                for one in itertools.islice(made, len(operation.outputs))
+            )
+            for operation in self._steps
+        ]
+        return _Point(float(value), float(slope), steps)
+
+
+def _errors(at, begin, end, differ):
+    """By finer interval, what the integral of the derivative leaves of a change.
+
+    Args:
+        at: Callable(place) -> `_Point`.
+        begin, end: Those of the interval that is divided.
+        differ: Callable(point, point) -> whether a jump may be between them.
+    """
+    errors = {}
+    for low, high in itertools.pairwise(np.linspace(begin, end, _INTERVALS + 1)):
+        one, other = at(low), at(high)
+        change = other.value - one.value
+        error = abs(change - (high - low) * (one.slope + other.slope) / 2)
+        errors[low, high] = error if np.isfinite(error) and differ(one, other) else 0.0
+    return errors
+
+
+def _operations(graph, name):
+    return graph._get_function(name).graph.get_operations()
+
+
+def _moved(value):
+    """Trained values that are not zero, whatever they start from.
+
+    Where they are, what is multiplied with them has no influence.
+    """
+    random = _weights(value) - 1
+    return tf.where(value == 0, 0.1 * random, value * (1 + 0.1 * random))
+
+
+def _weights(tensor):
+    """Numbers between 0.5 and 1.5, fixed by their places."""
+    return tf.random.stateless_uniform(
+        tf.shape(tensor), (1, 2), 0.5, 1.5, dtype=tensor.dtype
+    )
