@@ -1,10 +1,12 @@
 """Hyperparameters: the variables that the outer problem tunes."""
 
+import numbers
 import weakref
 
 import keras
 import tensorflow as tf
 from keras import constraints as keras_constraints
+from tensorflow.python.framework.ops import SymbolicTensor
 
 from far_ho_tf.variables import find, path_of
 
@@ -17,6 +19,11 @@ class Hyperparameter(keras.Variable):
 
     It is a `keras.Variable` in every respect: objectives read it, Keras
     optimizers update it and apply its constraint after each update.
+
+    It may take the place of a number of a Keras layer or loss, such as the `stddev` of
+    GaussianNoise or a `label_smoothing`. Where these ask by a Python `if` for its sign,
+    or whether it equals a number, it is positive and equals none, whatever its value:
+    the graph that is being traced serves all values.
 
     Args:
         initializer: The initial value (a number, an array or a tensor), or a
@@ -59,9 +66,61 @@ class Hyperparameter(keras.Variable):
         self.constraint = keras_constraints.get(constraint)
         _made[id(self)] = self
 
+    def get_shape(self):
+        """What functions of TensorFlow ask its own variables for."""
+        return tf.TensorShape(self.shape)
+
+    def __bool__(self):
+        return bool(self != 0)
+
     def __float__(self):
         # Of a value that is mirrored over devices, Keras cannot make one.
         return float(tf.convert_to_tensor(self))
+
+
+class _Comparison(SymbolicTensor):
+    """A tensor like others, of which Python may ask whether it is true."""
+
+    def __bool__(self):
+        if self.answer is None:
+            raise TypeError(self.question)
+        return self.answer
+
+
+def _comparison(operator, with_zero, with_others):
+    """A comparison of a `Hyperparameter`, and what Python takes it for in a graph.
+
+    Args:
+        operator: Name of the method.
+        with_zero, with_others: That of one with zero, and with other numbers; `None`
+            where that depends on the value.
+    """
+    compare = getattr(keras.Variable, operator)
+
+    def method(self, other):
+        result = compare(self, other)
+        if tf.is_symbolic_tensor(result) and isinstance(other, numbers.Real):
+            result.__class__ = _Comparison
+            result.answer = with_others if other else with_zero
+            result.question = (
+                f"Python compares the hyperparameter `{path_of(self)}` with {other}, "
+                "once for all of its values. Remedy: tf.where or keras.ops.where; a "
+                "rate of dropout, whose masks jump, has no derivative"
+            )
+        return result
+
+    return method
+
+
+for _name, *_answers in (
+    ("__eq__", False, False),
+    ("__ne__", True, True),
+    ("__gt__", True, None),
+    ("__ge__", True, None),
+    ("__lt__", False, None),
+    ("__le__", False, None),
+):
+    setattr(Hyperparameter, _name, _comparison(_name, *_answers))
 
 
 def scalar_names(hyperparameters, taken):

@@ -200,8 +200,10 @@ def trained_variables(owner, hyperparameters):
         if find(variable, hyperparameters) is not None:
             raise ValueError(
                 f"`{path_of(variable)}` is listed both in `variables` and in "
-                "`hyperparameters`. To learn its initial value, make a "
-                "Hyperparameter and pair them in `initial_values`."
+                "`hyperparameters`, and can be trained or tuned only. Remedy: where it "
+                "comes with a model's trainable_variables, as a layer holds it, give "
+                "the model: its hyperparameters are left out. To learn its initial "
+                "value, make a Hyperparameter and pair them in `initial_values`."
             )
     return trained, trained
 

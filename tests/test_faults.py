@@ -168,7 +168,6 @@ NEAR_ONE = (1 + 0.01 * RANDOM.rand(1, 4, 4, 4, 1)).astype("float32")
 
 # Operation in the graph: (function, point, width), with a wrong derivative.
 WRONG_SECOND = {
-    "SoftmaxCrossEntropyWithLogits": (cross_entropy_with_labels, normal(2, 3, 4)),
     "ResizeBilinearGrad": (resize("bilinear"), IMAGE, 1e-2),
     "FakeQuantWithMinMaxArgsGradient": (
         fake_quantization,
@@ -835,6 +834,12 @@ class TestMendedLinear:
         for xla in {False, name.startswith("OneHot")}:
             assert error_of_first_derivative(function, x, xla) < 1e-6
             assert error_of_second_derivative(function, x, xla) < 1e-6
+
+    @pytest.mark.parametrize("xla", [False, True])
+    def test_cross_entropy_with_labels(self, xla):
+        x = normal(2, 3, 4)
+        assert error_of_first_derivative(cross_entropy_with_labels, x, xla) < 1e-6
+        assert error_of_second_derivative(cross_entropy_with_labels, x, xla) < 1e-6
 
     @pytest.mark.parametrize("mode", [far.ReverseHG(False), far.ForwardHG(False)])
     def test_label_smoothing(self, mode):

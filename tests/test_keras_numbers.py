@@ -321,6 +321,9 @@ def test_comparison_with_a_tensor(value):
     w = keras.Variable(1.0, dtype="float64", name="w")
     mass = hyper(value, "mass")
     dynamics = far.KerasDynamics(Tensors(0.125), {"momentum": mass})
-    problem = far.BilevelProblem(lambda: 1.0 * w, lambda: w**2, [w], dynamics, [mass])
+    with pytest.warns(UserWarning, match=r"`dynamics` holds Greater .*passes 0\.6,"):
+        problem = far.BilevelProblem(
+            *(lambda: 1.0 * w, lambda: w**2, [w], dynamics, [mass])
+        )
     far.ReverseHG().compute(problem, 1)
     assert float(w) == 1.0 - 0.125 * (2.0 if value > 0.6 else 1.0)

@@ -12,6 +12,8 @@ LAYERS = (
     "patches.registry",
     "patches.complex_numbers",
     "patches.custom_gradients",
+    "patches.cross_entropy",
+    "patches.layer_numbers",
     "patches.linear_algebra",
     "patches.moments",
     "patches.not_differentiable",

@@ -9,6 +9,7 @@ import tensorflow as tf
 from far_ho_tf.tracing import ConcreteFunctions
 
 _SCALAR = tf.TensorSpec([], tf.int32)
+_SOME = 8  # In the place of a length that is not known.
 
 
 class Source(abc.ABC):
@@ -39,6 +40,10 @@ class Source(abc.ABC):
     def sample(self):
         """What `prepare` returns for one step, where only its shapes matter."""
         return self.prepare(0, 1)
+
+    def example(self, prepared):
+        """What `prepare` returned, in values that something can be computed from."""
+        return prepared
 
     @abc.abstractmethod
     def batch(self, prepared, step, episode=None):
@@ -143,6 +148,10 @@ class Placeholder(Source):
         del first_step, num_steps
         return self.specs
 
+    def example(self, prepared):
+        del prepared
+        return tf.nest.map_structure(_made_up, self.specs)
+
     def batch(self, prepared, step, episode=None):
         del step, episode
         return prepared
@@ -171,6 +180,16 @@ def _spec(tensor):
     if tensor is None or isinstance(tensor, tf.OptionalSpec):
         return None  # What Keras makes of an optional one.
     return tf.TensorSpec(tensor.shape, tensor.dtype)
+
+
+def _made_up(spec):
+    """A tensor that fits a spec: numbers between 0 and 1, or integers that are 0."""
+    if spec is None:
+        return None
+    shape = [_SOME if size is None else size for size in spec.shape]
+    if not spec.dtype.is_floating:
+        return tf.zeros(shape, spec.dtype)
+    return tf.random.stateless_uniform(shape, (1, 2), dtype=spec.dtype)
 
 
 def _common(spec, other):

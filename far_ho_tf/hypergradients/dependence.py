@@ -38,7 +38,10 @@ class Dependence:
                 raise ValueError(
                     f"Nothing depends on the hyperparameter `{path_of(variable)}`: "
                     "neither the gradient of the inner objective nor the "
-                    "dynamics, the initial values or the outer objective. "
+                    "dynamics, the initial values or the outer objective. It may be "
+                    "read by a comparison or rounding only, which has no derivative; "
+                    "or as a plain number, by float(), by arithmetic outside of the "
+                    "objective, by a layer that keeps such (BatchNormalization). "
                     "Received: hyperparameters="
                     f"{[path_of(v) for v in self._hyperparameters]}"
                 )

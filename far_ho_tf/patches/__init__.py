@@ -10,7 +10,9 @@ is mended there can go.
 
 from far_ho_tf.patches import (
     complex_numbers,
+    cross_entropy,
     custom_gradients,
+    layer_numbers,
     linear_algebra,
     moments,
     not_differentiable,
@@ -25,7 +27,9 @@ from far_ho_tf.patches import (
 
 _MODULES = (
     complex_numbers,
+    cross_entropy,
     custom_gradients,
+    layer_numbers,
     linear_algebra,
     moments,
     not_differentiable,

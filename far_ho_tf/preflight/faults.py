@@ -80,14 +80,6 @@ _MISSING = "TensorFlow has no second derivative of it"
 _ROWS = (
     # Second derivatives that are wrong, or left out in silence.
     Fault(
-        ("SoftmaxCrossEntropyWithLogits",),
-        REFUSED,
-        "TensorFlow leaves out the derivative of its gradient with respect to the "
-        "labels, in silence",
-        "write -tf.reduce_sum(labels * tf.nn.log_softmax(logits), axis=-1)",
-        inputs=(1,),
-    ),
-    Fault(
         ("StopGradient",),
         REFUSED,
         "this copy of tf.nn.moments, got before far_ho_tf was imported, drops a term "

@@ -28,8 +28,19 @@ _INTERVALS = 16
 _LEVELS, _TRIED = 3, 3
 # What counts as no jump, beside the value: what rounding makes.
 _NOISE = {tf.float64: 1e-14, tf.float32: 1e-5, tf.float16: 0.1, tf.bfloat16: 0.5}
-# How many operations messages name.
+# How many operations messages name, and what jumps, with the remedy.
 _NAMED = 3
+_ANY = (
+    "it",
+    "what moves without jumps, such as tf.sigmoid((a - b) / temperature) for a "
+    "comparison of a with b; a constraint that keeps the hyperparameter away from "
+    "there; or a number in its place",
+)
+_DROPOUT = (
+    "the mask of dropout, of which a rate can be no hyperparameter,",
+    "keras.layers.GaussianDropout, whose noise moves with its rate; or a relaxed mask, "
+    "tf.sigmoid((logit(drawn) - logit(rate)) / temperature)",
+)
 _LIBRARIES = tuple(
     os.path.dirname(file) + os.sep
     for file in (tf.__file__, keras.__file__, os.path.dirname(__file__))
@@ -100,11 +111,20 @@ def describe(jump):
         places.append(f"{operation.type} (`{operation.name}`{line and f', {line}'})")
     places = list(dict.fromkeys(places))
     more = " and others" if len(places) > _NAMED else ""
+    what, remedy = _DROPOUT if is_dropout(jump) else _ANY
     return (
-        f"holds {', '.join(places[:_NAMED])}{more}: it jumps where {_where(jump)}, and "
-        "derivatives leave jumps out, in silence. Remedy: what moves without jumps, "
-        "such as tf.sigmoid((a - b) / temperature) for a comparison of a with b; or a "
-        "number in the place of the hyperparameter."
+        f"holds {', '.join(places[:_NAMED])}{more}: {what} jumps where {_where(jump)}, "
+        f"and derivatives leave jumps out, in silence. Remedy: {remedy}."
+    )
+
+
+def is_dropout(jump):
+    """Whether it is of a mask that TensorFlow or Keras draws for dropout."""
+    return any(
+        "dropout" in f"{os.path.basename(frame.filename)}:{frame.name}"
+        and frame.filename.startswith(_LIBRARIES)
+        for operation in jump.operations
+        for frame in operation.traceback or ()
     )
 
 
@@ -149,16 +169,15 @@ class _Traced:
         count = len(variables)
         self._function = tf.function(self._at, autograph=False).get_concrete_function(
             *(specs[:count], specs[count:], specs[count:]),
-            *(part.prepared, tf.TensorSpec([], tf.int32)),
+            *(part.example, tf.TensorSpec([], tf.int32)),
         )
 
     def jump(self, group):
         """A `Jump` as the hyperparameters of a group move, or `None`."""
-        for sign in (1, -1):
-            direction = [
-                self._direction(index, sign) if index in group else tf.zeros_like(value)
-                for index, value in enumerate(self._start)
-            ]
+        for is_outwards in (True, False):
+            direction = [tf.zeros_like(value) for value in self._start]
+            for index in group:
+                direction[index] = self._direction(index, is_outwards)
             place, operations = self._on_line(direction)
             if operations:
                 moved = self._moved(place, direction)
@@ -216,13 +235,16 @@ class _Traced:
             if operation.name in names
         ]
 
-    def _direction(self, index, sign):
+    def _direction(self, index, is_outwards):
         """To a value of a hyperparameter that is well away, and one that it may have.
 
-        Its elements move by different lengths, so that an order of them changes.
+        Inwards just past zero: many numbers have no meaning below. Elements move by
+        different lengths, so that an order of them changes.
         """
         variable, value = self._hyperparameters[index], self._start[index]
-        length = (tf.abs(value) + 1) * sign
+        sign = tf.where(value < 0, -tf.ones_like(value), tf.ones_like(value))
+        outwards, inwards = value + sign, tf.where(value == 0, -sign, -1.001 * value)
+        length = outwards if is_outwards else inwards
         if value.shape.rank:
             length *= _weights(value)
         end = value + length
@@ -274,7 +296,7 @@ class _Traced:
 
     def _point(self, place, direction):
         moved = self._moved(place, direction)
-        data = self._part.prepared, tf.constant(0)
+        data = self._part.example, tf.constant(0)
         try:
             value, slope, made = self._function(self._values, moved, direction, *data)
         except tf.errors.OpError:  # It is not defined there.

@@ -108,7 +108,7 @@ def inspect(problem):
     for sentence in sentences[WARNED]:
         warnings.warn(sentence, stacklevel=2)
     for part in parts:
-        _warn_of_jumps(part, problem)
+        _check_jumps(part, problem)
     _warn_of_unlisted(parts, problem)
     # The other parts assign bare tf.Variables to replace them.
     inner, outer = (_assigned_resources(part.graph) for part in parts[:2])
@@ -151,7 +151,7 @@ class _Part(NamedTuple):
         orders: The orders of fault that matter in it; see `Fault`.
         forward: Callable(values, hyperparameters, prepared, step) -> what it makes,
             before derivatives are taken of it.
-        prepared: What its data are made from.
+        example: What its data may be made from, as `forward` takes it.
         data: List of what these read: the handles of variables, and other tensors.
     """
 
@@ -160,7 +160,7 @@ class _Part(NamedTuple):
     operations: list
     orders: tuple
     forward: Any
-    prepared: Any
+    example: Any
     data: list
 
 
@@ -244,7 +244,7 @@ def _part(problem, name, function, orders, source=None):
     ]
     met = found[0]
     if source and (met.calls or met.inside):
-        inputs = read(variables), prepared, tf.constant(0)
+        inputs = read(variables), source.example(prepared), tf.constant(0)
         with preserved(_assigned_resources(traced.graph)):
             if met.inside:
                 _check_rules(name, met.inside, call, inputs)
@@ -257,11 +257,12 @@ def _part(problem, name, function, orders, source=None):
         batch = source.batch(prepared, step)
         return problem.forward_value(name, values, hyperparameters, batch)
 
-    return _Part(name, traced.graph, operations, orders, forward, prepared, captured)
+    example = source.example(prepared) if source else ()
+    return _Part(name, traced.graph, operations, orders, forward, example, captured)
 
 
-def _warn_of_jumps(part, problem):
-    """Warns of hyperparameters that make a part jump."""
+def _check_jumps(part, problem):
+    """Warns of hyperparameters that make a part jump; refuses rates of dropout."""
     if not jumps.may_jump(part.operations):
         return
     variables, hyperparameters = problem.variables, problem.hyperparameters
@@ -271,7 +272,10 @@ def _warn_of_jumps(part, problem):
         if isinstance(variable, tf.Variable)
     ]
     for jump in jumps.find(part, variables, hyperparameters, assigned):
-        warn_user(f"`{part.name}` {jumps.describe(jump)}")
+        sentence = f"`{part.name}` {jumps.describe(jump)}"
+        if jumps.is_dropout(jump):
+            raise ValueError(sentence)
+        warn_user(sentence)
 
 
 def _warn_of_unlisted(parts, problem):

@@ -1,0 +1,52 @@
+"""Numbers of Keras' layers and losses that are hyperparameters.
+
+Nearly all of these compute with tensors as they do with numbers. What does not is put
+in its place when far_ho_tf is imported; of numbers it computes what it did.
+"""
+
+import math
+
+import keras
+import tensorflow as tf
+from keras.src.layers.regularization import gaussian_dropout  # Which takes a root.
+from keras.src.regularizers import regularizers
+
+from far_ho_tf.patches.registry import Overlay
+
+_leaky_relu = tf.nn.leaky_relu
+_validate = regularizers.validate_float_arg
+
+
+def leaky_relu(features, alpha=0.2, name=None):
+    """`tf.nn.leaky_relu`, whose slope may be a tensor or a variable."""
+    if not _is_tensor(alpha):
+        return _leaky_relu(features, alpha, name)
+    with tf.name_scope(name or "LeakyRelu"):
+        features = tf.convert_to_tensor(features)
+        slope = tf.cast(tf.convert_to_tensor(alpha), features.dtype)
+        return tf.where(features > 0, features, slope * features)
+
+
+def _is_tensor(value):
+    return tf.is_tensor(value) or isinstance(value, keras.Variable)
+
+
+def _sqrt(x):
+    return tf.sqrt(x) if _is_tensor(x) else math.sqrt(x)
+
+
+def _validated(value, name):
+    if _is_tensor(value):
+        raise ValueError(
+            f"`{name}` of keras.regularizers must be a number. Remedy: "
+            "far_ho_tf.regularizers.L1 or L2 with the hyperparameter, such as "
+            f"`activity_regularizer=L2(...)` of a layer. Received: {name}={value!r}"
+        )
+    return _validate(value, name)
+
+
+def apply():
+    """Lets Keras' layers and losses take hyperparameters for numbers."""
+    tf.nn.leaky_relu = leaky_relu
+    gaussian_dropout.math = Overlay(math, sqrt=_sqrt)
+    regularizers.validate_float_arg = _validated
