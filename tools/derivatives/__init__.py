@@ -1,0 +1,1 @@
+"""Derivatives of TensorFlow's and Keras' operations, compared with differences."""

@@ -1,0 +1,41 @@
+"""The table of functions, by their kinds."""
+
+import collections
+
+from derivatives.table import (
+    arrays,
+    elementwise,
+    images,
+    layers,
+    linear_algebra,
+    losses,
+    networks,
+    reductions,
+    signals,
+)
+
+MODULES = (
+    elementwise,
+    reductions,
+    losses,
+    networks,
+    arrays,
+    signals,
+    images,
+    layers,
+    linear_algebra,
+)
+
+
+def rows():
+    """All rows, by name."""
+    found = [row for module in MODULES for row in module.table()]
+    twice = [n for n, c in collections.Counter(r.name for r in found).items() if c > 1]
+    if twice:
+        raise ValueError(f"Rows must have names of their own. Received: {twice}")
+    return {row.name: row for row in found}
+
+
+def cases():
+    """Names of all rows at all points: "tf.math.sin @ zeros"."""
+    return [f"{row.name} @ {point}" for row in rows().values() for point in row.points]
