@@ -122,8 +122,8 @@ def _dense(gradient, like):
     return tf.convert_to_tensor(gradient)
 
 
-# Ways to the second derivative along a direction: callables of a function that gives the
-# first one, a vector and the direction, to the first derivative and the second one.
+# Ways to the second derivative along a direction: callables of a function that gives
+# the first one, a vector and the direction, to the first derivative and the second.
 
 
 def by_tapes(gradient, vector, direction):

@@ -37,5 +37,11 @@ def rows():
 
 
 def cases():
-    """Names of all rows at all points: "tf.math.sin @ zeros"."""
-    return [f"{row.name} @ {point}" for row in rows().values() for point in row.points]
+    """Names of all rows at their points, "tf.math.sin @ zeros"; first points first."""
+    found = rows().values()
+    return [
+        f"{row.name} @ {row.points[place]}"
+        for place in range(max(len(row.points) for row in found))
+        for row in found
+        if place < len(row.points)
+    ]

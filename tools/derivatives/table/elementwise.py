@@ -392,9 +392,9 @@ def _keras():
             "keras.ops",
             "cbrt exp2 erf erfc fabs i0 sinc softplus softsign silu swish relu relu6 "
             "elu selu gelu celu glu leaky_relu log_sigmoid hard_sigmoid hard_silu "
-            "hard_swish hard_tanh hard_shrink soft_shrink tanh_shrink sparse_plus sparse_sigmoid "
-            "squareplus ceil floor round trunc deg2rad rad2deg nan_to_num "
-            "copy isfinite signbit",
+            "hard_swish hard_tanh hard_shrink soft_shrink tanh_shrink sparse_plus "
+            "sparse_sigmoid squareplus ceil floor round trunc deg2rad rad2deg "
+            "nan_to_num copy isfinite signbit",
             (4,),
             points=ZEROS,
         ),
