@@ -40,7 +40,7 @@ flags.DEFINE_string("child", None, "For the processes themselves: a part.")
 
 def main(argv):
     sys.path[:0] = [str(ROOT / "tools"), str(ROOT)]
-    from derivatives import processes  # noqa: PLC0415 (now that it is found)
+    from derivatives import processes
 
     results = pathlib.Path(FLAGS.results)
     if FLAGS.child:
@@ -50,7 +50,7 @@ def main(argv):
         raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
     if unknown := set(FLAGS.parts) - set(PARTS):
         raise app.UsageError(f"--parts: no such parts: {', '.join(sorted(unknown))}")
-    from derivatives import document, table  # noqa: PLC0415
+    from derivatives import document, table
 
     results.parent.mkdir(parents=True, exist_ok=True)
     names = [

@@ -137,7 +137,7 @@ def by_tapes(gradient, vector, direction):
 
 def by_reverse(gradient, vector, direction):
     """Reverse over reverse, as far_ho_tf does it."""
-    from far_ho_tf.autodiff import vjp  # noqa: PLC0415 (not in each process)
+    from far_ho_tf.autodiff import vjp
 
     with tf.GradientTape() as tape:
         tape.watch(vector)
@@ -147,7 +147,7 @@ def by_reverse(gradient, vector, direction):
 
 def by_forward(gradient, vector, direction):
     """Forward over reverse, as far_ho_tf does it."""
-    from far_ho_tf.autodiff import linearize  # noqa: PLC0415
+    from far_ho_tf.autodiff import linearize
 
     linearization = linearize(lambda: gradient(vector), vector)
     return linearization.targets, linearization.jvp(direction)

@@ -65,7 +65,7 @@ class Run:
 
 def check(case):
     """The hypergradient in a `BilevelProblem` against differences of a plain run."""
-    import far_ho_tf as far  # noqa: PLC0415 (not in each process)
+    import far_ho_tf as far
 
     try:
         run = Run(case)
@@ -125,7 +125,7 @@ class _Untrained(Run):
 
 
 def _raised(error):
-    import far_ho_tf as far  # noqa: PLC0415
+    import far_ho_tf as far
 
     text = describe(error)
     last = traceback.extract_tb(error.__traceback__)[-1].filename

@@ -117,8 +117,8 @@ def run(command, names, limit):
 def work(part, names, results):
     """Checks cases in this process."""
     if part != "plain":
-        import far_ho_tf  # noqa: F401, PLC0415 (it patches TensorFlow)
-    from derivatives import checks, table  # noqa: PLC0415
+        import far_ho_tf  # noqa: F401 (it patches TensorFlow)
+    from derivatives import checks, table
 
     rows = table.rows()
     for name in names:

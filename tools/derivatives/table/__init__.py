@@ -3,15 +3,21 @@
 import collections
 
 from derivatives.table import (
-    arrays,
+    draws,
     elementwise,
     images,
     layers,
-    linear_algebra,
     losses,
+    matrices,
     networks,
+    operators,
+    places,
+    pooling,
     reductions,
+    shapes,
     signals,
+    sparse,
+    spectra,
 )
 
 MODULES = (
@@ -19,11 +25,17 @@ MODULES = (
     reductions,
     losses,
     networks,
-    arrays,
+    pooling,
+    draws,
+    shapes,
+    places,
+    sparse,
     signals,
     images,
     layers,
-    linear_algebra,
+    matrices,
+    spectra,
+    operators,
 )
 
 
