@@ -9,7 +9,7 @@ from tensorflow.python.ops import gen_math_ops
 import far_ho_tf as far
 from far_ho_tf.hypergradients.forms import kernel_forms, own_forms, xla_forms
 from tests import reference
-from tests.helpers import Classification, assert_close, hyper
+from tests.helpers import Classification, assert_close, hyper, in_tiers
 
 MAT_MUL, SUM = gen_math_ops.mat_mul, gen_math_ops._sum
 
@@ -331,6 +331,141 @@ class TestHypergradientsWithoutXla:
 
     def test_softmax_regression(self):
         self.assert_equal(np.random.RandomState(0).randn(1000, 100), [], 4)
+
+
+def convolution(kind, **options):
+    return lambda dtype: getattr(keras.layers, kind)(
+        4, 2, dtype=dtype, activation="tanh", **options
+    )
+
+
+# Layers that Keras has XLA compile, where a CPU has no kernels for them, and shapes.
+CONVOLUTIONS = {
+    "Conv1D": (convolution("Conv1D", groups=2), (5, 4)),
+    "Conv2D": (convolution("Conv2D", groups=2), (4, 5, 4)),
+    "strides": (
+        convolution("Conv2D", groups=4, strides=2, padding="same"),
+        (5, 4, 4),
+    ),
+    "channels first": (
+        convolution("Conv2D", groups=2, data_format="channels_first"),
+        (4, 4, 5),
+    ),
+    "Conv3D": (convolution("Conv3D", groups=2), (3, 3, 4, 4)),
+    "Conv3D, channels first": (
+        convolution("Conv3D", data_format="channels_first"),
+        (2, 3, 3, 4),
+    ),
+}
+
+
+class TestConvolutions:
+    """Which are right as a graph where `fit` works; against differences."""
+
+    def problem(self, kind, dtype, learning_rate=0.05):
+        layer, shape = CONVOLUTIONS[kind]
+        model = keras.Sequential(
+            [
+                keras.Input(shape, dtype=dtype),
+                layer(dtype),
+                keras.layers.Flatten(dtype=dtype),
+                keras.layers.Dense(1, dtype=dtype),
+            ]
+        )
+        random = np.random.RandomState(0)
+        model.set_weights([0.3 * random.randn(*w.shape) for w in model.get_weights()])
+        x = random.randn(3, *shape).astype(dtype)
+        rate = far.Hyperparameter(learning_rate, dtype=dtype, name="rate")
+
+        def loss():
+            return tf.reduce_mean((model(x) - 1.0) ** 2)
+
+        return far.BilevelProblem(loss, loss, model, far.GradientDescent(rate), [rate])
+
+    def trained(self, kind, rate):
+        """The loss after two steps of plain eager training, in float64."""
+        problem = self.problem(kind, "float64")
+        for _ in range(2):
+            with tf.GradientTape() as tape:
+                value = problem._outer_objective(None)
+            for variable, gradient in zip(
+                problem.variables,
+                tape.gradient(value, problem.variables),
+                strict=True,
+            ):
+                variable.assign_sub(rate * gradient)
+        return float(problem._outer_objective(None))
+
+    @pytest.mark.parametrize("kind", in_tiers(CONVOLUTIONS, ["Conv2D", "Conv3D"]))
+    def test_hypergradients(self, kind):
+        up, down = (self.trained(kind, 0.05 + change) for change in (1e-5, -1e-5))
+        for mode in (far.ReverseHG(), far.ForwardHG(jit_compile=False)):
+            # So few steps that "auto" compiles nothing.
+            problem = self.problem(kind, "float64")
+            result = mode.compute(problem, 2, hyper_iterations=1)
+            assert result.status.compiler == "graph"
+            assert_close(result.hypergradients, [(up - down) / 2e-5], 1e-6)
+
+    @pytest.mark.parametrize("kind", in_tiers(CONVOLUTIONS, ["Conv3D"]))
+    def test_in_float32(self, kind):
+        found, expected = (
+            far.ReverseHG(jit_compile=compiled).compute(self.problem(kind, dtype), 2)
+            for dtype, compiled in (("float32", False), ("float64", True))
+        )
+        assert found.status.compiler == "graph"
+        assert_close(found.hypergradients, expected.hypergradients, 1e-4)
+
+    @pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+    @pytest.mark.parametrize(
+        "padding", ["VALID", "SAME", [[0, 0], [1, 0], [0, 2], [0, 0]]], ids=str
+    )
+    def test_values(self, layout, padding):
+        """Each group by itself, of channels last."""
+        random = np.random.RandomState(0)
+        x, kernel = random.randn(2, 5, 6, 4), random.randn(2, 3, 2, 6)
+        strides = [1, 2, 1, 1]
+        halves = (
+            tf.nn.conv2d(x[..., a : a + 2], kernel[..., b : b + 3], strides, padding)
+            for a, b in ((0, 0), (2, 3))
+        )
+        expected = tf.concat(list(halves), -1)
+
+        @tf.function
+        def formed(x, strides, padding):
+            with kernel_forms():
+                return tf.nn.conv2d(x, kernel, strides, padding, layout)
+
+        if layout == "NCHW":
+            order = [0, 3, 1, 2]
+            strides = [strides[axis] for axis in order]
+            if isinstance(padding, list):
+                padding = [padding[axis] for axis in order]
+            x, expected = (tf.transpose(one, order) for one in (x, expected))
+        np.testing.assert_allclose(formed(x, strides, padding), expected, rtol=1e-12)
+
+    def test_in_real_time(self):
+        """Where the outer objective runs as a graph, whatever the steps do."""
+        keras.config.set_floatx("float64")
+        try:
+            problem = self.problem("Conv2D", "float64")
+            (rate,), x = problem.hyperparameters, np.ones((3, 4, 5, 4))
+            layer, _ = CONVOLUTIONS["Conv2D"]
+            model = keras.Sequential(
+                [keras.Input(x.shape[1:]), layer("float64"), keras.layers.Flatten()]
+            )
+            tuned = far.RealTimeModel(
+                model,
+                [rate],
+                far.GradientDescent(rate),
+                keras.optimizers.SGD(0.01),
+                update_every=1,
+                hyper_data=(x, np.ones((3, 48))),
+            )
+            tuned.compile(loss="mse", jit_compile=False)
+            tuned.fit(x, np.ones((3, 48)), epochs=2, batch_size=3, verbose=0)
+        finally:
+            keras.config.set_floatx("float32")
+        assert float(rate) != 0.05
 
 
 @pytest.mark.parametrize("compiler", ["xla", "graph"])

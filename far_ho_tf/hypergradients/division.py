@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from far_ho_tf.hypergradients.comparison import Distances, compare_shares, mapped
+from far_ho_tf.hypergradients.forms import forms_for
 from far_ho_tf.tracing import once_traced
 from far_ho_tf.variables import path_of
 
@@ -31,10 +32,8 @@ class Division:
 
     def __init__(self, problem, strategy):
         self._problem = problem
-        count = strategy.num_replicas_in_sync
-        self._compare = once_traced(
-            lambda *arguments: compare_shares(problem, count, *arguments)
-        )
+        self._count = strategy.num_replicas_in_sync
+        self._compare = once_traced(self._trace)
         self._eps = None
         self._runs = 0
         self._warned = []
@@ -64,6 +63,10 @@ class Division:
         self._runs += 1
         if self._runs & (self._runs - 1) == 0:
             self._check(_at_last(inputs, num_steps)._replace(start=state), 0.0)
+
+    def _trace(self, *arguments):
+        with forms_for(xla=False):
+            return compare_shares(self._problem, self._count, *arguments)
 
     def _check(self, inputs, slope):
         slope = tf.constant(slope, self._problem.dtype)

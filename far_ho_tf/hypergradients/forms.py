@@ -1,6 +1,11 @@
-"""Operations in the forms that are fast on a CPU: under XLA, and without."""
+"""Operations in the forms that are fast on a CPU: under XLA, and without.
+
+And those that TensorFlow's own kernels for a CPU cannot do in others.
+"""
 
 import contextlib
+import functools
+import inspect
 import math
 
 import numpy as np
@@ -26,8 +31,12 @@ _PLACES = (
     (gen_math_ops, "_sum"),
     (gen_math_ops, "batch_mat_mul_v2"),
     (gen_nn_ops, "max_pool_grad_grad"),
+    (gen_nn_ops, "conv2d"),
+    (gen_nn_ops, "conv3d"),
 )
-_OWN = _product, _sum, _products, _pooling = [getattr(*place) for place in _PLACES]
+_OWN = _product, _sum, _products, _pooling, _conv2d, _conv3d = [
+    getattr(*place) for place in _PLACES
+]
 
 
 def beside_gpu():
@@ -52,7 +61,9 @@ def xla_forms():
 
     For the whole process, so that no other thread should trace meanwhile.
     """
-    return _instead(_product_for_xla, _sum_for_xla, _products, _pooling)
+    return _instead(
+        _product_for_xla, _sum_for_xla, _products, _pooling, _conv2d, _conv3d
+    )
 
 
 def kernel_forms():
@@ -60,12 +71,15 @@ def kernel_forms():
 
     Xᵀe for a large X and a narrow e is (eᵀX)ᵀ; many inner products are sums over
     elementwise ones; what comes through the derivative of max pooling is a mean over
-    windows of what their largest elements get. Derivatives get the same forms.
+    windows of what their largest elements get. Convolutions that a CPU has no kernels
+    for, which Keras has XLA compile, are made of others. Derivatives get the same
+    forms.
 
     For the whole process, as `xla_forms`.
     """
     return _instead(
-        _product_for_kernels, _sum, _products_for_kernels, _pooling_for_kernels
+        *(_product_for_kernels, _sum, _products_for_kernels, _pooling_for_kernels),
+        *(_convolution_for_kernels(own) for own in (_conv2d, _conv3d)),
     )
 
 
@@ -121,6 +135,44 @@ def _are_apart(shape, ksize, strides):
     """Whether windows do not overlap, and cover everything."""
     sizes = zip(shape, ksize, strides, strict=True)
     return all(k == s and n % s == 0 for n, k, s in sizes)
+
+
+def _convolution_for_kernels(own):
+    """A convolution by groups or of channels first, as others of channels last.
+
+    In float32, oneDNN has kernels for them, but for groups in three dimensions.
+    """
+    signature = inspect.signature(own)
+
+    @functools.wraps(own)
+    def convolve(*arguments, **options):
+        given = signature.bind(*arguments, **options)
+        given.apply_defaults()
+        given = given.arguments
+        x, kernel = map(tf.convert_to_tensor, (given["input"], given["filter"]))
+        rank, layout = kernel.shape.rank, given["data_format"]
+        channels_first = layout.startswith("NC")
+        sizes = x.shape[1 if channels_first else -1], kernel.shape[-2]
+        has_kernel = x.dtype == tf.float32 and (rank == 4 or sizes[0] == sizes[1])
+        if has_kernel or None in sizes:
+            return own(**given)
+        last = [0, *range(2, rank), 1]
+        if channels_first:
+            x = tf.transpose(x, last)
+            given["data_format"] = f"N{layout[2:]}C"
+            pairs = np.reshape(given.get("explicit_paddings", []), (-1, 2))
+            for name in ("strides", "dilations"):
+                given[name] = [given[name][axis] for axis in last]
+            if len(pairs):
+                given["explicit_paddings"] = np.ravel(pairs[last]).tolist()
+        groups = sizes[0] // sizes[1]
+        given["name"] = None  # Which one operation alone may have.
+        parts = zip(tf.split(x, groups, -1), tf.split(kernel, groups, -1), strict=True)
+        parts = [own(**given | {"input": one, "filter": of}) for one, of in parts]
+        joined = tf.concat(parts, -1) if groups > 1 else parts[0]
+        return tf.transpose(joined, np.argsort(last)) if channels_first else joined
+
+    return convolve
 
 
 def _product_for_xla(a, b, transpose_a=False, transpose_b=False, **options):

@@ -7,12 +7,13 @@ import tensorflow as tf
 from far_ho_tf.autodiff import all_finite
 from far_ho_tf.hypergradients import NonFiniteError
 from far_ho_tf.hypergradients.dependence import Dependence
+from far_ho_tf.hypergradients.forms import forms_for
 from far_ho_tf.hypergradients.outer import differentiate_outer
 from far_ho_tf.hypergradients.program import Program
 from far_ho_tf.hypergradients.result import Status
 from far_ho_tf.hypergradients.tangents import Directions, Propagation, hidden_zero
 from far_ho_tf.state import State
-from far_ho_tf.tracing import once_traced
+from far_ho_tf.tracing import TRACING, once_traced
 from far_ho_tf.variables import assign, read
 
 
@@ -225,10 +226,15 @@ class RealTimeTraining:
 
     def _trace_outer_value(self, state, hyperparameters, prepared):
         batch = self._problem.outer_data.batch(prepared, tf.constant(0))
-        value, _, _ = differentiate_outer(
-            self._problem, state, list(hyperparameters), batch, self._outer_dependence
+        value, _, _ = self._outer(
+            state, list(hyperparameters), batch, self._outer_dependence
         )
         return value
+
+    def _outer(self, *arguments):
+        """See `differentiate_outer`, of the problem; in a graph that XLA leaves."""
+        with TRACING, forms_for(xla=False):
+            return differentiate_outer(self._problem, *arguments)
 
     def _compiled(self, jit_compile):
         """The step, by XLA or not."""
@@ -280,8 +286,7 @@ class RealTimeTraining:
         """Moves the hyperparameters, unless something is not good."""
         carried = self.carried
         state, hyperparameters = self._state(), read(self._problem.hyperparameters)
-        value, cotangent, direct = differentiate_outer(
-            self._problem,
+        value, cotangent, direct = self._outer(
             state,
             hyperparameters,
             self._read_hyper_batch(tf.identity(carried.outer_step)),
