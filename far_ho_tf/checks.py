@@ -7,12 +7,6 @@ import re
 import sys
 import warnings
 
-# What a user's callable raises when it is traced with tensors it cannot take.
-CALLABLE_ERRORS = (
-    *(TypeError, ValueError, AttributeError, NotImplementedError),
-    *(LookupError, ZeroDivisionError),
-)
-
 
 def require(condition, expectation, **received):
     """Raises a `ValueError` that says what was expected and what received."""

@@ -57,11 +57,23 @@ class Executable:
             flat: The tensors of `inputs`, `None` among them, in the order of
                 `tf.nest.flatten`.
         """
-        tensors = [tensor for tensor in flat if tensor is not None]
+        tensors = _tensors(flat)
         # A tenth of a millisecond faster than by the concrete function.
         with called_with(self._call_options):
             outputs = self._function.call_flat(*tensors, *self._captures)
         return self._pack(iter(outputs))
+
+    def fail(self, flat):
+        """Runs what failed once more, under TensorFlow's own names.
+
+        By them an error tells the lines in which its operation was made.
+        """
+        with called_with(self._call_options):
+            self._concrete(*_tensors(flat))
+
+
+def _tensors(flat):
+    return [tensor for tensor in flat if tensor is not None]
 
 
 def _packing(structure):

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from far_ho_tf.checks import CALLABLE_ERRORS
+from far_ho_tf.failures import NOT_EXPLAINED, know_origins, told
 from far_ho_tf.patches.custom_gradients import keeping
 
 
@@ -40,16 +40,16 @@ class Objective:
     def __call__(self, batch):
         value = self._call(batch)
         if value is None:
-            raise ValueError(f"{self._label} must return a scalar. Received: None")
+            raise ValueError(f"{self.label} must return a scalar. Received: None")
         value = tf.convert_to_tensor(value)
         if value.shape.rank != 0:
             raise ValueError(
-                f"{self._label} must return a scalar. Received: a tensor of "
+                f"{self.label} must return a scalar. Received: a tensor of "
                 f"shape {value.shape} (reduce it, e.g. by tf.reduce_mean)"
             )
         if value.dtype != self._dtype:
             raise ValueError(
-                f"{self._label} must return the dtype of the variables, "
+                f"{self.label} must return the dtype of the variables, "
                 f"{self._dtype.name}. Received: {value.dtype.name} (Keras "
                 "losses compute in `keras.config.floatx()` unless given "
                 f"dtype='{self._dtype.name}')"
@@ -61,13 +61,9 @@ class Objective:
         try:
             with keeping(self.kept_rules):
                 return self._function(*arguments)
-        except tf.errors.OperatorNotAllowedInGraphError as error:
-            raise ValueError(
-                f"{self._label} branches in Python on the value of a tensor. Use "
-                "tf.cond or tf.where, or decorate the objective, and nothing that it "
-                f"calls, with @tf.function. Received: {error}"
-            ) from error
-        except (*CALLABLE_ERRORS, tf.errors.InvalidArgumentError) as error:
+        except NOT_EXPLAINED:
+            raise
+        except Exception as error:
             specs = [
                 f"{tensor.dtype.name}{tuple(tensor.shape)}"
                 if tf.is_tensor(tensor)
@@ -75,13 +71,14 @@ class Objective:
                 for tensor in tf.nest.flatten(arguments)
             ]
             raise ValueError(
-                f"{self._label} failed: {error}. It is called with the batch, or with "
-                "nothing where there are no data; variables are "
+                f"{self.label} failed: {told(error)}. It is called with the batch, or "
+                "with nothing where there are no data; variables are "
                 f"{self._dtype.name}. Received: arguments={specs}"
             ) from error
 
     @property
-    def _label(self):
+    def label(self):
+        """What messages call it."""
         return f"`{self._role}` ({self._name})"
 
 
@@ -94,6 +91,8 @@ def _converted(function):
     if python_function is None:
         return function
     try:
-        return tf.autograph.to_graph(python_function)
+        converted = tf.autograph.to_graph(python_function)
     except Exception:  # It has no source, so AutoGraph never converted it either.
         return python_function
+    know_origins(converted)
+    return converted

@@ -100,7 +100,8 @@ def plan(problem, num_steps, memory_budget=None):
         memory_budget = _free_memory()
     budget = check_count("memory_budget", memory_budget)
     problem.dynamics.check_last(num_steps - 1)
-    memory.of_reverse_step(problem)  # Raises what the user's own functions do.
+    with problem.explained():
+        memory.of_reverse_step(problem)  # Raises what the user's own functions do.
     options = []
     for mode in _modes(num_steps, budget):
         with contextlib.suppress(ValueError):  # Not with these dynamics or this budget.

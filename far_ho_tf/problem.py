@@ -8,9 +8,10 @@ import tensorflow as tf
 
 from far_ho_tf import data, preflight
 from far_ho_tf.autodiff import as_slices, dense, filled
-from far_ho_tf.checks import CALLABLE_ERRORS, require, takes_argument
+from far_ho_tf.checks import require, takes_argument
 from far_ho_tf.distribution import outside_scope
 from far_ho_tf.dynamics import as_dynamics
+from far_ho_tf.failures import explained, part_of, told
 from far_ho_tf.hyperparameters import Hyperparameter
 from far_ho_tf.objective import Objective
 from far_ho_tf.replicas import ONE_REPLICA
@@ -134,6 +135,7 @@ class BilevelProblem:
 
     # What the compiled loops of every gradient mode are made of.
 
+    @part_of("initial_values")
     def initial_state(self, start, hyperparameters, outer_step):
         """Φ_0: the state before the first step.
 
@@ -189,6 +191,7 @@ class BilevelProblem:
             extra = scope.values_of(self.extra_variables)
         return gradients, extra, value
 
+    @part_of("dynamics")
     def choose(self, state, oracle, hyperparameters, step, batch, replicas):
         """What the dynamics decide by the inner objective; see `Dynamics.choose`.
 
@@ -207,6 +210,7 @@ class BilevelProblem:
         with substituted(self.hyperparameters, hyperparameters):
             return self.dynamics.choose(loss, value, state.variables, gradients, step)
 
+    @part_of("dynamics")
     def numbers(self, hyperparameters, step):
         """The numeric arguments of the dynamics at a step.
 
@@ -216,6 +220,7 @@ class BilevelProblem:
         with substituted(self.hyperparameters, hyperparameters):
             return self.dynamics.evaluate(step, self.start.variables)
 
+    @part_of("dynamics")
     def update(self, state, gradients, hyperparameters, step, choice):
         """The update rule U: new variables and new slots."""
         with substituted(self.hyperparameters, hyperparameters):
@@ -242,10 +247,12 @@ class BilevelProblem:
         variables, slots = self.update(state, gradients, hyperparameters, step, choice)
         return State(variables, slots, extra), value, choice
 
+    @part_of("inner_objective")
     def inner_value(self, state, hyperparameters, batch):
         """The inner objective, a scalar."""
         return self._value(self._inner_objective, state, hyperparameters, batch)
 
+    @part_of("outer_objective")
     def outer_value(self, state, hyperparameters, batch):
         """E(s, λ): the outer objective, a scalar."""
         return self._value(self._outer_objective, state, hyperparameters, batch)
@@ -284,10 +291,22 @@ class BilevelProblem:
         """
         self._objective(role).kept_rules = codes
 
+    def explained(self):
+        """Within, what TensorFlow and Keras raise names the part that it came from."""
+        return explained(
+            {
+                "inner_objective": self._inner_objective.label,
+                "outer_objective": self._outer_objective.label,
+                "dynamics": "`dynamics`",
+                "initial_values": "`initial_values`",
+            }
+        )
+
     @functools.cached_property
     def report(self):
         """The `preflight.Report` on the traced parts of the problem."""
-        report = outside_scope(preflight.inspect)(self)
+        with self.explained():
+            report = outside_scope(preflight.inspect)(self)
         self.dynamics.leave([find(v, self.variables) for v in report.unread])
         return report
 
@@ -352,6 +371,7 @@ class BilevelProblem:
             (gradients,), _ = self._gradients([sources], batch, scope)
         return gradients, scope
 
+    @part_of("outer_objective")
     def traced_outer_value(self, values, hyperparameters, batch):
         """The same for the outer objective; returns its value."""
         with self._keras_substituted(values, hyperparameters):
@@ -391,6 +411,7 @@ class BilevelProblem:
         pairs = [pair for pair in pairs if isinstance(pair[0], keras.Variable)]
         return substituted([v for v, _ in pairs], [value for _, value in pairs])
 
+    @part_of("inner_objective")
     def _gradients(self, sources, batch, scope):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(sources)
@@ -439,11 +460,11 @@ class BilevelProblem:
                 value = source(outer_step) if takes_argument(source) else source()
             if value is not None:
                 value = tf.identity(to_tensor(value, self.dtype))
-        except CALLABLE_ERRORS as error:
+        except Exception as error:
             raise ValueError(
                 f"The initial value of `{path_of(variable)}` must be a hyperparameter, "
                 "a tensor, an array, or a callable() or callable(step) that gives one. "
-                f"Received: {source!r}, which fails with {error}"
+                f"Received: {source!r}, which fails with {told(error)}"
             ) from error
         shape = None if value is None else value.shape
         dtype = None if value is None else value.dtype.name

@@ -5,7 +5,8 @@ import math
 import tensorflow as tf
 
 from far_ho_tf.autodiff import power
-from far_ho_tf.checks import CALLABLE_ERRORS, check_count, is_integer, require
+from far_ho_tf.checks import check_count, is_integer, require
+from far_ho_tf.failures import told
 from far_ho_tf.variables import (
     check_numbers,
     dtype_of,
@@ -273,10 +274,10 @@ def _transformed(transform, row):
     label = "`transform` of Schedule must be a callable that computes a tensor"
     try:
         result = transform(row)
-    except CALLABLE_ERRORS as error:
+    except Exception as error:
         raise ValueError(
             f"{label} from one of shape {tuple(row.shape)}. Received: {transform!r}, "
-            f"which fails with {error}"
+            f"which fails with {told(error)}"
         ) from error
     kept = tf.is_tensor(result) and (result.shape, result.dtype) == (
         row.shape,

@@ -11,7 +11,8 @@ from tensorflow.python.ops.resource_variable_ops import (
     ResourceVariable,  # What tf.Variable makes outside of strategies.
 )
 
-from far_ho_tf.checks import CALLABLE_ERRORS, require
+from far_ho_tf.checks import require
+from far_ho_tf.failures import told
 
 _VARIABLES = (keras.Variable, tf.Variable)
 
@@ -158,10 +159,10 @@ def evaluate(label, source, dtype):
         if value is None:
             raise TypeError("None for a number")
         return to_tensor(value, dtype)
-    except CALLABLE_ERRORS as error:
+    except Exception as error:
         raise ValueError(
             f"{label} must be a number, an array, a Hyperparameter, or a callable() "
-            f"that gives one. Received: {source!r}, which fails with {error}"
+            f"that gives one. Received: {source!r}, which fails with {told(error)}"
         ) from error
 
 

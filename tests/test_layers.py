@@ -27,6 +27,7 @@ LAYERS = (
     "buffers",
     "notices",
     "checks",
+    "failures",
     "variables",
     "substitution",
     "hyperparameters",

@@ -5,6 +5,7 @@ import tensorflow as tf
 from far_ho_tf.buffers import capacity
 from far_ho_tf.data.readings import Readings
 from far_ho_tf.data.source import Source, checksum, ended
+from far_ho_tf.failures import NOT_EXPLAINED, told
 from far_ho_tf.variables import scalar
 
 
@@ -45,10 +46,14 @@ class DatasetSource(Source):
         self._readings.take()
         try:
             stacked = next(self._chunks, None)
-        except tf.errors.InvalidArgumentError as error:
+        except NOT_EXPLAINED:
+            raise
+        except tf.errors.OpError as error:
+            self._check_elements(first_step + num_steps)
             raise ValueError(
                 f"`{self._name}` must have elements that differ in their first "
-                f"dimension at most. Received: {self._dataset.element_spec} ({error})"
+                f"dimension at most. Received: {self._dataset.element_spec} "
+                f"({told(error)})"
             ) from error
         found = 0 if stacked is None else int(tf.nest.flatten(stacked)[0].shape[0])
         if found < num_steps:
@@ -63,6 +68,18 @@ class DatasetSource(Source):
         lengths = tf.nest.map_structure(_none_if_equal, lengths)
         tensors, lengths = tf.nest.map_structure(_padded, (tensors, lengths))
         return tensors, lengths, scalar(first_step)
+
+    def _check_elements(self, count):
+        """Says which of the first elements the dataset itself fails to make."""
+        step = 0
+        try:
+            for _ in self._untuned(self._dataset.take(count)):
+                step += 1
+        except tf.errors.OpError as error:
+            raise ValueError(
+                f"`{self._name}` fails in step {step}: its `tf.data.Dataset` cannot "
+                f"make this element. Received: {told(error)}"
+            ) from error
 
     def sample(self):
         """The first that was read, so that no order is drawn for it."""

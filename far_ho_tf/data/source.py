@@ -59,6 +59,10 @@ class Source(abc.ABC):
         """Says so if the data end before a step, where that can be told."""
         del last
 
+    def check_steps(self, first_step, num_steps):
+        """Says in which of some steps making the batch fails, if it does."""
+        del first_step, num_steps
+
     def reader(self):
         """A callable(step) that makes one batch after another inside a graph."""
         prepared = self.sample()

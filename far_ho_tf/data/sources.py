@@ -8,15 +8,14 @@ import tensorflow as tf
 
 from far_ho_tf import buffers
 from far_ho_tf.checks import (
-    CALLABLE_ERRORS,
     argument_names,
-    essence,
     num_arguments,
     require,
 )
 from far_ho_tf.data.batches import Batches, gather, refuse_variables
 from far_ho_tf.data.datasets import DatasetSource
 from far_ho_tf.data.source import Source, checksum, ended
+from far_ho_tf.failures import NOT_EXPLAINED, told
 from far_ho_tf.variables import scalar
 
 # Bytes that the indices of a run may take.
@@ -162,22 +161,25 @@ class _CallableSource(Source):
         try:
             batch = self._function(*arguments)
             return tf.nest.map_structure(tf.convert_to_tensor, batch)
-        except CALLABLE_ERRORS as error:
+        except NOT_EXPLAINED:
+            raise
+        except Exception as error:
             raise ValueError(
                 f"`{self._name}` must be a callable that makes a batch of tensors, by "
                 "TensorFlow's operations, from the step (and the number of an episode, "
                 "where it takes two arguments), scalar int32 tensors (index "
                 f"lists and arrays by tf.gather). Received: {self._function!r}, which "
-                f"fails with {error}"
+                f"fails with {told(error)}"
             ) from error
 
     def check_last(self, last):
         if last <= self._checked:
             return
-        try:  # In a graph, as later: run eagerly, it would fail in other ways.
-            batch = self._traced(())((), tf.constant(last), tf.constant(0))
-        except tf.errors.InvalidArgumentError as error:
-            raise ended(self._name, last, f"it fails with {essence(error)}") from error
+        try:
+            batch = self._made(last)
+        except tf.errors.OpError as error:
+            self.check_steps(0, 1)  # It may be none that ends.
+            raise ended(self._name, last, f"it fails with {told(error)}") from error
         for tensor in tf.nest.flatten(batch):
             shape = tf.convert_to_tensor(tensor).shape
             if shape.rank and shape[0] == 0:
@@ -185,3 +187,17 @@ class _CallableSource(Source):
                     self._name, last, f"an empty batch, of shape {tuple(shape)}"
                 )
         self._checked = last
+
+    def check_steps(self, first_step, num_steps):
+        for step in range(first_step, first_step + num_steps):
+            try:
+                self._made(step)
+            except tf.errors.OpError as error:
+                raise ValueError(
+                    f"`{self._name}` fails in step {step}. Received: {self._function!r}"
+                    f", which fails with {told(error)}"
+                ) from error
+
+    def _made(self, step):
+        """The batch of a step: in a graph, as later; eagerly it may fail otherwise."""
+        return self._traced(())((), tf.constant(step), tf.constant(0))

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from far_ho_tf.checks import CALLABLE_ERRORS
+from far_ho_tf.failures import told
 from far_ho_tf.schedules import Schedule
 from far_ho_tf.variables import (
     dtype_of,
@@ -133,11 +133,11 @@ def _call(name, source, step, variable):
         if value is None:
             raise TypeError("None for a number")
         value = to_tensor(value, variable.dtype)
-    except CALLABLE_ERRORS as error:
+    except Exception as error:
         raise ValueError(
             f"{name} must be a callable that computes a number, by TensorFlow's or "
             "Keras' operations, from the step, a scalar int32 tensor. Received: "
-            f"{describe(source)}, which fails with {error}"
+            f"{describe(source)}, which fails with {told(error)}"
         ) from error
     return value
 

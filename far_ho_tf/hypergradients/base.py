@@ -174,7 +174,12 @@ class HyperGradient(abc.ABC):
                 "`compute` cannot be called inside a tf.function: it makes its own. "
                 f"Received a call inside: {tf.compat.v1.get_default_graph().name}"
             )
-        with TRACING:
+        require(
+            isinstance(problem, BilevelProblem),
+            "`problem` must be a BilevelProblem.",
+            problem=problem,
+        )
+        with TRACING, problem.explained():
             self._check_arguments(problem, state, tangents, episodes, strategy)
             num_steps = check_count("num_steps", num_steps)
             first_step = check_count("first_step", first_step, low=0)
@@ -203,10 +208,10 @@ class HyperGradient(abc.ABC):
                 runs = check_count("hyper_iterations", hyper_iterations)
                 few = runs * num_steps * len(episodes or [0])
             program = self._program(problem, settings, inputs, few)
-        with device(strategy):
+        with device(strategy), problem.explained():
             outputs = self._run(problem, num_steps, program, inputs)
         if division is not None:
-            with preserved(problem.bare_variables):
+            with preserved(problem.bare_variables), problem.explained():
                 division.after(inputs, num_steps, outputs.state)
         if write_back:
             problem.write_back(outputs.state)
@@ -229,7 +234,11 @@ class HyperGradient(abc.ABC):
     def _run(self, problem, num_steps, program, inputs):
         """The program's `Outputs`, finite and verified."""
         with preserved(problem.bare_variables):
-            outputs = _cut(program(inputs), num_steps)
+            try:
+                outputs = _cut(program(inputs), num_steps)
+            except tf.errors.OpError:
+                problem.inner_data.check_steps(int(inputs.first_step), num_steps)
+                raise
             if not bool(outputs.finite):
                 found = _cut(program.search(inputs), num_steps)
                 if bool(found.finite):  # Then it is the mode's own.
@@ -239,11 +248,6 @@ class HyperGradient(abc.ABC):
         return outputs
 
     def _check_arguments(self, problem, state, tangents, episodes, strategy):
-        require(
-            isinstance(problem, BilevelProblem),
-            "`problem` must be a BilevelProblem.",
-            problem=problem,
-        )
         require(
             state is None or isinstance(state, State),
             "`state` must be None or the `state` of a result.",

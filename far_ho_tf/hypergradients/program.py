@@ -218,7 +218,13 @@ class Program:
                 run = self._executables[kind]
                 self._tell(run.one_by_one)
         with lost_workers(self._strategy):
-            return run(flat)
+            try:
+                return run(flat)
+            except tf.errors.InvalidArgumentError:
+                # Other workers would not take part.
+                if self.compiler == "graph" and self._strategy is None:
+                    run.fail(flat)
+                raise
 
     def _trace(self, inputs, search=False):
         xla = self.compiler == "xla"

@@ -16,6 +16,7 @@ these, for all tapes. The pre-flight search refuses rules there that are no deri
 import contextlib
 import contextvars
 import functools
+import inspect
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -30,11 +31,15 @@ from far_ho_tf.patches.registry import Overlay
 # Its rules are the derivatives of the functions, found by another way; Keras' own are
 # of quantized layers, and are not.
 _LIBRARY = "tensorflow"
+# What tf.recompute_grad and keras.remat make of a function `f`: the rule is f's own
+# derivative, which cannot be differentiated again, and f can be.
+_RECOMPUTED = "recompute_grad.<locals>.inner"
 
 _is_true = contextvars.ContextVar(
     "whether derivatives are the true ones", default=False
 )
-_kept = contextvars.ContextVar("functions whose rules are kept", default=frozenset())
+# Within an objective only.
+_kept = contextvars.ContextVar("functions whose rules are kept", default=None)
 _met = contextvars.ContextVar("what notes custom gradients", default=None)
 _keeps_rule = contextvars.ContextVar("whether a rule is kept", default=True)
 _decorate = custom_gradient._graph_mode_decorator
@@ -121,7 +126,11 @@ def apply():
 
 
 def _decorated(function, arguments, options):
-    keeps = _is_library(function) or _code(function) in _kept.get()
+    kept = _kept.get()
+    if kept is not None and _qualname(function) == _RECOMPUTED:
+        recomputed = inspect.getclosurevars(function).nonlocals["f"]
+        return recomputed(*arguments, **options)
+    keeps = _is_library(function) or _code(function) in (kept or ())
     note = _met.get()
     if note is not None and not keeps:
         function = note(function)
@@ -132,8 +141,12 @@ def _decorated(function, arguments, options):
 def _is_library(function):
     module = getattr(function, "__module__", None) or ""
     # `tf.grad_pass_through` is one of TensorFlow's, but its rule is no derivative.
-    passes = getattr(function, "__qualname__", "").startswith("grad_pass_through.")
+    passes = _qualname(function).startswith("grad_pass_through.")
     return module.split(".")[0] == _LIBRARY and not passes
+
+
+def _qualname(function):
+    return getattr(function, "__qualname__", "")
 
 
 def _code(function):

@@ -348,15 +348,16 @@ class RealTimeModel(keras.Model):
             inner_data=batches,
             outer_data=self._hyper_data,
         )
-        training = RealTimeTraining(
-            problem,
-            self._objectives,
-            self._outer_update,
-            self.update_every,
-            self._outer_limit,
-            self._compiled_by,
-            previous,
-        )
+        with problem.explained():
+            training = RealTimeTraining(
+                problem,
+                self._objectives,
+                self._outer_update,
+                self.update_every,
+                self._outer_limit,
+                self._compiled_by,
+                previous,
+            )
         if training.read_directly and self._objectives.hyper_loss is None:
             warnings.warn(
                 f"The loss on `hyper_data` reads {training.read_directly} directly. A "

@@ -117,6 +117,10 @@ class RealTimeTraining:
         Returns:
             The loss before the step, and the predictions that gave it.
         """
+        with self._problem.explained():
+            return self._step(batch)
+
+    def _step(self, batch):
         carried = self.carried
         state, tangents, value, predictions = self._advance(self._inputs(batch))
         self._problem.write_back(state)
