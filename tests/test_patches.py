@@ -162,6 +162,21 @@ CASES = {
         lambda x: tf.math.log(tf.abs(tf.reduce_prod(complex_of(x)))),
         normal(6),
     ),
+    "segment_prod": (
+        "SegmentProd",
+        lambda x: parts(tf.math.segment_prod(complex_of(x), [0, 0, 1])),
+        normal(6),
+    ),
+    "unsorted_segment_prod": (
+        "UnsortedSegmentProd",
+        lambda x: parts(tf.math.unsorted_segment_prod(complex_of(x), [1, 0, 1], 2)),
+        normal(6),
+    ),
+    "reduce_euclidean_norm": (
+        "EuclideanNorm",
+        lambda x: parts(tf.math.reduce_euclidean_norm(complex_of(x), keepdims=True)),
+        normal(6),
+    ),
     "svd, complex": (
         "Svd",
         lambda x: of_vectors(*tf.linalg.svd(tf.reshape(complex_of(x), [2, 3]))),

@@ -4,9 +4,11 @@ The gradient of y = f(x) along a cotangent ȳ is ȳ · conj(f′(x)), and where 
 analytic function, that of its real and imaginary parts.
 """
 
+import functools
+
 import tensorflow as tf
 
-from far_ho_tf.patches.registry import derivative_of, reduced
+from far_ho_tf.patches.registry import REPLACED, derivative_of, reduced
 
 
 @derivative_of("MatrixDeterminant")
@@ -60,3 +62,21 @@ def _multiply_no_nan(operation, cotangent):
     of_x = tf.math.multiply_no_nan(cotangent, tf.math.conj(y))
     of_y = tf.math.multiply_no_nan(tf.math.conj(x), cotangent)
     return reduced(of_x, x), reduced(of_y, y)
+
+
+@derivative_of("EuclideanNorm")
+def _euclidean_norm(operation, cotangent):
+    """The norm is real whatever its dtype."""
+    if cotangent.dtype.is_complex:
+        cotangent = tf.cast(tf.math.real(cotangent), cotangent.dtype)
+    return REPLACED["EuclideanNorm"](operation, cotangent)
+
+
+def _conjugated(kind, operation, cotangent):
+    """ȳ · conj(f′(x)), of TensorFlow's ȳ · f′(x)."""
+    of_data, *others = REPLACED[kind](operation, tf.math.conj(cotangent))
+    return tf.math.conj(of_data), *others
+
+
+for _kind in ("SegmentProd", "UnsortedSegmentProd"):
+    derivative_of(_kind)(functools.partial(_conjugated, _kind))
