@@ -250,7 +250,9 @@ class TestAutoGraph:
         assert_close(result.hypergradients, [expected], 1e-12)
 
 
-@pytest.mark.parametrize("objective", [np.log, lambda w: w * float(w[0])], ids=str)
+@pytest.mark.parametrize(
+    "objective", [np.log, lambda w: w * float(w[0])], ids=["numpy", "python"]
+)
 def test_numpy_and_python_numbers(objective):
     said = refused(bilevel(total(objective)))
     assert "functions of tf or keras.ops" in said
