@@ -635,6 +635,20 @@ def test_what_xla_computes_otherwise_is_left_to_tensorflow(name):
     assert status.compiler == "graph" and "other signs" in status.reason
 
 
+def test_complex_eigenvalues_are_not_left_to_xla():
+    def function(x):
+        matrix = tf.complex(x, tf.constant([[0.0, 1.0], [-1.0, 0.0]], x.dtype))
+        return tf.linalg.eigvalsh(matrix + tf.linalg.adjoint(matrix)) * 2
+
+    x = np.array([[1.0, 0.3], [0.3, 2.0]])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="element types"):
+        tf.function(function, jit_compile=True, autograph=False)(tf.constant(x))
+    problem = _problem(lambda x: tf.math.real(function(x)), x)
+    with pytest.raises(ValueError, match=r"SelfAdjointEigV2.*another dtype"):
+        far.ReverseHG(jit_compile=True).compute(problem, 2)
+    assert far.ReverseHG().compute(problem, 2).status.compiler == "graph"
+
+
 def test_every_row_is_shown_or_listed():
     shown = [*WRONG_SECOND, *WRONG_SECOND_IN_XLA, *WRONG_FIRST, *MISSING_SECOND]
     shown += [*NOT_REPLAYED, "IteratorGetNext", "StatelessRandomUniformV2", "Sqrt"]

@@ -130,6 +130,15 @@ _ROWS = (
         order=1,
     ),
     Fault(
+        ("SelfAdjointEigV2",),
+        REFUSED_BY_XLA,
+        "XLA gives eigenvalues of complex matrices in another dtype than TensorFlow "
+        "reads",
+        "leave `jit_compile` at 'auto'",
+        dtype="complex",
+        order=1,
+    ),
+    Fault(
         ("MaxPoolGrad", "MaxPool3DGrad"),
         REFUSED,
         "where pooling keeps the size of the image (stride 1, padding 'same'), "
@@ -254,7 +263,7 @@ _ROWS = (
         AVOIDS_XLA,
         "XLA gives its vectors other signs than TensorFlow",
         "give jit_compile=True if that does not matter",
-        order=0,
+        order=1,
     ),
     Fault(
         (
