@@ -20,11 +20,11 @@ class Slices(NamedTuple):
 
     Attributes:
         values: Tensor, for each reading the derivative by what was read.
-        rows: Integer vector, the rows.
+        rows: Integer vector, the rows; `None` where they do not matter.
     """
 
     values: tf.Tensor
-    rows: tf.Tensor
+    rows: tf.Tensor | None
 
 
 def dense(tensor):
@@ -221,6 +221,25 @@ def filled(gradients, like):
         else zeros_for_none(gradient, other)
         for gradient, other in zip(gradients, like, strict=True)
     ]
+
+
+def with_values(gradients, values):
+    """`Slices` of other values, or cotangents, where gradients are such; else these."""
+    return [
+        Slices(value, None) if isinstance(gradient, Slices) else value
+        for gradient, value in zip(gradients, values, strict=True)
+    ]
+
+
+def map_slices(function, structure):
+    """A structure of lists and tuples with what a function makes of its `Slices`."""
+    if isinstance(structure, Slices):
+        return function(structure)
+    if not isinstance(structure, (list, tuple)):
+        return structure
+    parts = [map_slices(function, part) for part in structure]
+    is_named = hasattr(structure, "_fields")
+    return type(structure)(*parts) if is_named else type(structure)(parts)
 
 
 def zeros_for_none(tensors, like):

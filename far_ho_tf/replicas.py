@@ -9,7 +9,8 @@ import contextlib
 
 import tensorflow as tf
 
-from far_ho_tf.autodiff import vjp
+from far_ho_tf.autodiff import Slices, map_slices, vjp
+from far_ho_tf.checks import require
 from far_ho_tf.data.shares import Shares, leading
 from far_ho_tf.distribution import local_replicas, num_replicas, totals
 from far_ho_tf.draws import recorded_draws, shared_draws
@@ -83,11 +84,12 @@ class Replicas(OneReplica):
         Returns:
             Structured as the function's values. Of what is not floating (seeds)
             there is no mean: it must be, and is taken to be, the same everywhere.
+            `Slices` are those of all shares, one after another, times their weights.
         """
         program, parts = self._parts(function, batch)
         if not parts:
             return function(batch)
-        return self._reduce(parts, lambda number: program(parts[number]))
+        return self._reduce(program, parts, lambda number: program(parts[number]))
 
     def pullback(self, function, sources, batch):
         """The mean of values on the shares, and its vector–Jacobian product."""
@@ -104,11 +106,15 @@ class Replicas(OneReplica):
             return targets
 
         def pull(cotangents):
-            return self._reduce(
-                parts, lambda number: vjp(*taped[number], sources, cotangents)
-            )
+            def on_share(number):
+                own = map_slices(
+                    lambda slices: _own(slices, parts[number], program.size), cotangents
+                )
+                return vjp(*taped[number], sources, own)
 
-        return self._reduce(parts, forward), pull
+            return self._reduce(program, parts, on_share)
+
+        return self._reduce(program, parts, forward), pull
 
     def _parts(self, function, batch):
         """The function on shares, and this worker's.
@@ -125,27 +131,43 @@ class Replicas(OneReplica):
         for number, _ in local_replicas(self._strategy):
             parts[number] = shares.part(number)
             program.trace(parts[number])
+        program.check_readings(parts[number])
         return program, parts
 
-    def _reduce(self, parts, make):
+    def _reduce(self, program, parts, make):
         """The weighted mean of what each replica makes of its share.
 
         One vector for each dtype travels between devices.
 
         Args:
+            program: `OnShares`.
             parts: Mapping from numbers of replicas to `Share`s.
-            make: Callable(number) -> structure of tensors and `None`.
+            make: Callable(number) -> structure of tensors, `None` and `Slices`.
         """
         made = []
 
         def on_replica():
             context = tf.distribute.get_replica_context()
             number = int(tf.get_static_value(context.replica_id_in_sync_group))
-            made.append(make(number))
-            return pack(made[-1], parts[number].weight)
+            share, rows = parts[number], []
+
+            def place(slices):
+                placed = _placed(slices, share, program.size)
+                rows.append(placed.rows)
+                return placed._replace(rows=None)
+
+            structure = map_slices(place, make(number))
+            made.append(structure)
+            vectors, others = pack(structure, share.weight)
+            return [*rows, *vectors], others
 
         sums, others = totals(self._strategy, on_replica)
-        return unpack(made[0], sums, others)
+        count = len(_rows(made[0]))
+        rows = iter(sums[:count])
+        return map_slices(
+            lambda slices: slices._replace(rows=next(rows)),
+            unpack(made[0], sums[count:], others),
+        )
 
 
 class OnShares:
@@ -158,12 +180,15 @@ class OnShares:
         batch: A structure of tensors.
         shares: The batch's `Shares`.
         compiled: Whether XLA compiles it.
+
+    Attributes:
+        size: As that of the `Shares`.
     """
 
     def __init__(self, function, batch, shares, compiled=False):
         self._function = function
         self._batch = batch
-        self._size = shares.size
+        self.size = shares.size
         self._compiled = compiled
         self._programs = {}
 
@@ -189,18 +214,78 @@ class OnShares:
                 program = self._trace(share, whole)
         self._programs[_shapes(share)] = program
 
+    def check_readings(self, share):
+        """Refuses `Slices` of which shares have no parts of those of the batch.
+
+        Args:
+            share: A `Share` for which the program was traced.
+        """
+        counts = _counts(self._programs[_shapes(share)])
+        if not counts:
+            return
+        with tf.device(None):
+            whole = once_traced(self._function).get_concrete_function(self._batch)
+        for count, in_all in zip(counts, _counts(whole), strict=True):
+            known = None not in (count, in_all) and isinstance(self.size, int)
+            require(
+                known and count * self.size == in_all * leading(share.tensors),
+                "On several replicas rows of a variable (Embedding, tf.gather) count "
+                "under a Keras optimizer as on one only if each example reads so many "
+                "rows, and all batches are of one size. Alternatives: one replica, or "
+                "what sees sums: far.Adam and the like, Keras' SGD without clipping.",
+                rows_of_a_batch=in_all,
+                rows_of_a_share=count,
+                examples_of_a_batch=self.size,
+                examples_of_a_share=leading(share.tensors),
+            )
+
     def _trace(self, share, whole=None):
         """Args: share: A `Share`; whole: The shapes of the draws of the batch."""
 
         def on_share(tensors, first):
             rows = contextlib.nullcontext()
             if whole:
-                rows = shared_draws(leading(tensors), first, self._size, whole)
+                rows = shared_draws(leading(tensors), first, self.size, whole)
             with rows:
                 return self._function(tf.nest.pack_sequence_as(self._batch, tensors))
 
         compiler = once_traced(on_share, jit_compile=self._compiled)
         return compiler.get_concrete_function(share.tensors, share.first)
+
+
+def _counts(program):
+    """Of each `Slices` that a program returns, how many they are."""
+    return [rows.shape[0] for rows in _rows(program.structured_outputs)]
+
+
+def _rows(structure):
+    found = []
+    map_slices(lambda slices: found.append(slices.rows), structure)
+    return found
+
+
+def _placed(slices, share, size):
+    """A share's `Slices` among those of the batch, zeros in the place of others."""
+    first, examples = tf.get_static_value(share.first), leading(share.tensors)
+    each = slices.values.shape[0] // examples
+    place = [each * first, each * (size - first - examples)]
+    others = [[0, 0]] * (slices.values.shape.rank - 1)
+    # Also where it overlaps with another's, as it has no weight.
+    counts = tf.cast(share.weight > 0, tf.int64)
+    return Slices(
+        tf.pad(slices.values, [place, *others]),
+        tf.pad(tf.cast(slices.rows, tf.int64) * counts, [place]),
+    )
+
+
+def _own(slices, share, size):
+    """A share's part of the values of a batch; undoes `_placed`."""
+    if slices.values is None:
+        return slices
+    each = slices.values.shape[0] // size
+    first = each * tf.get_static_value(share.first)
+    values = slices.values[first : first + each * leading(share.tensors)]
+    return slices._replace(values=values)
 
 
 def _shapes(share):

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 import far_ho_tf as far
 from tests.dynamics_table import KERAS
-from tests.helpers import assert_close, hyper, in_tiers
+from tests.helpers import assert_close, hyper, in_tiers, relative_error
 
 optimizers = keras.optimizers
 pytestmark = pytest.mark.filterwarnings("ignore:.*moves weights by a sign")
@@ -60,7 +60,7 @@ def with_all(table, ids):
 
 
 class Table:
-    """A table of six rows, of which a batch reads some, and a loss's scale."""
+    """A table of six rows, of which a batch reads some, and a scale of these."""
 
     def __init__(self, make_optimizer, read=take, kind=keras.Variable, scale=1.0):
         self.make_optimizer, self.read = make_optimizer, read
@@ -69,8 +69,8 @@ class Table:
 
     def inner(self, ids):
         products = tf.linalg.matvec(self.read(self.table, ids), DIRECTION)
-        loss = tf.reduce_mean((tf.tanh(products) - Y) ** 2)
-        return tf.convert_to_tensor(self.scale) * loss
+        products *= tf.convert_to_tensor(self.scale)
+        return tf.reduce_mean((tf.tanh(products) - Y[: ids.shape[0]]) ** 2)
 
     def outer(self):
         return tf.reduce_sum(tf.convert_to_tensor(self.table) ** 2 * WEIGHTS)
@@ -104,7 +104,7 @@ class Table:
         return reached
 
     def slope(self, width=1e-5):
-        """Of Keras' own steps in the loss's scale."""
+        """Of Keras' own steps in the scale."""
         values = [self.by_keras(scale=1.0 + sign * width)[0] for sign in (1, -1)]
         return (values[0] - values[1]) / (2 * width)
 
@@ -226,6 +226,92 @@ def test_xla_compiles_tangents_of_one_reading_through_a_loop():
     assert status.compiler == "xla"
 
 
+SENTENCES = np.array(
+    [
+        [[1, 1, 4], [1, 2, 2], [5, 5, 0], [0, 0, 0], [3, 1, 0]],
+        [[2, 2, 2], [3, 0, 0], [4, 4, 4], [2, 5, 5], [1, 1, 0]],
+    ],
+    "int32",
+)
+
+
+def sentences(read, make_optimizer, count=5):
+    """Batches of up to five examples that read three rows each."""
+    table = Table(make_optimizer)
+
+    def inner(batch):
+        ids, y = batch
+        products = tf.linalg.matvec(read(table.table, ids), DIRECTION)
+        predicted = tf.reduce_sum(tf.tanh(products * table.scale), axis=1)
+        return tf.reduce_mean((predicted - y) ** 2)
+
+    table.inner = inner
+    y = tf.constant([0.5, -1.0, 0.3, 0.2, 1.0], tf.float64)[:count]
+    ids = tf.constant(SENTENCES[:, :count])
+    return table.problem(inner_data=lambda t: (ids[t % 2], y))
+
+
+MANY = [
+    (far.ReverseHG(jit_compile=False), 2, 5),
+    (far.ForwardHG(jit_compile=False), 4, 3),
+    (far.ReverseHG(jit_compile=True), 4, 5),
+    (far.ReverseHG(jit_compile=False, checkpointing="sqrt"), 4, 2),
+    (far.ForwardHG(jit_compile=False, spread_tangents=True), 2, 5),
+]
+
+
+@pytest.mark.parametrize(("mode", "count", "examples"), in_tiers(MANY, MANY[:2]))
+def test_several_replicas(mode, count, examples):
+    """As on one device, also where shares differ in size or have no examples."""
+
+    def outcome(strategy):
+        def optimizer():
+            return optimizers.Adam(0.1, epsilon=1e-3, clipvalue=0.1)
+
+        problem = sentences(take, optimizer, examples)
+        result = mode.compute(problem, NUM_STEPS, strategy=strategy)
+        return [result.outer_value, *result.hypergradients, *result.state.variables]
+
+    strategy = tf.distribute.MirroredStrategy([f"/cpu:{i}" for i in range(count)])
+    assert_close(outcome(strategy), outcome(None), 1e-10)
+
+
+def test_several_replicas_that_read_other_rows():
+    """Rows that all examples share are read by each replica."""
+
+    def read(variable, ids):
+        return take(variable, ids) + take(variable, tf.constant([0, 1, 1]))
+
+    strategy = tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
+    problem = sentences(read, lambda: optimizers.Adam(0.1))
+    with pytest.raises(ValueError, match="each example reads so many rows"):
+        far.ReverseHG(jit_compile=False).compute(problem, 2, strategy=strategy)
+    one, two = (
+        far.ReverseHG(jit_compile=False).compute(
+            sentences(read, lambda: optimizers.SGD(0.1, 0.9)), 2, strategy=strategy
+        )
+        for strategy in (None, strategy)
+    )
+    assert_close(two.hypergradients, one.hypergradients, 1e-10)
+
+
+def test_episodes_together():
+    """Vectorized, each reads rows of its own."""
+    table = Table(lambda: optimizers.Adam(0.1))
+    data = tf.constant(IDS)
+    problem = table.problem(inner_data=lambda t, episode: data[(t + episode) % 4])
+    result = far.ReverseHG(jit_compile=False).compute(
+        problem, NUM_STEPS, episodes=[0, 3]
+    )
+    assert not result.status.one_by_one
+    for episode, value in zip([0, 3], result.outer_values, strict=True):
+        alone = Table(lambda: optimizers.Adam(0.1))
+        order = np.roll(IDS, -episode, axis=0)
+        single = alone.problem(inner_data=lambda t, order=order: tf.constant(order)[t])
+        expected = far.ReverseHG(jit_compile=False).compute(single, NUM_STEPS)
+        assert_close([value], [expected.outer_value], 1e-12)
+
+
 @pytest.mark.parametrize("mode", [far.ReverseHG, far.ForwardHG])
 def test_bare_variables(mode):
     Table(lambda: optimizers.Adam(0.1), kind=tf.Variable).check(mode())
@@ -307,3 +393,73 @@ def test_division_by_zero():
     assert np.isnan(table.by_keras(num_steps=1)[1]).any()
     with pytest.raises(far.NonFiniteError):
         far.ReverseHG(jit_compile=False).compute(table.problem(), 1)
+
+
+class Texts:
+    """Sentences of token numbers, padded by zeros, and what they are classified by."""
+
+    def __init__(self, kind):
+        random = np.random.RandomState(0)
+        self.kind = kind
+        self.x = random.randint(1, 20, (48, 8)).astype("int32")
+        self.x *= np.arange(8) < random.randint(2, 7, (48, 1))
+        self.y = random.randint(0, 2, (48, 1)).astype("float32")
+
+    def network(self):
+        """From the same weights each time."""
+        keras.utils.set_random_seed(0)
+        layers = {
+            "pooling": keras.layers.GlobalAveragePooling1D,
+            "LSTM": lambda: keras.layers.LSTM(4),
+            "no mask": keras.layers.Flatten,
+        }
+        return keras.Sequential(
+            [
+                keras.Input((8,), dtype="int32"),
+                keras.layers.Embedding(20, 4, mask_zero=self.kind != "no mask"),
+                layers[self.kind](),
+                keras.layers.Dense(1, "sigmoid"),
+            ]
+        )
+
+    def fitted(self, model, **compiled):
+        model.compile(loss="binary_crossentropy", **compiled)
+        model.fit(self.x, self.y, batch_size=8, epochs=2, shuffle=False, verbose=0)
+
+
+TRAINED = {
+    "Adam": lambda **clipping: optimizers.Adam(0.02, **clipping),
+    "RMSprop": lambda **clipping: optimizers.RMSprop(0.02, **clipping),
+    "AdamW": lambda **clipping: optimizers.AdamW(0.02, weight_decay=0.05, **clipping),
+    "SGD": lambda **clipping: optimizers.SGD(0.5, **clipping),
+}
+CLIPPING = [{}, {"clipnorm": 0.02}, {"global_clipnorm": 0.02}, {"clipvalue": 0.003}]
+FITS = list(itertools.product(["pooling", "LSTM", "no mask"], TRAINED, range(4)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "clipping"),
+    in_tiers(
+        FITS,
+        [
+            *(("pooling", "Adam", 0), ("no mask", "RMSprop", 0)),
+            *(("no mask", "AdamW", 2), ("pooling", "SGD", 1), ("LSTM", "SGD", 3)),
+        ],
+    ),
+)
+def test_weights_of_a_text_model_are_those_of_fit(kind, name, clipping):
+    """Which compiles the steps itself; in float32."""
+    texts, made = Texts(kind), lambda: TRAINED[name](**CLIPPING[clipping])
+    expected, trained = texts.network(), texts.network()
+    start = trained.get_weights()
+    texts.fitted(expected, optimizer=made())
+    texts.fitted(
+        far.RealTimeModel(trained, hyperparameters=[], dynamics=made()),
+        jit_compile=False,
+    )
+    trained, expected, start = (
+        np.concatenate([np.ravel(weight) for weight in weights])
+        for weights in (trained.get_weights(), expected.get_weights(), start)
+    )
+    assert relative_error(trained, expected) <= 1e-5
+    assert relative_error(start, expected) > 1e-3

@@ -8,6 +8,7 @@ from far_ho_tf.autodiff import (
     floating,
     values_of,
     vjp,
+    with_values,
     zeros_for_none,
 )
 from far_ho_tf.hypergradients.program import Outputs
@@ -145,10 +146,10 @@ class ReverseRun(Run):
         def oracle(share):
             kept["oracle"] = problem.oracle(state, hyperparameters, share)
             gradients, extra, _ = kept["oracle"]
-            return values_of(gradients), floating(extra)
+            return gradients, floating(extra)
 
-        (values, _), pull = self.replicas.pullback(oracle, sources, batch)
-        gradients = kept["oracle"][0] if any(problem.report.slices) else values
+        (gradients, _), pull = self.replicas.pullback(oracle, sources, batch)
+        values = values_of(gradients)
         with tf.GradientTape(watch_accessed_variables=False) as update_tape:
             update_tape.watch([state.variables, state.slots, values, own])
             variables, slots = problem.update(
@@ -161,6 +162,7 @@ class ReverseRun(Run):
             [state.variables, state.slots, values, own],
             [cotangent.variables, cotangent.slots],
         )
+        by_gradients = with_values(gradients, by_gradients)
         through_variables, by_extra, through_own = pull((by_gradients, cotangent.extra))
         self._dependence.note(by_own)
         self._dependence.note(through_own)

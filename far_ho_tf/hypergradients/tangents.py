@@ -156,11 +156,23 @@ class Propagation:
                 linear.targets,
                 obstacle=problem.report.loop,
             )
-            return values, gradient_tangents, extra_tangents
+            by_reading = [
+                Slices(tf.einsum("kn...->nk...", tangent), gradient.rows)
+                if isinstance(gradient, Slices)
+                else tangent
+                for gradient, tangent in zip(values[0], gradient_tangents, strict=True)
+            ]
+            return values, by_reading, extra_tangents
 
-        values, gradient_tangents, extra_tangents = replicas.mean(oracle, batch)
+        values, by_reading, extra_tangents = replicas.mean(oracle, batch)
         choice = problem.choose(state, values, hyperparameters, step, batch, replicas)
         gradients, extra, value = values
+        gradient_tangents = [
+            tf.einsum("nk...->kn...", tangent.values)
+            if isinstance(tangent, Slices)
+            else tangent
+            for tangent in by_reading
+        ]
         update = linearize(
             lambda: problem.update(state, gradients, hyperparameters, step, choice),
             [state.variables, state.slots, values_of(gradients), own],

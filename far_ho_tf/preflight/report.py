@@ -44,7 +44,6 @@ class Report(NamedTuple):
     Attributes:
         assigned: Variables that the inner objective assigns.
         unread: List of the trained variables that it does not read.
-        slices: For each trained variable, whether its gradient is `Slices`.
         xla_faults: List of sentences: why XLA would make it wrong.
         xla_differences: List of sentences: why XLA would make it different.
         largest_product: Multiplications in the inner objective's largest
@@ -62,7 +61,6 @@ class Report(NamedTuple):
 
     assigned: list
     unread: list
-    slices: list
     xla_faults: list
     xla_differences: list
     largest_product: int
@@ -93,7 +91,6 @@ def inspect(problem):
     tell("tracing …")
     parts, scope, gradients = _trace(problem)
     unread = [v for v, g in zip(problem.variables, gradients, strict=True) if g is None]
-    slices = [isinstance(gradient, tf.IndexedSlices) for gradient in gradients]
     sentences = {REFUSED: [], REFUSED_BY_XLA: [], AVOIDS_XLA: [], WARNED: []}
     for part in parts:
         for fault in FAULTS:
@@ -123,7 +120,6 @@ def inspect(problem):
     return Report(
         assigned=assigned,
         unread=unread,
-        slices=slices,
         xla_faults=sentences[REFUSED_BY_XLA],
         xla_differences=sentences[AVOIDS_XLA],
         largest_product=_largest(operations, "MatMul"),
