@@ -227,7 +227,11 @@ class _Traced:
             if steps:
                 self.groups.append(group)
             names.update(steps)
-        self._steps = [op for op in graph.get_operations() if op.name in names]
+        self._steps = [
+            operation
+            for operation in graph.get_operations()
+            if operation.name in names and not _is_of_a_rule(operation)
+        ]
         self._nested = [
             operation
             for function in graph.as_graph_def().library.function
@@ -327,6 +331,13 @@ def _errors(at, begin, end, differ):
         error = abs(change - (high - low) * (one.slope + other.slope) / 2)
         errors[low, high] = error if np.isfinite(error) and differ(one, other) else 0.0
     return errors
+
+
+def _is_of_a_rule(operation):
+    """Whether it is a sign by which an optimizer moves, which its dynamics tell of."""
+    return operation.type == "Sign" and any(
+        frame.name == "update_step" for frame in operation.traceback or ()
+    )
 
 
 def _operations(graph, name):
