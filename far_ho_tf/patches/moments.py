@@ -37,6 +37,13 @@ def moments(x, axes, shift=None, keepdims=False, name=None):
         return tf.cast(mean, x.dtype), tf.cast(variance, x.dtype)
 
 
+def moments_v1(x, axes, shift=None, name=None, keep_dims=None, keepdims=None):
+    """`tf.compat.v1.nn.moments`, whose arguments these are, in the same way."""
+    keeps = keep_dims if keepdims is None else keepdims
+    return moments(x, axes, shift, bool(keeps), name)
+
+
 def apply():
-    """Puts it in the place of TensorFlow's."""
-    tf.nn.moments = moments
+    """Puts them in their places; legacy Keras calls that of tf.compat.v2."""
+    tf.nn.moments = tf.compat.v2.nn.moments = moments
+    tf.compat.v1.nn.moments = moments_v1

@@ -94,6 +94,12 @@ def assigned(graph, candidates):
     return [_assign(operations(graph, [candidate])) for candidate in candidates]
 
 
+def influences(graph, root):
+    """Whether what a `FuncGraph` returns may depend on one of its input tensors."""
+    reached = _reachable(graph.as_graph_def().node, {root.op.name})
+    return any(tensor.op.name in reached for tensor in graph.outputs)
+
+
 def _assign(found):
     """Whether an operation changes a resource that depends on the roots."""
     return any(op.type.startswith(_ASSIGNING) and op.depends[0] for op in found)

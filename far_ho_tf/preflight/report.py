@@ -113,8 +113,8 @@ def inspect(problem):
     _check_assigned(problem, assigned)
     for part in parts:
         _check_reads(part, problem)
-    _refuse_floating("inner_objective", inner)
-    _refuse_floating("outer_objective", outer)
+    _refuse_floating("inner_objective", inner, parts[:2])
+    _refuse_floating("outer_objective", outer, parts[1:2])
     _check_dependence(problem, unread)
     operations = parts[0].operations
     return Report(
@@ -461,13 +461,30 @@ def _assigned_resources(graph):
     ]
 
 
-def _refuse_floating(name, assigned):
-    """Refuses assignments that TensorFlow would have to differentiate."""
+def _refuse_floating(name, assigned, parts):
+    """Refuses assignments that TensorFlow would have to differentiate.
+
+    Not of what only goes into itself, such as statistics that no objective uses.
+
+    Args:
+        name: That of the objective.
+        assigned: List of the tf.Variables that it assigns.
+        parts: List of the `_Part`s that may use them.
+    """
     for variable in assigned:
-        if variable.dtype.is_floating:
+        used = [
+            part.name
+            for part in parts
+            for external, internal in part.graph.captures
+            if external is variable.handle
+            and graph_search.influences(part.graph, internal)
+        ]
+        if variable.dtype.is_floating and used:
             raise ValueError(
-                f"`{name}` assigns the floating tf.Variable "
-                f"`{path_of(variable)}`, and TensorFlow does not differentiate "
-                "assignments of a tf.Variable. Remedy: make it a keras.Variable, "
-                "whose assignments are differentiated."
+                f"`{name}` assigns the floating tf.Variable `{path_of(variable)}`, and "
+                f"what `{used[0]}` returns depends on it, but TensorFlow does not "
+                "differentiate assignments of a tf.Variable. Remedy: make it a "
+                "keras.Variable, whose assignments are differentiated, such as by a "
+                "layer of Keras 3; or do not use it (training=True in both objectives, "
+                "where it is a moving average)."
             )
