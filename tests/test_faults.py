@@ -186,13 +186,6 @@ WRONG_FIRST = {
     "Zeta": (lambda x: tf.math.zeta(x, x / x * 1.5), 2 + RANDOM.rand(3)),
     "HSVToRGB": (tf.image.hsv_to_rgb, 0.2 + 0.6 * RANDOM.rand(2, 2, 3)),
     "ImageProjectiveTransformV3": (projected, IMAGE[..., :1], 1e-2),
-    "FusedBatchNormV3": (
-        lambda x: tf.compat.v1.nn.fused_batch_norm(
-            *(IMAGE, tf.ones(3), tf.zeros(3), x, x**2 + 1.0), is_training=False
-        )[0],
-        normal(3, dtype="float32"),
-        1e-2,
-    ),
     "MatrixSolveLs": (
         lambda x: tf.raw_ops.MatrixSolveLs(
             matrix=MATRIX, rhs=MATRIX[:, :1] + 1.0, l2_regularizer=x[0]

@@ -13,6 +13,8 @@ LAYERS = (
     "patches.complex_numbers",
     "patches.custom_gradients",
     "patches.cross_entropy",
+    "patches.fused_batch_norm",
+    "patches.isotonic_regression",
     "patches.layer_numbers",
     "patches.linear_algebra",
     "patches.moments",

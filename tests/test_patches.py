@@ -101,6 +101,23 @@ def tridiagonal(**options):
     return lambda x: tf.linalg.eigh_tridiagonal(x[:4], x[4:], **options)
 
 
+FUSED = tf.compat.v1.nn.fused_batch_norm
+IMAGES = RANDOM.randn(2, 2, 3, 2).astype("float32")
+
+
+def fused(**options):
+    """In float32, which its kernel works in."""
+
+    def function(x):
+        x = tf.cast(x, tf.float32)
+        images = IMAGES + tf.reshape(x[:2], [1, 1, 1, 2]) * IMAGES**2
+        given = (x[6:8], x[8:10] ** 2 + 1) if not options.get("is_training") else ()
+        outputs = FUSED(images, x[2:4], x[4:6], *given, **options)
+        return tf.cast(tf.concat([tf.reshape(y, [-1]) for y in outputs], 0), "float64")
+
+    return function
+
+
 # What is put out of place to see the fault: a type of operation; or a module, a name
 # there and what stood there.
 CASES = {
@@ -175,6 +192,16 @@ CASES = {
     "reduce_euclidean_norm": (
         "EuclideanNorm",
         lambda x: parts(tf.math.reduce_euclidean_norm(complex_of(x), keepdims=True)),
+        normal(6),
+    ),
+    "isotonic_regression": (
+        "IsotonicRegression",
+        lambda x: tf.nn.isotonic_regression(x)[0],
+        np.array([0.1, 0.5, 0.2, 0.9, 0.3]),
+    ),
+    "isotonic_regression, rows": (
+        None,
+        lambda x: tf.nn.isotonic_regression(tf.reshape(x, [2, 3]), False)[0],
         normal(6),
     ),
     "svd, complex": (
@@ -353,7 +380,7 @@ CASES = {
     ),
     "weighted cross-entropy at zero": (
         (tf.nn, "weighted_cross_entropy_with_logits"),
-        lambda x: weighted_cross_entropy([0.2, 1.0, 0.0], x, 2.5),
+        lambda x: weighted_cross_entropy(np.array([0.2, 1.0, 0.0]), x, 2.5),
         np.array([0.0, 0.3, -0.4]),
     ),
     "|x| ** 2": (
@@ -457,11 +484,11 @@ def derivatives(function, x, jit_compile=False):
 def errors(function, x, jit_compile=False):
     """Of the gradient and of H·d, relative to what differences give."""
     call, direction = derivatives(function, x, jit_compile)
-    _, gradient, second = (one.numpy() for one in call(tf.constant(x)))
+    _, gradient, second = (one.numpy().ravel() for one in call(tf.constant(x)))
     exact = []
     for index in range(2):
         up, down = (
-            call(tf.constant(x + sign * WIDTH * direction))[index].numpy()
+            call(tf.constant(x + sign * WIDTH * direction))[index].numpy().ravel()
             for sign in (1, -1)
         )
         exact.append((up - down) / (2 * WIDTH))
@@ -502,6 +529,68 @@ def test_values_are_the_same_to_the_bit(name):
         own = tf.function(VALUES[name][0], autograph=False)
         own = own(*map(tf.constant, inputs)).numpy()
     assert np.array_equal(patched, own, equal_nan=True)
+
+
+@pytest.mark.parametrize("mode", [far.ReverseHG(), far.ForwardHG()])
+def test_labels_that_do_not_add_up_to_one(mode):
+    """Training goes by a gradient that is none; its derivative is the run's."""
+    start = np.array([[0.3, -0.2, 0.5]])
+    labels = np.array([[0.5, 0.2, 0.6]])
+
+    def loss(logits, weight):
+        return tf.reduce_sum(
+            tf.nn.softmax_cross_entropy_with_logits(weight * labels, logits)
+        )
+
+    def run(weight):
+        w, weight = tf.constant(start), tf.constant(weight, tf.float64)
+        for _ in range(3):
+            with tf.GradientTape() as tape:
+                tape.watch(w)
+                value = loss(w, weight)
+            w -= 0.1 * tape.gradient(value, w)
+        return float(loss(w, weight))
+
+    w = keras.Variable(start, dtype="float64", name="w")
+    weight = far.Hyperparameter(0.9, name="weight", dtype="float64")
+    problem = far.BilevelProblem(
+        lambda: loss(w.value, weight.value),
+        lambda: loss(w.value, weight.value),
+        *([w], far.GradientDescent(0.1), [weight]),
+    )
+    result = mode.compute(problem, 3)
+    exact = (run(0.9 + WIDTH) - run(0.9 - WIDTH)) / (2 * WIDTH)
+    assert_close([result.outer_value], [run(0.9)], 1e-12)
+    assert_close(result.hypergradients, [exact], 1e-7)
+
+
+@pytest.mark.parametrize("patched", [True, False])
+@pytest.mark.parametrize("is_training", [True, False])
+def test_fused_batch_normalization(is_training, patched):
+    """In all that it takes and gives, as what it does by single operations."""
+
+    def plain(x):
+        x = tf.cast(x, tf.float32)
+        images = IMAGES + tf.reshape(x[:2], [1, 1, 1, 2]) * IMAGES**2
+        mean, variance = x[6:8], x[8:10] ** 2 + 1
+        if is_training:
+            mean, variance = tf.nn.moments(images, [0, 1, 2])
+        y = tf.nn.batch_normalization(images, mean, variance, x[4:6], x[2:4], 1e-3)
+        if is_training:
+            variance *= IMAGES[..., 0].size / (IMAGES[..., 0].size - 1)
+        flat = [tf.reshape(one, [-1]) for one in (y, mean, variance)]
+        return tf.cast(tf.concat(flat, 0), "float64")
+
+    x = tf.constant(normal(10))
+    with contextlib.nullcontext() if patched else unpatched("FusedBatchNormV3"):
+        found, expected = (
+            derivatives(function, x.numpy())[0](x)
+            for function in (fused(is_training=is_training), plain)
+        )
+    close = [
+        np.allclose(*pair, 1e-4, 1e-4) for pair in zip(found, expected, strict=True)
+    ]
+    assert close[0] and all(close) == patched
 
 
 def test_selu_has_one_derivative_at_zero():

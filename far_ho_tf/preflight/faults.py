@@ -167,15 +167,6 @@ _ROWS = (
         order=1,
     ),
     Fault(
-        ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"),
-        REFUSED,
-        "TensorFlow leaves out its derivative with respect to mean and variance, in "
-        "silence",
-        "use tf.nn.batch_normalization",
-        inputs=(3, 4),
-        order=1,
-    ),
-    Fault(
         ("MatrixSolveLs",),
         REFUSED,
         "TensorFlow leaves out its derivative with respect to `l2_regularizer`, in "
