@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from far_ho_tf.checks import require
 from far_ho_tf.patches.custom_gradients import true_derivatives
 
 # Elements of tensors that are not copied to be looked at together.
@@ -187,12 +188,8 @@ def linearize_gradient(function, sources):
 
     def jvp(tangents):
         pairs = _given(tf.nest.flatten(partials), tangents)
-        found = _gradients(tape, pairs, sources[0])
-        found = [
-            derivative if isinstance(gradient, tf.IndexedSlices) else dense(derivative)
-            for gradient, derivative in zip(gradients[0], found, strict=True)
-        ]
-        return zeros_for_none(values_of(found), targets)
+        found = zip(gradients[0], _gradients(tape, pairs, sources[0]), strict=True)
+        return zeros_for_none([_by_reading(*pair) for pair in found], targets)
 
     return Linearization(targets, jvp, depends)
 
@@ -221,6 +218,18 @@ def filled(gradients, like):
         else zeros_for_none(gradient, other)
         for gradient, other in zip(gradients, like, strict=True)
     ]
+
+
+def _by_reading(gradient, derivative):
+    """A derivative by w, or by what was read of it where the gradient is."""
+    if not isinstance(gradient, tf.IndexedSlices) or derivative is None:
+        return dense(derivative)
+    require(
+        isinstance(derivative, tf.IndexedSlices),
+        "Rows of a variable that are read once have a derivative by that reading.",
+        derivative=derivative,
+    )
+    return derivative.values
 
 
 def with_values(gradients, values):

@@ -67,7 +67,8 @@ class Dynamics:
 
         Args:
             variable: Floating tensor w.
-            gradient: Tensor g of the same shape and dtype.
+            gradient: Tensor g of the same shape and dtype; of a row that was read
+                several times (an embedding's) the sum.
             slots: Tuple of tensors of that shape, one per `slot_names`.
             step: Scalar int32 tensor, 0 for the first step.
             **numbers: The values of the numeric arguments at this step, as

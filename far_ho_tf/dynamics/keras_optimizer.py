@@ -35,7 +35,9 @@ class KerasDynamics(Dynamics):
 
     Weights move as `optimizer.apply` moves them: the optimizer's own
     `update_step` is used, with weight decay, clipping, learning-rate schedules
-    and averages (EMA) as Keras has them. √0, as of Adam where all gradients of
+    and averages (EMA) as Keras has them. It gets the gradient of an embedding as
+    Keras' tape gives it, a `tf.IndexedSlices`: most optimizers, and clipping, treat
+    each reading of a row by itself. √0, as of Adam where all gradients of
     a weight were zero so far, has the derivative 0 (`autodiff.safe_sqrt`).
 
     What Python decides (`nesterov`, `amsgrad`, whether there is momentum) stays
