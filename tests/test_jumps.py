@@ -75,9 +75,6 @@ JUMPS = {
         h < 0.5, lambda: tf.reduce_sum(w**2), lambda: tf.reduce_sum(h * w**3)
     ),
     "while/GreaterEqual": in_a_loop(lambda x, h: x * tf.cast(DRAWN[:3] >= h, DTYPE)),
-    "stateless_dropout/GreaterEqual": lambda w, h: tf.reduce_sum(
-        tf.nn.experimental.stateless_dropout(w, rate=h, seed=(1, 2)) ** 2
-    ),
     "stateless_random_poisson/StatelessRandomPoisson": near(
         lambda h: tf.random.stateless_poisson([3], (1, 2), 5 * h, DTYPE)
     ),
@@ -111,6 +108,7 @@ KINKS = {
         tf.where(h < DRAWN, DRAWN, h) * (tf.linalg.matvec(X, w) - 1) ** 2
     ),
     "in a loop": in_a_loop(lambda x, h: tf.where(x > h, x, h)),
+    "beside a pole": lambda w, h: KINKS["in a loop"](w, h) / (1 - h),
     "of the weights": lambda w, h: tf.reduce_sum(tf.cast(w > 0.1, DTYPE) * w * h),
 }
 
@@ -250,6 +248,36 @@ def test_of_vectors():
     assert "holds Greater" in message
     assert "ArgMax" not in message  # Which chooses between equal values.
     assert "jumps where elements of `weights` move" in message
+
+
+def test_in_real_time():
+    """Where the data are not there before the training: others take their place."""
+    rate = far.Hyperparameter(0.3, name="rate")
+
+    class Mask(keras.layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.seeds = keras.random.SeedGenerator(1)
+
+        def call(self, x, training=None):
+            if not training:
+                return x
+            drawn = keras.random.uniform(tf.shape(x), seed=self.seeds)
+            return x * tf.cast(drawn >= rate.value, x.dtype)
+
+    net = keras.Sequential([keras.Input((3,)), Mask(), keras.layers.Dense(1)])
+    x = tf.cast(X[:32], tf.float32)
+    tuned = far.RealTimeModel(
+        *(net, [rate], far.GradientDescent(0.1)),
+        update_every=1,
+        hyper_data=(x, x[:, :1]),
+    )
+    tuned.compile(loss="mse")
+    with pytest.warns(
+        UserWarning, match="`inner_objective` holds GreaterEqual"
+    ) as seen:
+        tuned.fit(x, x[:, :1], verbose=0)
+    assert "test_jumps.py" in str(seen[0].message)
 
 
 def test_of_a_bare_variable_with_batches_in_float32():
