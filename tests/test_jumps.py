@@ -263,7 +263,8 @@ def test_in_real_time():
             if not training:
                 return x
             drawn = keras.random.uniform(tf.shape(x), seed=self.seeds)
-            return x * tf.cast(drawn >= rate.value, x.dtype)
+            kept = tf.cast(drawn >= rate.value, x.dtype)
+            return x * kept / (1.0 - rate.value)
 
     net = keras.Sequential([keras.Input((3,)), Mask(), keras.layers.Dense(1)])
     x = tf.cast(X[:32], tf.float32)
