@@ -75,12 +75,18 @@ class Jump(NamedTuple):
     operations: list
 
 
-def may_jump(operations):
-    """Whether one of a list of `Operation`s makes steps of what is given to it.
+def may_jump(part):
+    """Whether a `report.Part` makes steps of a hyperparameter.
 
     What TensorFlow makes to differentiate others is left out: it chooses between
     derivatives that differ where there are kinks, and between nothing else.
     """
+    if not _has_steps(part.operations):  # Of variables neither, which is known.
+        return False
+    return _has_steps(graph_search.operations(part.graph, part.roots))
+
+
+def _has_steps(operations):
     return any(op.is_step and "gradient_tape/" not in op.name for op in operations)
 
 

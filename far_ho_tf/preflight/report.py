@@ -143,6 +143,7 @@ class _Part(NamedTuple):
     Attributes:
         name: The argument of `BilevelProblem` that it comes from.
         graph: Its `FuncGraph`.
+        roots: List of its tensors by which hyperparameters come in.
         operations: List of `graph_search.Operation`s.
         orders: The orders of fault that matter in it; see `Fault`.
         forward: Callable(values, hyperparameters, prepared, step) -> what it makes,
@@ -153,6 +154,7 @@ class _Part(NamedTuple):
 
     name: str
     graph: tf.Graph
+    roots: list
     operations: list
     orders: tuple
     forward: Any
@@ -233,11 +235,7 @@ def _part(problem, name, function, orders, source=None):
     ]
     specs = specs, prepared, tf.TensorSpec([], tf.int32)
     traced = tf.function(traced_call, autograph=False).get_concrete_function(*specs)
-    roots = list(traced.graph.inputs[: len(variables)]) + [
-        internal
-        for external, internal in traced.graph.captures
-        if any(external is variable.handle for variable in variables)
-    ]
+    roots = _roots(traced.graph, variables, 0)
     met = found[0]
     if source and (met.calls or met.inside):
         inputs = read(variables), source.example(prepared), tf.constant(0)
@@ -254,12 +252,23 @@ def _part(problem, name, function, orders, source=None):
         return problem.forward_value(name, values, hyperparameters, batch)
 
     example = source.example(prepared) if source else ()
-    return _Part(name, traced.graph, operations, orders, forward, example, captured)
+    roots = _roots(traced.graph, problem.hyperparameters, count)
+    found = traced.graph, roots, operations
+    return _Part(name, *found, orders, forward, example, captured)
+
+
+def _roots(graph, variables, first):
+    """The tensors of a graph by which variables come in, its inputs from a first on."""
+    return list(graph.inputs[first : first + len(variables)]) + [
+        internal
+        for external, internal in graph.captures
+        if any(external is variable.handle for variable in variables)
+    ]
 
 
 def _check_jumps(part, problem):
     """Warns of hyperparameters that make a part jump; refuses rates of dropout."""
-    if not jumps.may_jump(part.operations):
+    if not jumps.may_jump(part):
         return
     variables, hyperparameters = problem.variables, problem.hyperparameters
     assigned = _assigned_resources(part.graph) + [
