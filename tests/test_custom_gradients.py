@@ -481,3 +481,26 @@ def test_a_rule_that_leaves_an_input_out(role, mode):
     assert_close([result.outer_value], [run(AT["rate"])], 1e-12)
     up, down = (run(AT["rate"] + step) for step in (WIDTH, -WIDTH))
     assert_close(result.hypergradients, [(up - down) / (2 * WIDTH)], 1e-7)
+
+
+def test_in_real_time():
+    """E = w_2² = (1 + r)⁴, of a reversal; no batch is there before the training."""
+    reversal = ruled(lambda x, cotangent: -0.5 * cotangent)
+    rate = far.Hyperparameter(0.1, name="rate")
+    net = keras.Sequential(
+        [
+            keras.Input((1,)),
+            keras.layers.Dense(1, use_bias=False, kernel_initializer="ones"),
+        ]
+    )
+    x, y = tf.ones([8, 1]), tf.zeros([8, 1])
+    tuned = far.RealTimeModel(
+        *(net, [rate], far.GradientDescent(rate)),
+        hyper_optimizer=keras.optimizers.SGD(0.01),
+        update_every=2,
+        hyper_data=(x, y),
+        hyper_loss="mse",
+    )
+    tuned.compile(loss=lambda y, y_pred: tf.reduce_mean(reversal(y_pred - y) ** 2))
+    tuned.fit(x, y, batch_size=4, verbose=0)
+    assert_close([rate], [0.1 - 0.01 * 4 * 1.1**3], 1e-5)
