@@ -30,7 +30,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("results", "results/derivatives.jsonl", "File of the results.")
 flags.DEFINE_string("document", str(ROOT / "docs/derivatives.md"), "What is written.")
 flags.DEFINE_list("parts", list(PARTS), f"Of {', '.join(PARTS)}.")
-flags.DEFINE_string("only", "*", "Pattern of names: 'tf.linalg.*'.")
+flags.DEFINE_multi_string("only", ["*"], "Patterns of names: 'tf.linalg.*'.")
 flags.DEFINE_bool("again", False, "Also where there is a result already.")
 flags.DEFINE_integer("chunk", 40, "Functions to a process.", lower_bound=1)
 flags.DEFINE_integer("limit", 120, "Seconds for one of them.", lower_bound=1)
@@ -56,7 +56,7 @@ def main(argv):
     names = [
         name
         for name in table.cases()
-        if fnmatch.fnmatchcase(name.split(" @ ")[0], FLAGS.only)
+        if any(fnmatch.fnmatchcase(name.split(" @ ")[0], one) for one in FLAGS.only)
     ]
     for part in FLAGS.parts:
         done = {} if FLAGS.again else processes.read(results, part)

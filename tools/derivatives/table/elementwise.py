@@ -88,7 +88,7 @@ def _tensorflow():
             points=ZEROS,
             call=lambda x: tf.nn.gelu(x, approximate=True),
         ),
-        row("tf.nn.silu (beta)", three, (1,), points=ZEROS, call=tf.nn.silu),
+        row("tf.nn.silu (learned beta)", three, (), points=ZEROS, call=tf.nn.silu),
         row(
             "tf.nn.leaky_relu (alpha)",
             three,

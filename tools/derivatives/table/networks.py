@@ -89,6 +89,7 @@ def _normalizations():
             "tf.nn.compute_average_loss (weights)",
             (4,),
             (4,),
+            single=True,
             call=lambda x, w: n.compute_average_loss(x, w, global_batch_size=4),
         ),
     ]
