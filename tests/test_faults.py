@@ -673,6 +673,30 @@ def test_a_stopped_gradient_is_warned_of():
         problem.report  # noqa: B018
 
 
+def truncated(x):
+    return tf.random.stateless_parameterized_truncated_normal(
+        [3], [1, 2], x, *(np.array(one) for one in (1.0, -1.0, 1.0))
+    )
+
+
+def test_parameters_of_what_is_drawn_by_rejection_are_warned_of():
+    x = np.array([0.3, 0.5, 0.9])
+    assert error_of_first_derivative(truncated, x) > 0.01
+    with pytest.warns(UserWarning, match=r"StatelessParameterizedTr.*on average"):
+        _problem(truncated, x).report  # noqa: B018
+    w = keras.Variable(x, name="w", dtype="float64")
+    rate = far.Hyperparameter(0.1, name="rate", dtype="float64")
+    problem = far.BilevelProblem(
+        lambda: tf.reduce_sum(w.value**2),
+        lambda: tf.reduce_sum(
+            tf.random.stateless_gamma([3], [1, 2], w, dtype="float64")
+        ),
+        *([w], far.GradientDescent(rate), [rate]),
+    )
+    with pytest.warns(UserWarning, match=r"`outer_objective` holds StatelessRandomG"):
+        problem.report  # noqa: B018
+
+
 def test_dependence_goes_around_in_a_loop():
     """What the second turn stops depends on x by the first alone."""
 

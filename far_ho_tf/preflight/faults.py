@@ -119,6 +119,8 @@ _ROWS = (
         REFUSED,
         _SILENT,
         "call tf.quantization.fake_quant_with_min_max_vars by its full name",
+        inputs=ANY,
+        order=1,
     ),
     Fault(("SparseAddGrad",), REFUSED, _SILENT, "add dense tensors"),
     Fault(
@@ -226,6 +228,19 @@ _ROWS = (
         _MISSING,
         "keep the shape parameter alpha of the gamma distribution fixed",
         inputs=ANY,
+    ),
+    Fault(
+        (
+            "RandomGamma",
+            "StatelessParameterizedTruncatedNormal",
+            "StatelessRandomGamma*",
+        ),
+        WARNED,
+        "TensorFlow's derivative is that of the distribution, on average, not that of "
+        "the numbers drawn, some of which are rejected where its parameters move",
+        "keep its parameters fixed, or scale and shift what is drawn",
+        inputs=ANY,
+        order=1,
     ),
     # Values that cannot be replayed.
     Fault(
