@@ -1,4 +1,6 @@
-"""How long buffers are whose use is not known when they are compiled."""
+"""How long buffers are whose use is not known when they are compiled; free memory."""
+
+import pathlib
 
 # Bytes up to which a buffer may be twice as long as what is put there.
 _SMALL = 2**26
@@ -29,3 +31,22 @@ def capacity(count, size=0):
         return power
     part = max(1, power // 32)
     return -(-count // part) * part
+
+
+def free_memory():
+    """Bytes that can be had without swapping, by Linux' own estimate; else `None`."""
+    try:
+        lines = pathlib.Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    (line,) = (line for line in lines if line.startswith("MemAvailable:"))
+    return 1024 * int(line.split()[1])
+
+
+def text_of_bytes(size):
+    """A number of bytes as messages and tables name it."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"

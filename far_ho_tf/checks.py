@@ -1,11 +1,16 @@
 """Checks that several arguments share."""
 
+import difflib
+import functools
 import inspect
 import math
 import numbers
 import re
 import sys
 import warnings
+
+# The largest number of a step: they are counted in int32.
+LAST_STEP = 2**31 - 1
 
 
 def require(condition, expectation, **received):
@@ -30,6 +35,18 @@ def check_count(name, value, low=1, high=None):
     return int(value)
 
 
+def check_steps(num_steps, first_step=0):
+    """Returns a number of steps, from a first one on, as an int."""
+    num_steps = check_count("num_steps", num_steps)
+    require(
+        first_step + num_steps - 1 <= LAST_STEP,
+        f"`num_steps` must not lead beyond step {LAST_STEP}: steps are int32.",
+        num_steps=num_steps,
+        first_step=first_step,
+    )
+    return num_steps
+
+
 def check_limit(name, value):
     """Returns a number, or `None` for no limit.
 
@@ -43,6 +60,49 @@ def check_limit(name, value):
         **{name: value},
     )
     return value
+
+
+def did_you_mean(**names):
+    """Decorates a function whose arguments have other names elsewhere, as in Keras.
+
+    Args:
+        **names: Those that may be given by mistake, and what is meant, as messages
+            name it.
+    """
+
+    def decorate(function):
+        known = inspect.signature(function).parameters
+
+        @functools.wraps(function)
+        def call(*arguments, **options):
+            for name, value in options.items():
+                if name not in known:
+                    closest = difflib.get_close_matches(name, known, 1)
+                    meant = names.get(name, f"`{closest[0]}`" if closest else "")
+                    raise TypeError(
+                        f"`{function.__qualname__}` has no argument `{name}`. "
+                        + (f"Did you mean {meant}? " if meant else "")
+                        + f"Received: {name}={value!r}"
+                    )
+            return function(*arguments, **options)
+
+        return call
+
+    return decorate
+
+
+# What Keras' `fit` calls things.
+KERAS_NAMES = {
+    "epochs": "`hyper_iterations`",
+    "hyper_steps": "`hyper_iterations`",
+    "steps": "`num_steps`",
+    "inner_steps": "`num_steps`",
+    "steps_per_epoch": "`num_steps`",
+    "batch_size": "far.Batches, as `inner_data` of the BilevelProblem",
+    "x": "`inner_data` of the BilevelProblem",
+    "y": "`inner_data` of the BilevelProblem",
+    "validation_data": "`outer_data` of the BilevelProblem",
+}
 
 
 def is_integer(value):

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from far_ho_tf.callbacks import ProgressBar
 from far_ho_tf.checkpoint import with_checkpoint_last
-from far_ho_tf.checks import check_count, check_limit
+from far_ho_tf.checks import KERAS_NAMES, check_count, check_limit, did_you_mean
 from far_ho_tf.distribution import check_strategy, in_scope_of, outside_scope
 from far_ho_tf.hypergradients import HyperGradient, NonFiniteError, ReverseHG
 from far_ho_tf.hyperparameters import scalar_names
@@ -86,8 +86,9 @@ class HyperOptimizer:
         self.hypergradient = hypergradient or ReverseHG()
         if not isinstance(self.hypergradient, HyperGradient):
             raise ValueError(
-                "`hypergradient` must be a HyperGradient such as "
-                f"`far.ReverseHG()`. Received: {hypergradient!r}"
+                "`hypergradient` must be a HyperGradient, such as `far.ReverseHG()` or "
+                "`far.ForwardHG()`, and not a class or its name; an optimizer is given "
+                f"as `optimizer=`. Received: {hypergradient!r}"
             )
         self.strategy = check_strategy(strategy)
         update = in_scope_of(
@@ -103,6 +104,7 @@ class HyperOptimizer:
         self._good = None  # The hyperparameters of the last evaluation in `fit`.
         self.inner_runs = InnerRuns(self.problems, self.hypergradient, strategy)
 
+    @did_you_mean(**KERAS_NAMES)
     def run(self, num_steps, mode="restart", episodes=None):
         """One hyper-iteration: train, hypergradient, outer update.
 
@@ -132,6 +134,7 @@ class HyperOptimizer:
         self._update(result.hypergradients)
         return result
 
+    @did_you_mean(**KERAS_NAMES)
     def fit(
         self,
         hyper_iterations,
@@ -179,9 +182,7 @@ class HyperOptimizer:
         hyper_iterations = check_count("hyper_iterations", hyper_iterations)
         check_limit("outer_limit", outer_limit)
         check_mode(mode)
-        if isinstance(callbacks, keras.callbacks.Callback):
-            callbacks = [callbacks]
-        callbacks, checkpoint = with_checkpoint_last(callbacks or [])
+        callbacks, checkpoint = with_checkpoint_last(_check_callbacks(callbacks))
         bar = ProgressBar(2 if verbose == 2 else 1) if verbose else None
         if bar:
             callbacks.append(bar)
@@ -251,6 +252,22 @@ def _warn(error, iteration):
         f"the hyperparameters are those of hyper-iteration {iteration - 1}. {error}",
         stacklevel=3,
     )
+
+
+def _check_callbacks(callbacks):
+    """A list of Keras callbacks."""
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        callbacks = callbacks.callbacks
+    if not isinstance(callbacks, (list, tuple)):
+        callbacks = [] if callbacks is None else [callbacks]
+    for index, callback in enumerate(callbacks):
+        if not isinstance(callback, keras.callbacks.Callback):
+            raise ValueError(
+                "`callbacks` must be a list of `keras.callbacks.Callback`s (of a "
+                "function one is made by keras.callbacks.LambdaCallback). Received: "
+                f"callbacks[{index}]={callback!r}"
+            )
+    return list(callbacks)
 
 
 def _check_problems(problem):

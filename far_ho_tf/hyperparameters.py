@@ -4,11 +4,12 @@ import numbers
 import weakref
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import constraints as keras_constraints
 from tensorflow.python.framework.ops import SymbolicTensor
 
-from far_ho_tf.variables import find, path_of
+from far_ho_tf.variables import find, is_composite, path_of
 
 # By their ids: variables cannot be keys.
 _made = weakref.WeakValueDictionary()
@@ -31,7 +32,8 @@ class Hyperparameter(keras.Variable):
             tensor`; the last three need `shape`.
         shape: Tuple of integers. Taken from the value where one is given.
         dtype: A floating dtype. The default is that of the array or tensor
-            given, and `keras.config.floatx()` for Python numbers.
+            given, and `keras.config.floatx()` for numbers, Python's and NumPy's
+            (`np.log(1e-3)`).
         name: String, used in messages, logs and progress bars.
         constraint: A `keras.constraints.Constraint`, such as those of
             `far_ho_tf.constraints`, or its Keras name (`"non_neg"`). It is a
@@ -50,8 +52,12 @@ class Hyperparameter(keras.Variable):
     0.10000000149011612
     """
 
+    # So that an array on the left leaves the operation to it, as to TensorFlow's own.
+    __array_priority__ = 100
+
     def __init__(self, initializer, shape=None, dtype=None, name=None, constraint=None):
-        if dtype is None and _is_python_float(initializer):
+        _refuse_composite(initializer)
+        if dtype is None and _are_numbers(initializer):
             dtype = keras.config.floatx()
         super().__init__(
             initializer, shape=shape, dtype=dtype, trainable=True, name=name
@@ -63,7 +69,12 @@ class Hyperparameter(keras.Variable):
                 f"name={self.name}, dtype={self.dtype} (write 1.0 for 1, or "
                 "give dtype='float32')"
             )
-        self.constraint = keras_constraints.get(constraint)
+        if 0 in self.shape:
+            raise ValueError(
+                "A hyperparameter must have elements. Received: "
+                f"name={self.name}, shape={tuple(self.shape)}"
+            )
+        self.constraint = _constraint(constraint)
         _made[id(self)] = self
 
     def get_shape(self):
@@ -164,10 +175,31 @@ def unlisted(handles, listed):
     return found
 
 
-def _is_python_float(value):
-    """Whether it is a float, or a list of lists of them; not an array."""
+def _are_numbers(value):
+    """Whether it is a floating number, or a list of lists of them; not an array."""
     leaves = tf.nest.flatten(value)
-    return bool(leaves) and all(type(leaf) is float for leaf in leaves)
+    return bool(leaves) and all(
+        isinstance(leaf, (float, np.floating)) for leaf in leaves
+    )
+
+
+def _refuse_composite(value):
+    if is_composite(value):
+        raise ValueError(
+            "A hyperparameter must be a dense number, array or tensor. Received: "
+            f"initializer={value!r}"
+        )
+
+
+def _constraint(value):
+    try:
+        return keras_constraints.get(value)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            "`constraint` must be a `keras.constraints.Constraint`, such as "
+            "far.constraints.Interval(low, high) for bounds, or the name of one of "
+            f"Keras', such as 'non_neg'. Received: constraint={value!r}"
+        ) from error
 
 
 def get_hyperparameter(

@@ -1,10 +1,10 @@
 """Which gradient mode: predicted memory and time of each, for a problem."""
 
 import contextlib
-import pathlib
 from typing import NamedTuple
 
-from far_ho_tf.checks import check_count, require
+from far_ho_tf.buffers import free_memory, text_of_bytes
+from far_ho_tf.checks import check_count, check_steps, require
 from far_ho_tf.hypergradients import (
     ForwardHG,
     HyperGradient,
@@ -40,9 +40,9 @@ class Plan(NamedTuple):
             if self.recommended is not None and option.mode is self.recommended:
                 note = "recommended"
             least = "" if option.complete else "≥ "
-            taken = least + _text(option.memory), f"{least}{option.cost:.1f}"
+            taken = least + text_of_bytes(option.memory), f"{least}{option.cost:.1f}"
             lines.append(row(option.name, *taken, note).rstrip())
-        lines.append(f"Budget: {_text(self.memory_budget)}.")
+        lines.append(f"Budget: {text_of_bytes(self.memory_budget)}.")
         if not all(option.complete for option in self.options):
             lines.append("≥: without loops inside a step, and shapes not known before.")
         if self.recommended is None:
@@ -95,9 +95,14 @@ def plan(problem, num_steps, memory_budget=None):
         "`problem` must be a BilevelProblem.",
         problem=problem,
     )
-    num_steps = check_count("num_steps", num_steps)
+    num_steps = check_steps(num_steps)
     if memory_budget is None:
-        memory_budget = _free_memory()
+        memory_budget = free_memory()
+        require(
+            memory_budget is not None,
+            "`memory_budget` must be given: this machine does not tell its own.",
+            memory_budget=None,
+        )
     budget = check_count("memory_budget", memory_budget)
     problem.dynamics.check_last(num_steps - 1)
     with problem.explained():
@@ -125,22 +130,3 @@ def _modes(num_steps, budget):
         yield ReverseHG(truncation=num_steps // 10)
     yield ReversibleHG()
     yield ForwardHG()
-
-
-def _text(size):
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} TB"
-
-
-def _free_memory():
-    """Linux' own estimate of what can be had without swapping."""
-    try:
-        lines = pathlib.Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError as error:
-        message = "`memory_budget` must be given: this machine does not tell its own."
-        raise ValueError(message) from error
-    (line,) = (line for line in lines if line.startswith("MemAvailable:"))
-    return 1024 * int(line.split()[1])

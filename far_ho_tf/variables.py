@@ -15,11 +15,20 @@ from far_ho_tf.checks import require
 from far_ho_tf.failures import told
 
 _VARIABLES = (keras.Variable, tf.Variable)
+_COMPOSITE = (
+    *(tf.RaggedTensor, tf.RaggedTensorSpec, tf.SparseTensor, tf.SparseTensorSpec),
+    tf.IndexedSlicesSpec,  # Of a tensor there is a dense one, which TensorFlow takes.
+)
 
 
 def is_variable(value):
     """Whether it is a Keras variable or a bare tf.Variable."""
     return isinstance(value, _VARIABLES)
+
+
+def is_composite(value):
+    """Whether it is a ragged or sparse tensor, or what a dataset says of such."""
+    return isinstance(value, _COMPOSITE)
 
 
 def path_of(variable):
@@ -218,6 +227,15 @@ def check_variables(
     if not variables:
         raise ValueError(f"`{name}` must not be empty. Received: {name}=[]")
     for index, variable in enumerate(variables):
+        if isinstance(variable, (keras.layers.Layer, tf.Module)) and not is_variable(
+            variable
+        ):
+            raise ValueError(
+                f"`{name}` must hold keras.Variables or tf.Variables, not layers or "
+                "models. Remedy: their variables, such as [*one.trainable_variables, "
+                "*other.trainable_variables], or one model or tf.Module that holds "
+                f"them. Received: {name}[{index}]={variable!r}"
+            )
         if not is_variable(variable):
             raise ValueError(
                 f"`{name}` must hold keras.Variables or tf.Variables. "

@@ -254,7 +254,7 @@ def test_partial_batches_inside_a_compiled_loop():
 def test_runs_on_batches_of_differing_sizes(data):
     """The last of three batches has one example; the mean is over one."""
     w = keras.Variable(np.float64(0.0))
-    scale = far.Hyperparameter(np.float64(1.0))
+    scale = far.Hyperparameter(1.0, dtype="float64")
     problem = far.BilevelProblem(
         inner_objective=lambda x: scale * w * (tf.reduce_mean(x) + x[-1]),
         outer_objective=lambda: w,

@@ -102,7 +102,7 @@ def test_constraints_of_weights_are_applied_as_in_keras():
     assert np.any(expected[0] == 0)
 
     layer.set_weights(start)
-    rate = far.Hyperparameter(np.float64(0.25), name="rate")
+    rate = far.Hyperparameter(0.25, dtype="float64", name="rate")
     problem = far.BilevelProblem(loss, loss, layer, far.Momentum(rate, 0.5), [rate])
     mode = far.ReverseHG()
     result = mode.compute(problem, 20)

@@ -150,7 +150,8 @@ def test_one_trace_serves_all_episodes():
 
 def test_bare_variables_are_trained_one_after_another():
     x = np.random.RandomState(0).randn(8, 3)
-    w, rate = tf.Variable(np.ones(3)), far.Hyperparameter(np.float64(0.1), name="rate")
+    w = tf.Variable(np.ones(3))
+    rate = far.Hyperparameter(0.1, dtype="float64", name="rate")
 
     def loss(x):
         return tf.reduce_mean((tf.linalg.matvec(x, w) - 1.0) ** 2)

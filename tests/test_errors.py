@@ -140,6 +140,11 @@ class TestVariables:
         with fails("`variables`", "empty"):
             compute(parts, variables=[])
 
+    @pytest.mark.parametrize("kind", [keras.layers.Layer, tf.Module])
+    def test_a_list_of_models(self, parts, kind):
+        with fails("`variables`", "one.trainable_variables", r"variables\[1\]=<"):
+            compute(parts, variables=[*parts["variables"], kind()])
+
     def test_an_unbuilt_model(self, parts):
         model = keras.Sequential([keras.layers.Dense(1)], name="unbuilt")
         with fails("`variables`", "built", "unbuilt"):
@@ -414,6 +419,81 @@ class TestData:
             compute(reading, inner_data=object())
 
 
+COMPOSITE = {
+    "ragged": tf.ragged.constant([[1.0, 2.0], [3.0]]),
+    "sparse": tf.sparse.from_dense([[1.0, 0.0], [0.0, 2.0]]),
+}
+
+
+class TestKindsOfTensors:
+    @pytest.mark.parametrize("kind", COMPOSITE)
+    @pytest.mark.parametrize("role", ["inner_data", "outer_data"])
+    def test_ragged_and_sparse_ones(self, parts, kind, role):
+        tensor = COMPOSITE[kind]
+        remedies = "to_tensor", "tf.sparse.to_dense", "Received: tensor="
+        dataset = tf.data.Dataset.from_tensors((tensor, 1.0)).repeat()
+        for data in (tensor, (1.0, tensor), dataset):
+            with fails(f"`{role}`", "must be dense", *remedies):
+                compute(parts, **{role: data})
+        with fails(f"`{role}`", "must be dense", "to_tensor"):
+            compute(parts, **{role: lambda step: tensor})
+        with fails("`tensors` of `Batches`", "must be dense", *remedies):
+            far.Batches(tensor, 1)
+
+    @pytest.mark.parametrize("role", ["inner_data", "outer_data"])
+    def test_empty_ones(self, parts, role):
+        empty = np.zeros((0, 3), "float32")
+        dataset = tf.data.Dataset.from_tensors(empty).repeat()
+        for data in (empty, (np.ones(2), empty), [], {}, dataset):
+            with fails(f"`{role}`", "must have examples", "Received: shapes="):
+                compute(parts, **{role: data})
+        with fails("`tensors` of `Batches`", r"shapes=\[\(0, 3\)\]"):
+            far.Batches(empty, 1)
+
+
+class TestNumbersOfSteps:
+    def test_beyond_int32(self, parts):
+        with fails("`num_steps`", "beyond step 2147483647", "num_steps=2147483649"):
+            compute(parts, 2**31 + 1)
+        problem = far.BilevelProblem(**parts)
+        for name in ("first_step", "outer_step"):
+            with fails(f"`{name}`", "from 0 to 2147483647", "=2147483648"):
+                far.ReverseHG().compute(problem, 1, **{name: 2**31})
+        with fails("`num_steps`", "beyond step 2147483647", "num_steps=9"):
+            far.ReverseHG().compute(problem, 9, first_step=2**31 - 8)
+        with fails("`num_steps`", "2147483647"):
+            far.plan(problem, 2**31 + 1)
+
+    @pytest.mark.parametrize(
+        ("mode", "least"),
+        [
+            # States and inner values, each as many as there is room for; schedules.
+            (far.ReverseHG(), "12.3 GB"),
+            (far.ReverseHG(checkpointing=20), "79.3 GB"),
+            (far.ReversibleHG(), "20.3 GB"),
+            (far.ForwardHG(), "4.29 GB"),
+        ],
+        ids=str,
+    )
+    def test_more_than_memory_holds(self, parts, mode, least, monkeypatch):
+        """Which would end the process."""
+        monkeypatch.setattr("far_ho_tf.hypergradients.base.free_memory", lambda: 4e9)
+        if isinstance(mode, far.ReversibleHG):
+            parts["dynamics"] = far.Momentum(*parts["hyperparameters"], 0.9)
+        problem = far.BilevelProblem(**parts)
+        with fails(type(mode).__name__, least, "of 4 GB", "far.plan", "num_steps=1000"):
+            mode.compute(problem, 10**9)
+
+    def test_what_memory_holds(self, parts, monkeypatch):
+        monkeypatch.setattr("far_ho_tf.hypergradients.base.free_memory", lambda: 1e5)
+        compute(parts, 1000)
+        monkeypatch.setattr("far_ho_tf.hypergradients.base._LARGE", 0)
+        compute(parts, 1000)
+        monkeypatch.setattr("far_ho_tf.hypergradients.base.free_memory", lambda: 1e4)
+        with fails("ReverseHG holds", "num_steps=1000"):
+            compute(parts, 1000)
+
+
 class TestNonFinite:
     """NaN and infinity are reported with the step at which they begin."""
 
@@ -545,6 +625,9 @@ class TestHyperOptimizer:
             far.HyperOptimizer(problem, hypergradient="reverse")
         with fails("`strategy`", "MirroredStrategy"):
             far.HyperOptimizer(problem, strategy=tf.distribute.get_strategy())
+        for wrong in (far.ReverseHG, keras.optimizers.SGD()):
+            with fails("`hypergradient`", "not a class", "`optimizer=`"):
+                far.HyperOptimizer(problem, wrong)
         optimizer = far.HyperOptimizer(problem)
         with fails("`mode`", "restart", "Received: mode='cold'"):
             optimizer.run(3, mode="cold")
@@ -552,3 +635,41 @@ class TestHyperOptimizer:
             optimizer.run(0)
         with fails("`hyper_iterations`", "hyper_iterations=0"):
             optimizer.fit(0, num_steps=3)
+
+    @pytest.mark.parametrize(
+        ("given", "meant"),
+        [
+            ({"epochs": 3}, "`hyper_iterations`"),
+            ({"steps_per_epoch": 3}, "`num_steps`"),
+            ({"num_step": 3}, "`num_steps`"),
+            ({"validation_data": 3}, "`outer_data` of the BilevelProblem"),
+        ],
+        ids=str,
+    )
+    def test_other_names_of_arguments(self, parts, given, meant):
+        (name,) = given
+        tuner = far.HyperOptimizer(far.BilevelProblem(**parts))
+        words = rf"has no argument `{name}`. Did you mean {meant}\? .*={given[name]}"
+        with pytest.raises(TypeError, match=f"`HyperOptimizer.fit` {words}"):
+            tuner.fit(**given)
+        with pytest.raises(TypeError, match=f"`HyperOptimizer.run` {words}"):
+            tuner.run(**given)
+        with pytest.raises(TypeError, match=f"compute` {words}"):
+            far.ReverseHG().compute(tuner.problems[0], **given)
+
+    def test_a_name_that_is_like_no_other(self, parts):
+        tuner = far.HyperOptimizer(far.BilevelProblem(**parts))
+        with pytest.raises(TypeError, match=r"no argument `zzz`\. Received: zzz=1"):
+            tuner.fit(3, 3, zzz=1)
+
+    @pytest.mark.parametrize("wrong", ["x", print, keras.callbacks.History], ids=str)
+    def test_callbacks(self, parts, wrong):
+        tuner = far.HyperOptimizer(far.BilevelProblem(**parts))
+        right = keras.callbacks.History()
+        with fails("`callbacks`", "LambdaCallback", r"Received: callbacks\[1\]="):
+            tuner.fit(1, 2, callbacks=[right, wrong], verbose=0)
+        with fails("`callbacks`", r"Received: callbacks\[0\]="):
+            tuner.fit(1, 2, callbacks=wrong, verbose=0)
+        for callbacks in (right, (right,), keras.callbacks.CallbackList([right])):
+            tuner.fit(1, 2, callbacks=callbacks, verbose=0)
+            assert right.epoch[-1] == 0

@@ -491,7 +491,7 @@ class TestOtherParts:
 
     def problem(self, **changes):
         w = keras.Variable(np.ones(3), name="w")
-        rate = far.Hyperparameter(np.float64(0.1), name="rate")
+        rate = far.Hyperparameter(0.1, dtype="float64", name="rate")
         parts = {
             "inner_objective": lambda: tf.reduce_sum(w * w),
             "outer_objective": lambda: tf.reduce_sum(tf.sin(w)),

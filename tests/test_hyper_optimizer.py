@@ -30,8 +30,8 @@ def ridge(penalty, rate, seed, name="w"):
 
 def hypers(penalty=0.3, rate=0.1):
     return [
-        far.Hyperparameter(np.float64(penalty), name="penalty"),
-        far.Hyperparameter(np.float64(rate), name="rate"),
+        far.Hyperparameter(penalty, dtype="float64", name="penalty"),
+        far.Hyperparameter(rate, dtype="float64", name="rate"),
     ]
 
 

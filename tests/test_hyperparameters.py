@@ -23,7 +23,11 @@ def test_is_a_trainable_keras_variable():
         (0.5, None, "float32"),
         ([0.5, 1.0], None, "float32"),
         (0.5, "float64", "float64"),
-        (np.float64(0.5), None, "float64"),
+        (np.float64(0.5), None, "float32"),
+        (np.log(np.e), None, "float32"),
+        ([np.float64(0.5), 1.0], None, "float32"),
+        (np.float64(0.5), "float64", "float64"),
+        (np.array(0.5), None, "float64"),
         (np.zeros(2), None, "float64"),
         (np.zeros(2, "float32"), None, "float32"),
         (np.zeros(2, "float32"), "float64", "float64"),
@@ -39,10 +43,51 @@ def test_dtype(value, dtype, expected):
     np.testing.assert_array_equal(variable, np.asarray(value))
 
 
-def test_python_numbers_follow_floatx():
+def test_numbers_follow_floatx():
     keras.config.set_floatx("float64")
-    assert far.Hyperparameter(0.1).dtype == "float64"
-    assert float(far.Hyperparameter(0.1)) == 0.1
+    for number in (0.1, np.float64(0.1), np.float32(0.5)):
+        assert far.Hyperparameter(number).dtype == "float64"
+        assert float(far.Hyperparameter(number)) == number
+
+
+@pytest.mark.parametrize("left", [np.float32([1.0, 3.0]), np.float32(2.0)], ids=str)
+def test_numpy_on_the_left(left):
+    """As on the left of TensorFlow's own variables."""
+    scale, w = far.Hyperparameter(0.5, name="scale"), keras.Variable([1.0, 2.0])
+    for value in (left * scale, left + scale, left - scale, left / scale):
+        assert tf.is_tensor(value)
+    np.testing.assert_allclose(left - scale, left - 0.5)
+    problem = far.BilevelProblem(
+        lambda: tf.reduce_sum(w * (left * scale)),
+        lambda: tf.reduce_sum(w),
+        [w],
+        far.GradientDescent(0.1),
+        [scale],
+    )
+    result = far.ReverseHG().compute(problem, 3)
+    np.testing.assert_allclose(
+        result.hypergradients[0], -0.3 * np.sum(left * np.ones(2)), rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("constraint", [(0, 1), [0.0, 1.0], "nonneg", 3], ids=str)
+def test_constraints_of_a_wrong_kind(constraint):
+    with pytest.raises(ValueError, match=r"`constraint` .*far.constraints.Interval.*="):
+        far.Hyperparameter(0.1, constraint=constraint)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (tf.ragged.constant([[1.0], [2.0, 3.0]]), "dense .*RaggedTensor"),
+        (tf.sparse.from_dense([0.0, 1.0]), "dense .*SparseTensor"),
+        (np.zeros((0, 2)), r"must have elements.*shape=\(0, 2\)"),
+    ],
+    ids=["ragged", "sparse", "empty"],
+)
+def test_values_of_a_wrong_kind(value, message):
+    with pytest.raises(ValueError, match=message):
+        far.Hyperparameter(value)
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_one_step_by_hand(kind, method):
 
 
 def test_a_callable_that_reads_a_hyperparameter():
-    log_decay = far.Hyperparameter(np.log(0.25), name="log_decay")
+    log_decay = far.Hyperparameter(np.log(0.25), dtype="float64", name="log_decay")
     regularizer = far.regularizers.L2(lambda: tf.exp(log_decay))
     with tf.GradientTape() as tape:
         tape.watch(log_decay.value)

@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from far_ho_tf.checks import check_count, is_integer, require
 from far_ho_tf.data.permutation import hash32, permute
-from far_ho_tf.variables import is_variable
+from far_ho_tf.variables import is_composite, is_variable
 
 
 class Batches:
@@ -39,7 +39,9 @@ class Batches:
     """
 
     def __init__(self, tensors, batch_size, seed=0, shuffle=True):
-        refuse_variables("`tensors` of `Batches`", tensors)
+        label = "`tensors` of `Batches`"
+        refuse_variables(label, tensors)
+        refuse_composites(label, tensors)
         self.tensors = tf.nest.map_structure(tf.convert_to_tensor, tensors)
         sizes = {
             tensor.shape[0] if tensor.shape.rank else None
@@ -51,6 +53,7 @@ class Batches:
                 "All `tensors` of `Batches` must have the same first "
                 f"dimension. Received shapes: {shapes}"
             )
+        refuse_empty(label, self.tensors)
         (self.num_examples,) = sizes
         self.batch_size = check_count("batch_size", batch_size, high=self.num_examples)
         require(is_integer(seed), "`seed` must be an integer.", seed=seed)
@@ -84,6 +87,29 @@ class Batches:
 def gather(tensors, indices):
     """The examples of some indices, in a structure of tensors."""
     return tf.nest.map_structure(lambda t: tf.gather(t, indices), tensors)
+
+
+def refuse_composites(name, data):
+    """Only dense tensors can be gathered from, stacked and cut by all kinds of data."""
+    for leaf in tf.nest.flatten(data):
+        require(
+            not is_composite(leaf),
+            f"{name} must be dense tensors. Remedy: `ragged.to_tensor()`, with the "
+            "`row_lengths()` beside it, and tf.sparse.to_dense; an objective may make "
+            "a ragged or sparse one of them again.",
+            tensor=leaf,
+        )
+
+
+def refuse_empty(name, data):
+    """Data without examples would make NaN of every mean."""
+    leaves = tf.nest.flatten(data)
+    shapes = [tuple(leaf.shape) for leaf in leaves]
+    require(
+        leaves and not any(shape[:1] == (0,) for shape in shapes),
+        f"{name} must have examples (give None where the objective takes no batch).",
+        shapes=shapes,
+    )
 
 
 def refuse_variables(name, data):

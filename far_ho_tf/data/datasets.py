@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from far_ho_tf.buffers import capacity
+from far_ho_tf.data.batches import refuse_composites, refuse_empty
 from far_ho_tf.data.readings import Readings
 from far_ho_tf.data.source import Source, checksum, ended
 from far_ho_tf.failures import NOT_EXPLAINED, told
@@ -20,6 +21,7 @@ class DatasetSource(Source):
     """
 
     def __init__(self, dataset, name):
+        refuse_composites(f"The elements of `{name}`", dataset.element_spec)
         self._dataset = dataset
         self._name = name
         self._chunks = None  # Of `num_steps` elements each, from `_next_step` on.
@@ -64,6 +66,7 @@ class DatasetSource(Source):
                 "on (`.repeat()` makes it endless)",
             )
         tensors, lengths = stacked
+        refuse_empty(f"Each element of `{self._name}`", _longest(tensors))
         self._first_row = [tensor[0] for tensor in tf.nest.flatten(tensors)]
         lengths = tf.nest.map_structure(_none_if_equal, lengths)
         tensors, lengths = tf.nest.map_structure(_padded, (tensors, lengths))
@@ -191,6 +194,11 @@ def _with_lengths(*element):
         lambda t: tf.shape(t)[0] if t.shape.rank else tf.constant(1), element
     )
     return element, lengths
+
+
+def _longest(rows):
+    """The longest of the elements that are stacked, tensor by tensor."""
+    return tf.nest.map_structure(lambda tensor: tensor[0], rows)
 
 
 def _tail(spec):

@@ -12,7 +12,13 @@ from far_ho_tf.checks import (
     num_arguments,
     require,
 )
-from far_ho_tf.data.batches import Batches, gather, refuse_variables
+from far_ho_tf.data.batches import (
+    Batches,
+    gather,
+    refuse_composites,
+    refuse_empty,
+    refuse_variables,
+)
 from far_ho_tf.data.datasets import DatasetSource
 from far_ho_tf.data.source import Source, checksum, ended
 from far_ho_tf.failures import NOT_EXPLAINED, told
@@ -56,6 +62,7 @@ class _ConstantSource(Source):
     def __init__(self, data, name):
         self.is_empty = data is None
         refuse_variables(f"`{name}`", data)
+        refuse_composites(f"`{name}`", data)
         try:
             self._tensors = (
                 ()
@@ -68,6 +75,8 @@ class _ConstantSource(Source):
                 "`tf.data.Dataset` or a callable of the step. Received: "
                 f"{type(data).__name__}"
             ) from error
+        if not self.is_empty:
+            refuse_empty(f"`{name}`", self._tensors)
 
     def prepare(self, first_step, num_steps):
         del first_step, num_steps
@@ -160,6 +169,7 @@ class _CallableSource(Source):
         arguments = (step, episode) if self.has_episodes else (step,)
         try:
             batch = self._function(*arguments)
+            refuse_composites("The batch", batch)
             return tf.nest.map_structure(tf.convert_to_tensor, batch)
         except NOT_EXPLAINED:
             raise

@@ -6,8 +6,15 @@ import functools
 
 import tensorflow as tf
 
-from far_ho_tf.buffers import capacity
-from far_ho_tf.checks import check_count, require
+from far_ho_tf.buffers import capacity, free_memory, text_of_bytes
+from far_ho_tf.checks import (
+    KERAS_NAMES,
+    LAST_STEP,
+    check_count,
+    check_steps,
+    did_you_mean,
+    require,
+)
 from far_ho_tf.distribution import (
     check_strategy,
     device,
@@ -17,6 +24,7 @@ from far_ho_tf.distribution import (
 from far_ho_tf.hypergradients.agreement import check_agreement
 from far_ho_tf.hypergradients.division import Division
 from far_ho_tf.hypergradients.episodes import check_episodes, over_episodes
+from far_ho_tf.hypergradients.forms import beside_gpu
 from far_ho_tf.hypergradients.nonfinite import raise_non_finite
 from far_ho_tf.hypergradients.program import (
     Buffers,
@@ -31,6 +39,10 @@ from far_ho_tf.problem import BilevelProblem
 from far_ho_tf.state import State
 from far_ho_tf.tracing import TRACING
 from far_ho_tf.variables import preserved, read, scalar
+
+# Bytes from which what a run holds is compared with what is free, and the part of this
+# that it may be: a fifth more was measured.
+_LARGE, _PART_OF_MEMORY = 2**30, 0.8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +126,17 @@ class HyperGradient(abc.ABC):
         del problem, asked
         return False
 
+    def held(self, problem, num_steps):
+        """The bytes, at least, that a run of so many steps holds for all of them.
+
+        Args:
+            problem: A `BilevelProblem`.
+            num_steps: Python integer T.
+        """
+        return capacity(num_steps) * problem.dtype.size  # The inner values.
+
     @outside_scope
+    @did_you_mean(**KERAS_NAMES)
     def compute(
         self,
         problem,
@@ -181,9 +203,10 @@ class HyperGradient(abc.ABC):
         )
         with TRACING, problem.explained():
             self._check_arguments(problem, state, tangents, episodes, strategy)
-            num_steps = check_count("num_steps", num_steps)
-            first_step = check_count("first_step", first_step, low=0)
-            outer_step = check_count("outer_step", outer_step, low=0)
+            first_step = check_count("first_step", first_step, 0, LAST_STEP)
+            outer_step = check_count("outer_step", outer_step, 0, LAST_STEP)
+            num_steps = check_steps(num_steps, first_step)
+            self._check_memory(problem, num_steps)
             problem.dynamics.check_last(first_step + num_steps - 1)
             inputs = self._inputs(
                 problem, num_steps, state, first_step, outer_step, tangents, episodes
@@ -246,6 +269,21 @@ class HyperGradient(abc.ABC):
                 raise_non_finite(problem, num_steps, found, self.has_tangents)
             self.verify(outputs.checks)
         return outputs
+
+    def _check_memory(self, problem, num_steps):
+        """Refuses a run for which a machine has too little, which would end it."""
+        held = self.held(problem, num_steps)
+        if held < _LARGE or beside_gpu():
+            return
+        free = free_memory()
+        require(
+            free is None or held <= _PART_OF_MEMORY * free,
+            f"{type(self).__name__} holds at least {text_of_bytes(held)} for so many "
+            f"steps, of {text_of_bytes(free or 0)} that are free. Remedy: "
+            'far.ReverseHG(checkpointing="sqrt"), truncation=, or far.ForwardHG(); '
+            "far.plan tells what each takes.",
+            num_steps=num_steps,
+        )
 
     def _check_arguments(self, problem, state, tangents, episodes, strategy):
         require(

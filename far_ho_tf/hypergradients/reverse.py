@@ -18,6 +18,8 @@ from far_ho_tf.hypergradients.trajectory import Checkpointed, Segmented, Stored
 
 # Bytes of products that may be kept of a run even where its states take less.
 _PRODUCTS = 2**28
+# Bytes that a schedule of checkpoints takes for each step, measured.
+_PLANNED = 75
 
 
 class Storage(NamedTuple):
@@ -135,6 +137,13 @@ class ReverseHG(HyperGradient):
             size = _segment(room)
             storage = storage._replace(states=2 * size, segment=size)
         return ReverseBuffers(steps, storage, False)
+
+    def held(self, problem, num_steps):
+        _, storage, all_states = self.buffers(problem, num_steps)
+        size = storage.states * memory.state_bytes(problem)
+        if not (all_states or storage.segment):
+            size += _PLANNED * num_steps
+        return super().held(problem, num_steps) + size
 
     def schedule(self, problem, num_steps):
         count = self.differentiated_steps(num_steps)

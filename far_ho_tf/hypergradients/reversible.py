@@ -87,6 +87,11 @@ class ReversibleHG(HyperGradient):
             checks=checks,
         )
 
+    def held(self, problem, num_steps):
+        # Each variable's momentum in each step, as a ratio.
+        ratios = 16 * len(problem.variables) * num_steps
+        return super().held(problem, num_steps) + ratios
+
     def check(self, problem):
         momentum = problem.dynamics.dynamics
         alternative = (
