@@ -17,6 +17,7 @@ LAYERS = (
     "patches.isotonic_regression",
     "patches.layer_numbers",
     "patches.linear_algebra",
+    "patches.logsumexp",
     "patches.moments",
     "patches.not_differentiable",
     "patches.padding",
