@@ -11,6 +11,7 @@ import itertools
 import linecache
 import os
 import re
+import sys
 import sysconfig
 from typing import NamedTuple
 
@@ -87,6 +88,11 @@ _REMEDIES = (
         "padding='VALID'",
     ),
     (
+        "label value of",
+        "labels are out of range: give the last layer a unit for each class, and "
+        "labels from 0 to one less",
+    ),
+    (
         "tf2xla|XlaMustCompile",
         "leave `jit_compile` at 'auto', which runs as a graph what XLA cannot compile",
     ),
@@ -138,15 +144,20 @@ class Failure(NamedTuple):
     @property
     def where(self):
         """The user's line, as words that follow on others; an empty string."""
-        if self.line is None:
-            return ""
-        code = linecache.getline(self.line.file, self.line.line).strip()
-        text = f" in line {self.line.line} of {self.line.file}"
-        return f"{text} (`{code}`)" if code else text
+        return _words(self.line)
 
     def __str__(self):
         remedy = f". Remedy: {self.remedy}" if self.remedy else ""
         return f"{self.message}{self.where}{remedy}"
+
+
+def where_now():
+    """The user's line that is being run, as words that follow on others."""
+    frames, now = [], sys._getframe(1)
+    while now is not None:
+        frames.append(Frame(now.f_code.co_filename, now.f_lineno, now.f_code.co_name))
+        now = now.f_back
+    return _words(_users_line(frames[::-1]))
 
 
 def part_of(name):
@@ -225,6 +236,14 @@ def told(error):
         message,
         _remedy(types, message),
     )
+
+
+def _words(line):
+    if line is None:
+        return ""
+    code = linecache.getline(line.file, line.line).strip()
+    text = f" in line {line.line} of {line.file}"
+    return f"{text} (`{code}`)" if code else text
 
 
 def _is_own(error):

@@ -550,6 +550,89 @@ class TestNonFinite:
             compute(parts, 10)
         assert error.value.step == 2
 
+    @pytest.mark.parametrize("role", ["inner", "outer"])
+    @pytest.mark.parametrize("library", ["tf", "keras"])
+    def test_labels_out_of_range(self, role, library):
+        """Of which XLA makes NaN, and TensorFlow's own kernel an error."""
+        logits = keras.Variable(np.zeros((4, 3), "float32"), name="logits")
+        cross_entropy = {
+            "tf": tf.nn.sparse_softmax_cross_entropy_with_logits,
+            "keras": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        }[library]
+
+        def loss(labels):
+            return tf.reduce_mean(cross_entropy(labels, tf.convert_to_tensor(logits)))
+
+        right, wrong = tf.constant([0, 1, 2, 0]), tf.constant([0, 1, 3, 0])
+        data = {"inner_data": right, "outer_data": right}
+        if role == "inner":  # In step 2 only.
+            data["inner_data"] = lambda step: tf.where(step == 2, wrong, right)
+        else:
+            data["outer_data"] = wrong
+        rate = far.Hyperparameter(0.1, name="rate")
+        problem = far.BilevelProblem(
+            loss, loss, [logits], far.GradientDescent(rate), [rate], **data
+        )
+        for compiled, error in ((True, far.NonFiniteError), (False, ValueError)):
+            with pytest.raises(error) as caught:
+                far.ReverseHG(jit_compile=compiled).compute(problem, 4)
+            said = str(caught.value)
+            assert "label value of 3 which is outside the valid range of [0, 3)" in said
+            assert (
+                "labels are out of range: give the last layer a unit for each" in said
+            )
+            assert "learning rate" not in said
+            if compiled:
+                assert (
+                    "in step 2 (" if role == "inner" else "`outer_objective`"
+                ) in said
+                assert f"of {__file__} (`" in said
+
+    def test_a_squared_norm_at_zero(self):
+        """Its derivative is 0, but by XLA's rule for roots NaN."""
+        w, rate = keras.Variable([0.0, 0.0]), far.Hyperparameter(0.1, name="rate")
+
+        def loss():
+            return tf.norm(w) ** 2 + tf.reduce_sum((w - 1.0) ** 2)
+
+        problem = far.BilevelProblem(loss, loss, [w], far.GradientDescent(rate), [rate])
+        with fails(
+            "step 0", "Without XLA the same is finite", "root or norm"
+        ) as caught:
+            far.ReverseHG(jit_compile=True).compute(problem, 2)
+        assert "learning rate" not in str(caught.value)
+
+    def test_what_first_makes_it(self):
+        def outcome(function, start, rate, data=None, num_steps=4):
+            w = keras.Variable([start], name="w")
+            speed = far.Hyperparameter(rate, name="rate")
+            problem = far.BilevelProblem(
+                lambda *batch: tf.reduce_sum(function(tf.convert_to_tensor(w), *batch)),
+                lambda: tf.reduce_sum(w * w),
+                [w],
+                far.GradientDescent(speed),
+                [speed],
+                inner_data=data,
+            )
+            with pytest.raises(far.NonFiniteError) as caught:
+                far.ReverseHG().compute(problem, num_steps)
+            return str(caught.value)
+
+        said = outcome(lambda w: tf.math.log(w - 0.5), 1.0, 1.0)
+        assert "first made by Log in line" in said
+        assert f"of {__file__} (`said = outcome(lambda w: tf.math.log" in said
+        assert "a logarithm or division" in said
+        assert "learning rate" not in said
+        said = outcome(lambda w: w**4, 2.0, 1e3, num_steps=20)
+        assert "A usual cause: too large a learning rate." in said
+        said = outcome(lambda w: 3.0 * w, 2.0, 3e38)  # In the update itself.
+        assert "too large a learning rate" in said
+        data = tf.where(tf.range(8.0)[:, tf.newaxis] == 5, np.nan, 1.0)
+        batches = far.Batches(data, 2, shuffle=False)
+        said = outcome(lambda w, batch: w * batch, 2.0, 0.1, batches)
+        assert "in step 2 (" in said
+        assert "The batch holds NaN or infinity." in said
+
     def test_in_the_outer_objective(self):
         parts = self.parts(inner_data=1.0)
         (w,) = parts["variables"]

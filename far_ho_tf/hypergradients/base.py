@@ -1,6 +1,7 @@
 """What all gradient modes share: running, checking and reporting."""
 
 import abc
+import contextlib
 import dataclasses
 import functools
 
@@ -25,7 +26,7 @@ from far_ho_tf.hypergradients.agreement import check_agreement
 from far_ho_tf.hypergradients.division import Division
 from far_ho_tf.hypergradients.episodes import check_episodes, over_episodes
 from far_ho_tf.hypergradients.forms import beside_gpu
-from far_ho_tf.hypergradients.nonfinite import raise_non_finite
+from far_ho_tf.hypergradients.nonfinite import cause, raise_non_finite
 from far_ho_tf.hypergradients.program import (
     Buffers,
     Inputs,
@@ -232,7 +233,7 @@ class HyperGradient(abc.ABC):
                 few = runs * num_steps * len(episodes or [0])
             program = self._program(problem, settings, inputs, few)
         with device(strategy), problem.explained():
-            outputs = self._run(problem, num_steps, program, inputs)
+            outputs = self._run(problem, num_steps, program, inputs, state is None)
         if division is not None:
             with preserved(problem.bare_variables), problem.explained():
                 division.after(inputs, num_steps, outputs.state)
@@ -254,7 +255,7 @@ class HyperGradient(abc.ABC):
             outer_values=outputs.outer_values,
         )
 
-    def _run(self, problem, num_steps, program, inputs):
+    def _run(self, problem, num_steps, program, inputs, restart):
         """The program's `Outputs`, finite and verified."""
         with preserved(problem.bare_variables):
             try:
@@ -266,9 +267,39 @@ class HyperGradient(abc.ABC):
                 found = _cut(program.search(inputs), num_steps)
                 if bool(found.finite):  # Then it is the mode's own.
                     self.verify(outputs.checks)
-                raise_non_finite(problem, num_steps, found, self.has_tangents)
+                raise_non_finite(
+                    *(problem, num_steps, found, self.has_tangents),
+                    lambda step: self._cause(problem, program, inputs, step, restart),
+                )
             self.verify(outputs.checks)
         return outputs
+
+    def _cause(self, problem, program, inputs, step, restart):
+        """What makes NaN in a step, or the outer objective after the last, in words."""
+        if inputs.episode is not None:
+            return ""
+        with contextlib.suppress(Exception):  # What is wrong is told without it, too.
+            state = self._state_before(problem, program, inputs, step, restart)
+            values, data, function = list(inputs.hyperparameters), (), None
+            if step < int(inputs.num_steps):
+                number = inputs.first_step + step
+                data = problem.inner_data.batch(inputs.inner, number)
+                function = functools.partial(problem.step, state, values, number, data)
+            else:
+                data = problem.outer_data.batch(inputs.outer, inputs.outer_step)
+                function = functools.partial(problem.outer_value, state, values, data)
+            return cause(function, data, program.compiler)
+        return ""
+
+    def _state_before(self, problem, program, inputs, step, restart):
+        if step:
+            schedule = self.schedule(problem, step)
+            again = inputs._replace(num_steps=scalar(step), schedule=schedule)
+            return program(again).state
+        if not restart:
+            return inputs.start
+        values = list(inputs.hyperparameters)
+        return problem.initial_state(inputs.start, values, inputs.outer_step)
 
     def _check_memory(self, problem, num_steps):
         """Refuses a run for which a machine has too little, which would end it."""

@@ -2,9 +2,15 @@
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.framework import op_callbacks
 
 from far_ho_tf.autodiff import all_finite
+from far_ho_tf.failures import told, where_now
 from far_ho_tf.variables import path_of
+
+# Beyond it, numbers are those of a run that diverges.
+_DIVERGED = 1e6
+_TOLD = (tf.float32, tf.float64, tf.complex64, tf.complex128)
 
 
 class NonFiniteError(FloatingPointError, ValueError):
@@ -24,7 +30,7 @@ class NonFiniteError(FloatingPointError, ValueError):
         self.step = step
 
 
-def raise_non_finite(problem, num_steps, found, has_tangents):
+def raise_non_finite(problem, num_steps, found, has_tangents, cause):
     """Raises a `NonFiniteError` that names the first such place.
 
     Args:
@@ -33,9 +39,11 @@ def raise_non_finite(problem, num_steps, found, has_tangents):
         found: The `Outputs` of a program that searched for it.
         has_tangents: Whether it propagated tangents. There NaN spreads from one
             hyperparameter to the others (0·∞), so that none can be named.
+        cause: Callable(step) -> what makes it in a step, as `cause` says it; the
+            number of steps stands for the outer objective.
     """
     try:
-        _raise(problem, num_steps, found, has_tangents)
+        _raise(problem, num_steps, found, has_tangents, cause)
     except NonFiniteError as error:
         if "episode" not in found.checks:
             raise
@@ -43,7 +51,73 @@ def raise_non_finite(problem, num_steps, found, has_tangents):
         raise NonFiniteError(f"In episode {episode}: {error}", error.step) from None
 
 
-def _raise(problem, num_steps, found, has_tangents):
+def cause(function, batch, compiler):
+    """What makes NaN or infinity in a function, found by running it eagerly.
+
+    Args:
+        function: Callable() -> a structure of tensors.
+        batch: The data that it takes.
+        compiler: "xla" or "graph", by which it came out so.
+
+    Returns:
+        A sentence; an empty string where nothing is found out.
+    """
+    if not bool(all_finite(batch)):
+        return "The batch holds NaN or infinity."
+    found = []
+
+    def look(kind, inputs, attributes, outputs, name=None, graph=None):
+        del attributes, name
+        if graph is not None or found:
+            return
+        largest = _largest(inputs)
+        if np.isfinite(largest) and not np.isfinite(_largest(outputs)):
+            found.append(
+                f"It is first made by {kind}{where_now()}, of numbers up to "
+                f"{largest:.2g}. {_usual(largest)}"
+            )
+
+    op_callbacks.add_op_callback(look)
+    try:
+        result = function()
+    except Exception as error:
+        own = error.__cause__ or error
+        if not isinstance(own, tf.errors.OpError):
+            return ""  # It cannot be run eagerly.
+        return f"Run by itself, without XLA, it fails: {told(own)}."
+    finally:
+        op_callbacks.remove_op_callback(look)
+    if found:
+        return found[0]
+    if compiler == "xla" and bool(all_finite(result)):
+        return (
+            "Without XLA the same is finite, as where a root or norm at zero has a "
+            "derivative of XLA's own. Remedy: jit_compile=False, or sums of squares in "
+            "the place of squared norms."
+        )
+    return ""
+
+
+def _usual(largest):
+    if largest > _DIVERGED:
+        return "A usual cause: too large a learning rate."
+    return (
+        "Usual causes: a logarithm or division, or the derivative of a root or norm, "
+        "at zero."
+    )
+
+
+def _largest(tensors):
+    """The largest absolute value of the floating ones, NaN where there is one."""
+    values = [np.abs(t.numpy()) for t in tensors if t.dtype in _TOLD]
+    return max((np.max(value, initial=0.0) for value in values), key=_rank, default=0.0)
+
+
+def _rank(value):
+    return np.inf if np.isnan(value) else value
+
+
+def _raise(problem, num_steps, found, has_tangents, cause):
     for variable in problem.hyperparameters:
         if not all_finite(tf.convert_to_tensor(variable)):
             raise NonFiniteError(
@@ -57,8 +131,11 @@ def _raise(problem, num_steps, found, has_tangents):
     if names:
         raise NonFiniteError(
             f"NaN or infinity first appears in step {steps - 1} {span}, in the "
-            f"state s_{steps} that it makes: {names}. Usual causes: too large a "
-            "learning rate, or NaN in the data.",
+            f"state s_{steps} that it makes: {names}. "
+            + (
+                cause(steps - 1)
+                or "Usual causes: too large a learning rate, or NaN in the data."
+            ),
             step=steps - 1,
         )
     values = found.inner_values.numpy()
@@ -66,13 +143,13 @@ def _raise(problem, num_steps, found, has_tangents):
         step = int(np.argmin(np.isfinite(values)))
         raise NonFiniteError(
             f"`inner_objective` is not finite in step {step} {span}, though the state "
-            f"is. Received: {values[step]}",
+            f"is. {cause(step)} Received: {values[step]}",
             step=step,
         )
     if not all_finite(found.outer_value):
         raise NonFiniteError(
             "`outer_objective` is not finite at the final state, which is. "
-            f"Received: {float(found.outer_value)}"
+            f"{cause(num_steps)} Received: {float(found.outer_value)}"
         )
     paths = ", ".join(
         f"`{path_of(variable)}`"
