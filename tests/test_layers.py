@@ -11,6 +11,7 @@ LAYERS = (
     "contexts",
     "patches.registry",
     "patches.complex_numbers",
+    "patches.ctc",
     "patches.custom_gradients",
     "patches.cross_entropy",
     "patches.fused_batch_norm",

@@ -11,6 +11,7 @@ is mended there can go.
 from far_ho_tf.patches import (
     complex_numbers,
     cross_entropy,
+    ctc,
     custom_gradients,
     fused_batch_norm,
     isotonic_regression,
@@ -31,6 +32,7 @@ from far_ho_tf.patches import (
 _MODULES = (
     complex_numbers,
     cross_entropy,
+    ctc,
     custom_gradients,
     fused_batch_norm,
     isotonic_regression,
