@@ -96,11 +96,6 @@ _REMEDIES = (
         "tf2xla|XlaMustCompile",
         "leave `jit_compile` at 'auto', which runs as a graph what XLA cannot compile",
     ),
-    (
-        "duplicate function|_rewritten",
-        "TensorFlow cannot differentiate this branch in a loop twice: use tf.where in "
-        "the place of tf.cond, or a loop in Python",
-    ),
 )
 _NO_DERIVATIVE = (
     "write it with operations that can be differentiated twice (in an outer objective "
