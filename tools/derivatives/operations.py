@@ -28,7 +28,7 @@ class Precision(NamedTuple):
 
 
 DOUBLE = Precision(1e-4, 1e-4, 1e-6)
-SINGLE = Precision(2e-2, 1e-2, 1e-3)
+SINGLE = Precision(5e-3, 5e-3, 1e-3)
 
 
 class Case:

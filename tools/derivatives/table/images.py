@@ -21,7 +21,13 @@ def _row(name, *shapes, **options):
 def _tensorflow():
     i = tf.image
     return [
-        _row("tf.image.adjust_brightness", _IMAGE, (), call=i.adjust_brightness),
+        _row(
+            "tf.image.adjust_brightness",
+            _IMAGE,
+            (),
+            call=i.adjust_brightness,
+            single=True,
+        ),
         _row("tf.image.adjust_contrast", _IMAGE, contrast_factor=1.5, single=True),
         _row(
             "tf.image.adjust_contrast (learned)",
@@ -247,7 +253,13 @@ def _drawn():
     i = tf.image
     image = (2, 2, 3)
     return [
-        _row("tf.image.stateless_random_brightness", image, max_delta=0.2, seed=_SEED),
+        _row(
+            "tf.image.stateless_random_brightness",
+            image,
+            max_delta=0.2,
+            seed=_SEED,
+            single=True,
+        ),
         _row(
             "tf.image.stateless_random_contrast",
             image,
@@ -280,7 +292,7 @@ def _drawn():
             single=True,
             call=lambda x: i.stateless_random_jpeg_quality(x, 70, 90, _SEED),
         ),
-        _row("tf.image.random_brightness", image, max_delta=0.2, seed=1),
+        _row("tf.image.random_brightness", image, max_delta=0.2, seed=1, single=True),
         _row(
             "tf.image.random_contrast", image, lower=0.5, upper=1.5, seed=1, single=True
         ),

@@ -90,7 +90,12 @@ def _dense():
     return [
         _row("Dense", (2, 3), 2, "tanh", points=_WEIGHTS),
         _row("Dense (relu)", (2, 3), 2, "relu"),
-        _row("Dense (low rank)", (2, 3), make=lambda: _lora(L.Dense(2))),
+        _row(
+            "Dense (low rank)",
+            (2, 3),
+            make=lambda: _lora(L.Dense(2, dtype="float32")),
+            single=True,
+        ),
         _row("EinsumDense", (2, 3), "ab,bc->ac", 2),
         _embedding("Embedding", L.Embedding),
         _row("ReversibleEmbedding", (2, 3), make=lambda: _Reversed(3, 3)),
