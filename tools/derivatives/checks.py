@@ -17,6 +17,13 @@ def check(part, row, point):
         case = Case(function, points[point], row.single)
     except Exception as error:  # Whatever TensorFlow raises.
         return {"row": {"status": "no value", "text": describe(error)}}
+    try:
+        return _check(part, case)
+    except Exception as error:  # Of the check itself: no verdict, and no silence.
+        return {"process": {"status": f"the check failed: {describe(error)}"}}
+
+
+def _check(part, case):
     ways = {"reverse": operations.by_reverse, "forward": operations.by_forward}
     if part == "plain":
         return operations.check(case, {"reverse": operations.by_tapes})

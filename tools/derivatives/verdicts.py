@@ -48,9 +48,9 @@ def verdict(parts):
         parts: {part: checks}, as the file of results holds them.
     """
     operations = parts.get("operations", {}) | parts.get("loops", {})
-    crashed = operations.get("process") or parts.get("problems", {}).get("process")
-    if crashed:
-        return Verdict(ERROR, crashed["status"])
+    for checks in parts.values():
+        if "process" in checks:
+            return Verdict(ERROR, checks["process"]["status"])
     if "row" in operations:
         return Verdict(NO_VALUE, operations["row"]["text"])
     if not operations:
