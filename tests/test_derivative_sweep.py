@@ -127,6 +127,15 @@ def test_kinks(sweep, function, point, expected):
     assert statuses(operations(sweep, function, point))["differences"] == expected
 
 
+def test_a_kink_that_each_line_passes_smoothly(sweep):
+    """The middle one of three equal numbers: derivatives, but no gradient."""
+
+    def median(x):
+        return tf.sort(x)[1]
+
+    assert statuses(operations(sweep, median, np.zeros(3)))["first"] == "kink"
+
+
 @pytest.mark.parametrize(
     ("function", "expected"),
     [

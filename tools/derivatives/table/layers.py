@@ -308,6 +308,7 @@ def _shapes():
             (1, 2, 2, 1),
             2,
             interpolation="bilinear",
+            single=True,
             points=one,
         ),
         _row("UpSampling3D", (1, 1, 2, 2, 1), 2, points=one),
