@@ -11,7 +11,8 @@ written here. Values are bit-identical, first derivatives equal to rounding.
 """
 
 import tensorflow as tf
-from tensorflow.python.framework import ops
+
+from far_ho_tf.patches.registry import REPLACED, derivative_of, held
 
 # Along an axis, up to which a matrix is made of all pairs.
 _LONGEST = 4_096
@@ -23,7 +24,7 @@ def reduce_logsumexp(input_tensor, axis=None, keepdims=False, name=None):
         x = tf.convert_to_tensor(input_tensor)
         largest = tf.reduce_max(x, axis, keepdims=True)
         shift = tf.where(tf.math.is_finite(largest), largest, tf.zeros_like(largest))
-        shift = tf.stop_gradient(shift)
+        shift = held(shift)
         total = tf.reduce_sum(tf.exp(x - shift), axis, keepdims=keepdims)
         if not keepdims:
             shift = tf.reshape(shift, tf.shape(total))
@@ -33,13 +34,14 @@ def reduce_logsumexp(input_tensor, axis=None, keepdims=False, name=None):
         return tf.where(is_none, nothing, log) + shift
 
 
+@derivative_of("CumulativeLogsumexp")
 def _cumulative(operation, cotangent):
     """dxᵢ = Σⱼ exp(xᵢ − yⱼ) ḡⱼ, over the sums yⱼ that xᵢ is in."""
     x, axis = operation.inputs
     axis = tf.get_static_value(axis)
     length = None if axis is None or x.shape.rank is None else x.shape[int(axis)]
     if length is None or length > _LONGEST:
-        return _own_cumulative(operation, cotangent)
+        return REPLACED["CumulativeLogsumexp"](operation, cotangent)
     order = list(range(x.shape.rank))
     order.append(order.pop(int(axis)))  # That axis is the last one.
     x, y, cotangent = (
@@ -61,12 +63,5 @@ def _cumulative(operation, cotangent):
 
 
 def apply():
-    """Puts them in their places."""
+    """Puts it in the place of TensorFlow's."""
     tf.reduce_logsumexp = tf.math.reduce_logsumexp = reduce_logsumexp
-    registered = ops.gradient_registry._registry  # Which takes none a second time.
-    registered["CumulativeLogsumexp"] = registered["CumulativeLogsumexp"] | {
-        "type": _cumulative
-    }
-
-
-_own_cumulative = ops.gradient_registry.lookup("CumulativeLogsumexp")
