@@ -321,9 +321,13 @@ def test_renormalization():
         assert_close(result.hypergradients, expected, 1e-7)
 
 
+@pytest.mark.filterwarnings("ignore:.*it jumps where `end` passes:UserWarning")
 @pytest.mark.parametrize("mode", ["reverse", "forward"])
 def test_fake_quantization_in_closed_form(mode):
-    """Two steps along q(w)², with 2 q for its derivative; q = k · (b + 1) / 15."""
+    """Two steps along q(w)², with 2 q for its derivative; q = k · (b + 1) / 15.
+
+    For other ends w is rounded to another k, which is warned of.
+    """
     w = keras.Variable(0.6, name="w")
     rate = far.Hyperparameter(0.1, name="rate")
     end = far.Hyperparameter(1.5, name="end")

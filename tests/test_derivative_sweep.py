@@ -32,8 +32,14 @@ def kept(x):
     def square(x):
         return x * x, lambda upstream: upstream * x
 
-    square.__module__ = "keras.made_up"
+    square.__module__ = "tensorflow.made_up"
     return tf.custom_gradient(square)(x)
+
+
+def too_large_for_a_graph(x):
+    if not tf.executing_eagerly():
+        raise MemoryError("there is none left")
+    return tf.sin(x)
 
 
 def called(x):
@@ -142,9 +148,10 @@ def test_a_kink_that_each_line_passes_smoothly(sweep):
         (tf.sin, "right"),
         (lambda x: tf.ensure_shape(called(x), [3]), "refused"),
         (lambda x: x * tf.stop_gradient(x), "warned"),
-        (lambda x: tf.linalg.logm(tf.cast(tf.linalg.diag(x), tf.complex128)), "error"),
+        (lambda x: tf.linalg.logm(tf.cast(tf.linalg.diag(x), "complex128")), "refused"),
+        (too_large_for_a_graph, "error"),
     ],
-    ids=["right", "refused", "warned", "error"],
+    ids=["right", "refused", "warned", "explained", "error"],
 )
 def test_problems(sweep, function, expected):
     case = sweep("operations").Case(function, [abs(POINT)])

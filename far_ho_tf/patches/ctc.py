@@ -12,7 +12,8 @@ Source: Graves et al. 2006, section 4.1, equations 6 to 8.
 import math
 
 import tensorflow as tf
-from tensorflow.python.eager import record
+
+from far_ho_tf.patches.registry import is_watched
 
 _own = tf.nn.ctc_loss
 # The logarithm of no probability: finite, so that derivatives are, too. And of that
@@ -34,7 +35,7 @@ def ctc_loss(
     """`tf.nn.ctc_loss`, whose arguments and values these are."""
     logits = tf.convert_to_tensor(logits)
     is_sparse = isinstance(labels, tf.SparseTensor)
-    if not record.should_record_backprop([logits]) or (
+    if not is_watched(logits) or (
         is_sparse and blank_index is None  # Which TensorFlow refuses by itself.
     ):
         return _own(

@@ -26,7 +26,7 @@ from tensorflow.python.ops import (  # Which looks its helpers up in itself.
 )
 
 from far_ho_tf.contexts import having
-from far_ho_tf.patches.registry import Overlay
+from far_ho_tf.patches.registry import Overlay, assuming_tapes
 
 # Its rules are the derivatives of the functions, found by another way; Keras' own are
 # of quantized layers, and are not.
@@ -79,21 +79,22 @@ class Meeting(NamedTuple):
     Attributes:
         calls: List of `Met`.
         inside: List of the names of functions that loops or branches call.
-        tape: A persistent tape that watched the arguments of the calls.
+        tape: A persistent tape that watched the arguments of the calls, where sources
+            were given.
     """
 
     calls: list
     inside: list
-    tape: tf.GradientTape
+    tape: tf.GradientTape | None
 
 
 @contextlib.contextmanager
-def meeting(sources):
+def meeting(sources=None):
     """Within, the user's custom gradients are noted; yields a `Meeting`.
 
     Args:
-        sources: List of tensors that are differentiated in, and are watched by no tape
-            within: some functions ask whether derivatives go through them.
+        sources: List of tensors that are differentiated in. Without, what is made is
+            what would be made under a tape, and can be differentiated by none.
     """
     calls, inside, graph = [], [], tf.compat.v1.get_default_graph()
 
@@ -104,17 +105,25 @@ def meeting(sources):
 
         @functools.wraps(function)
         def noted(*arguments):
-            tape.watch([a for a in tf.nest.flatten(arguments) if a.dtype.is_floating])
+            if tape is not None:
+                flat = tf.nest.flatten(arguments)
+                tape.watch([one for one in flat if one.dtype.is_floating])
             results, rule = function(*arguments)
             calls.append(Met(_code(function), arguments, results))
             return results, rule
 
         return noted
 
-    with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
-        tape.watch(sources)
-        with having(_met, note):
-            yield Meeting(calls, inside, tape)
+    tape = None
+    with contextlib.ExitStack() as stack:
+        if sources is None:
+            stack.enter_context(assuming_tapes())
+        else:
+            tape = tf.GradientTape(persistent=True, watch_accessed_variables=False)
+            stack.enter_context(tape)
+            tape.watch(sources)
+        stack.enter_context(having(_met, note))
+        yield Meeting(calls, inside, tape)
 
 
 def apply():

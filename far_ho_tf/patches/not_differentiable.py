@@ -6,10 +6,9 @@ silence. They get those that they have.
 """
 
 import tensorflow as tf
-from tensorflow.python.eager import record
 from tensorflow.python.ops import gen_array_ops  # What tf.one_hot calls.
 
-from far_ho_tf.patches.registry import derivative_of
+from far_ho_tf.patches.registry import derivative_of, is_watched
 
 _one_hot = gen_array_ops.one_hot
 
@@ -33,7 +32,7 @@ def apply():
 
 def _are_fixed(*tensors):
     if tf.executing_eagerly():
-        return not record.should_record_backprop(list(tensors))
+        return not is_watched(*tensors)
     return all(tf.get_static_value(tensor) is not None for tensor in tensors)
 
 

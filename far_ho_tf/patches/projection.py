@@ -8,7 +8,8 @@ gathers.
 """
 
 import tensorflow as tf
-from tensorflow.python.eager import record
+
+from far_ho_tf.patches.registry import is_watched
 
 _own = tf.raw_ops.ImageProjectiveTransformV3
 
@@ -26,9 +27,7 @@ def image_projective_transform(
     images, transforms = (tf.convert_to_tensor(one) for one in (images, transforms))
     fill_value = tf.cast(fill_value, tf.float32)
     floating = images.dtype.is_floating
-    if not (
-        floating and record.should_record_backprop([images, transforms, fill_value])
-    ):
+    if not (floating and is_watched(images, transforms, fill_value)):
         return _own(
             images=images,
             transforms=transforms,

@@ -4,12 +4,19 @@ Derivatives of operations go into TensorFlow's registry of gradients, so that th
 however an operation is made.
 """
 
+import contextvars
+
 import tensorflow as tf
+from tensorflow.python.eager import record
 from tensorflow.python.framework import ops
+
+from far_ho_tf.contexts import having
 
 # By the types of operations; and what they take the place of.
 DERIVATIVES = {}
 REPLACED = {}
+
+_assumed = contextvars.ContextVar("whether tapes are to be assumed", default=False)
 
 
 def derivative_of(*types):
@@ -41,6 +48,16 @@ def reduced(gradient, operand):
     inner = tf.shape(operand)
     _, axes = tf.raw_ops.BroadcastGradientArgs(s0=tf.shape(gradient), s1=inner)
     return tf.reshape(tf.reduce_sum(gradient, axes), inner)
+
+
+def assuming_tapes():
+    """Within, what is made is what would be made under a tape, which takes longer."""
+    return having(_assumed, True)
+
+
+def is_watched(*tensors):
+    """Whether what is made of some tensors is, or is assumed to be, differentiated."""
+    return _assumed.get() or record.should_record_backprop(list(tensors))
 
 
 class Overlay:

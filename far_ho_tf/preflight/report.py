@@ -218,9 +218,10 @@ def _part(problem, name, function, orders, source=None):
     if name == "inner_objective":
         _check_replay(source, prepared)
 
-    def call(values, prepared, step):
+    def call(values, prepared, step, with_tape=False):
         batch_or_step = source.batch(prepared, step) if source else step
-        with meeting(values[count if name == "inner_objective" else 0 :]) as met:
+        sources = values[count if name == "inner_objective" else 0 :]
+        with meeting(sources if with_tape else None) as met:
             return function(values[:count], values[count:], batch_or_step), met
 
     found = []
@@ -355,7 +356,7 @@ def _not_differentiable(call, inputs):
     codes = []
 
     def flags(*inputs):
-        _, met = call(*inputs)
+        _, met = call(*inputs, with_tape=True)
         codes[:] = [one.code for one in met.calls]
         return [_is_finite(met.tape, one) for one in met.calls]
 
