@@ -174,6 +174,7 @@ def test_problems(sweep, function, expected):
         ({}, "right"),
         ({"differences": "kink", "problem": None}, "kink"),
         ({"first": "WRONG", "problem": None}, "wrong"),
+        ({"first": "WRONG", "differences": "kink", "problem": None}, "wrong"),
     ],
 )
 def test_verdicts(sweep, checks, expected):

@@ -32,7 +32,7 @@ flags.DEFINE_string("document", str(ROOT / "docs/derivatives.md"), "What is writ
 flags.DEFINE_list("parts", list(PARTS), f"Of {', '.join(PARTS)}.")
 flags.DEFINE_multi_string("only", ["*"], "Patterns of names: 'tf.linalg.*'.")
 flags.DEFINE_bool("again", False, "Also where there is a result already.")
-flags.DEFINE_integer("chunk", 40, "Functions to a process.", lower_bound=1)
+flags.DEFINE_integer("chunk", 100, "Functions to a process.", lower_bound=1)
 flags.DEFINE_integer("limit", 120, "Seconds for one of them.", lower_bound=1)
 flags.DEFINE_bool("report", True, "Write the document.")
 flags.DEFINE_string("child", None, "For the processes themselves: a part.")

@@ -58,8 +58,6 @@ def verdict(parts):
     wrong = _of_status(operations, "WRONG")
     problem = parts.get("problems", {}).get("problem")
     if problem is None:
-        if operations["differences"]["status"] == "kink":
-            return Verdict(KINK)
         return _by_itself(operations, wrong)
     return _in_problem(problem, operations, wrong, parts.get("plain", {}))
 
@@ -86,6 +84,8 @@ def _in_problem(problem, operations, wrong, plain):
 def _by_itself(operations, wrong):
     for name in wrong:
         return Verdict(WRONG, f"{name}: {figures(operations[name])}")
+    if operations["differences"]["status"] == "kink":
+        return Verdict(KINK)
     for name in _of_status(operations, "not finite"):
         return Verdict(NOT_FINITE, name)
     for name in _of_status(operations, "error"):
