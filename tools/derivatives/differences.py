@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 # Below this size numbers are compared by their difference itself.
-_SMALL = 1e-3
+SMALL = 1e-3
 # How far the differences on both sides may be apart where there is a derivative.
 _ONE_SIDED = 3e-3
 
@@ -43,13 +43,13 @@ def difference(function, point, direction, width):
     return Difference(slope, smooth)
 
 
-def relative_error(found, expected):
+def relative_error(found, expected, small=SMALL):
     """Norm of the difference over that of `expected`, if that is not very small."""
     found, expected = np.ravel(found), np.ravel(expected)
     if not (np.all(np.isfinite(found)) and np.all(np.isfinite(expected))):
         return np.inf
     return float(
-        np.linalg.norm(found - expected) / max(np.linalg.norm(expected), _SMALL)
+        np.linalg.norm(found - expected) / max(np.linalg.norm(expected), small)
     )
 
 
