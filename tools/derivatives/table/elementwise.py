@@ -474,10 +474,11 @@ def _numpy():
     return [
         *rows(
             prefix,
-            "cbrt exp2 log2 log10 sinc deg2rad fabs fix square",
+            "cbrt exp2 sinc deg2rad fabs fix square",
             three,
             points=ZEROS,
         ),
+        *rows(prefix, "log2 log10", three, domain=POSITIVE),
         *rows(
             prefix,
             "logaddexp logaddexp2 hypot arctan2",

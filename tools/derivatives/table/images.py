@@ -36,7 +36,7 @@ def _tensorflow():
             single=True,
             call=i.adjust_contrast,
         ),
-        _row("tf.image.adjust_gamma", _IMAGE, gamma=1.3),
+        _row("tf.image.adjust_gamma", _IMAGE, gamma=1.3, single=True),
         _row(
             "tf.image.adjust_gamma (learned)",
             _IMAGE,
@@ -116,7 +116,7 @@ def _tensorflow():
         _row("tf.image.rot90", _IMAGE),
         _row("tf.image.transpose", _IMAGE),
         _row("tf.image.grayscale_to_rgb", (2, 2, 1)),
-        _row("tf.image.rgb_to_grayscale", (2, 2, 3)),
+        _row("tf.image.rgb_to_grayscale", (2, 2, 3), single=True),
         _row("tf.image.rgb_to_hsv", (1, 2, 3), points=_BLANK),
         _row("tf.image.hsv_to_rgb", (1, 2, 3), points=_BLANK),
         _row("tf.image.rgb_to_yiq", (1, 2, 3)),

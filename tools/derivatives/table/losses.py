@@ -117,12 +117,14 @@ def _losses():
         row(
             "keras.losses.CTC",
             (1, 4, 3),
+            single=True,
             points=TIES,
             call=lambda x: keras.losses.CTC()(np.array([[1, 2]]), x),
         ),
         row(
             "keras.losses.ctc",
             (1, 4, 3),
+            single=True,
             call=lambda x: keras.losses.ctc(np.array([[1, 2]]), x),
         ),
         row(
@@ -303,6 +305,7 @@ def _functions():
         row(
             "keras.ops.ctc_loss",
             (1, 4, 3),
+            single=True,
             call=lambda x: k.ctc_loss(
                 np.array([[1, 2]]), x, np.array([2]), np.array([4])
             ),
