@@ -189,6 +189,32 @@ CASES = {
         lambda x: parts(tf.math.unsorted_segment_prod(complex_of(x), [1, 0, 1], 2)),
         normal(6),
     ),
+    "segment_prod at two zeros": (
+        "SegmentProd",
+        lambda x: tf.math.segment_prod(x, [0, 0, 0, 0, 1]),
+        np.array([0.0, 0.85, 0.4, 0.0, 0.3]),
+    ),
+    "unsorted_segment_prod at two zeros": (
+        "UnsortedSegmentProd",
+        lambda x: tf.math.unsorted_segment_prod(
+            tf.reshape(x, [3, 2]), [[1, 0], [1, -1], [1, 1]], 3
+        ),
+        np.array([0.0, 0.85, 0.4, 0.7, 0.0, 0.3]),
+    ),
+    "unsorted_segment_prod, rows": (
+        None,
+        lambda x: tf.math.unsorted_segment_prod(tf.reshape(x, [3, 2]), [1, 0, 1], 2),
+        np.array([0.0, 0.85, 0.4, 0.7, 0.0, 0.3]),
+    ),
+    "tridiagonal_solve": (
+        "TridiagonalSolve",
+        lambda x: parts(
+            tf.linalg.tridiagonal_solve(
+                tf.reshape(complex_of(x[:18]), [3, 3]), complex_of(x[18:])
+            )
+        ),
+        np.r_[normal(3), 4 + normal(3), normal(18)],
+    ),
     "reduce_euclidean_norm": (
         "EuclideanNorm",
         lambda x: parts(tf.math.reduce_euclidean_norm(complex_of(x), keepdims=True)),

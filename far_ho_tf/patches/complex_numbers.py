@@ -4,8 +4,6 @@ The gradient of y = f(x) along a cotangent ȳ is ȳ · conj(f′(x)), and where 
 analytic function, that of its real and imaginary parts.
 """
 
-import functools
-
 import tensorflow as tf
 
 from far_ho_tf.patches.registry import REPLACED, derivative_of, reduced
@@ -72,11 +70,8 @@ def _euclidean_norm(operation, cotangent):
     return REPLACED["EuclideanNorm"](operation, cotangent)
 
 
-def _conjugated(kind, operation, cotangent):
+@derivative_of("TridiagonalSolve")
+def _tridiagonal_solve(operation, cotangent):
     """ȳ · conj(f′(x)), of TensorFlow's ȳ · f′(x)."""
-    of_data, *others = REPLACED[kind](operation, tf.math.conj(cotangent))
-    return tf.math.conj(of_data), *others
-
-
-for _kind in ("SegmentProd", "UnsortedSegmentProd"):
-    derivative_of(_kind)(functools.partial(_conjugated, _kind))
+    found = REPLACED["TridiagonalSolve"](operation, tf.math.conj(cotangent))
+    return [tf.math.conj(one) for one in found]

@@ -1,4 +1,4 @@
-"""Cumulative products, whose derivatives hold where an element is zero.
+"""Cumulative products, and those of segments, right where an element is zero.
 
 TensorFlow divides by the elements, and calls what it gets where these are zero zero:
 [1, 0, 0] for the gradient of the last of the products of (0, .85, ...). That is wrong,
@@ -6,9 +6,14 @@ and so are the second derivatives of `tf.reduce_prod`, which go through it; of c
 numbers there is no conjugate, besides.
 """
 
+import functools
+
 import tensorflow as tf
 
-from far_ho_tf.patches.registry import derivative_of
+from far_ho_tf.patches.registry import REPLACED, derivative_of
+
+# Elements, times those of a segment, up to which products of pairs are made.
+_LARGEST = 2**22
 
 
 @derivative_of("Cumprod")
@@ -63,3 +68,30 @@ def _sums_backwards(terms, factors):
     while distance < length:
         distance, terms, factors = double(distance, terms, factors)
     return terms
+
+
+def _segment_product(kind, operation, cotangent):
+    """ȳ times the product of all others of a segment.
+
+    TensorFlow divides, or has what is left without zeros, whose second derivatives are
+    lost where there are two zeros. Long vectors are left to it.
+    """
+    data, segments, *others = operation.inputs
+    rows = segments.shape.num_elements()
+    size = data.shape.num_elements()
+    if rows is None or size is None or rows * size > _LARGEST:
+        of_data, *none = REPLACED[kind](operation, tf.math.conj(cotangent))
+        return tf.math.conj(of_data), *none
+    flat = tf.reshape(segments, [rows])
+    values = tf.reshape(tf.math.conj(data), [rows, size // max(rows, 1)])
+    is_other = (flat[:, tf.newaxis] == flat) & ~tf.cast(tf.eye(rows), tf.bool)
+    factors = tf.where(is_other[..., tf.newaxis], values, tf.ones_like(values))
+    product = tf.reduce_prod(factors, axis=1)
+    kept = tf.reshape(tf.gather(cotangent, tf.maximum(segments, 0)), tf.shape(values))
+    counts = flat[:, tf.newaxis] >= 0  # Others are left out.
+    of_data = tf.where(counts, kept * product, tf.zeros_like(product))
+    return tf.reshape(of_data, tf.shape(data)), None, *[None for _ in others]
+
+
+for _kind in ("SegmentProd", "UnsortedSegmentProd"):
+    derivative_of(_kind)(functools.partial(_segment_product, _kind))
