@@ -279,7 +279,7 @@ class HyperGradient(abc.ABC):
         if inputs.episode is not None:
             return ""
         with contextlib.suppress(Exception):  # What is wrong is told without it, too.
-            state = self._state_before(problem, program, inputs, step, restart)
+            state = self._state_before(problem, inputs, step, restart)
             values, data, function = list(inputs.hyperparameters), (), None
             if step < int(inputs.num_steps):
                 number = inputs.first_step + step
@@ -291,15 +291,23 @@ class HyperGradient(abc.ABC):
             return cause(function, data, program.compiler)
         return ""
 
-    def _state_before(self, problem, program, inputs, step, restart):
-        if step:
-            schedule = self.schedule(problem, step)
-            again = inputs._replace(num_steps=scalar(step), schedule=schedule)
-            return program(again).state
-        if not restart:
-            return inputs.start
-        values = list(inputs.hyperparameters)
-        return problem.initial_state(inputs.start, values, inputs.outer_step)
+    def _state_before(self, problem, inputs, step, restart):
+        """The state that a step starts from, by a plain run up to it."""
+        values, start = list(inputs.hyperparameters), inputs.start
+        if restart:
+            start = problem.initial_state(start, values, inputs.outer_step)
+
+        def one(done, state):
+            number = inputs.first_step + done
+            data = problem.inner_data.batch(inputs.inner, number)
+            state, *_ = problem.step(state, values, number, data)
+            return done + 1, state
+
+        def run(state):
+            _, state = tf.while_loop(lambda done, _: done < step, one, (0, state))
+            return state
+
+        return tf.function(run, autograph=False)(start)
 
     def _check_memory(self, problem, num_steps):
         """Refuses a run for which a machine has too little, which would end it."""

@@ -10,6 +10,8 @@ from far_ho_tf.variables import path_of
 
 # Beyond it, numbers are those of a run that diverges.
 _DIVERGED = 1e6
+# Operations that make infinity of numbers that are not large.
+_GROWING = ("Cosh", "Exp", "Expm1", "Sinh")
 _TOLD = (tf.float32, tf.float64, tf.complex64, tf.complex128)
 
 
@@ -74,7 +76,7 @@ def cause(function, batch, compiler):
         if np.isfinite(largest) and not np.isfinite(_largest(outputs)):
             found.append(
                 f"It is first made by {kind}{where_now()}, of numbers up to "
-                f"{largest:.2g}. {_usual(largest)}"
+                f"{largest:.2g}. {_usual(kind, largest)}"
             )
 
     op_callbacks.add_op_callback(look)
@@ -98,8 +100,8 @@ def cause(function, batch, compiler):
     return ""
 
 
-def _usual(largest):
-    if largest > _DIVERGED:
+def _usual(kind, largest):
+    if largest > _DIVERGED or kind in _GROWING:
         return "A usual cause: too large a learning rate."
     return (
         "Usual causes: a logarithm or division, or the derivative of a root or norm, "
