@@ -21,8 +21,12 @@ from far_ho_tf.patches.registry import derivative_of, held, reduced
 _SERIES = 1e-2
 # λα and λ of selu.
 _SELU, _SELU_SCALE = 1.7580993408473768, 1.0507009873554805
-_celu, _hypot, _sinc = nn.celu, keras_numpy.hypot, keras_numpy.sinc
-_logaddexp, _logaddexp2 = keras_numpy.logaddexp, keras_numpy.logaddexp2
+# Keras' own, of which older releases lack some.
+_celu = nn.celu
+_hypot, _sinc, _logaddexp, _logaddexp2 = (
+    getattr(keras_numpy, name, None)
+    for name in ("hypot", "sinc", "logaddexp", "logaddexp2")
+)
 _weighted_cross_entropy = tf.nn.weighted_cross_entropy_with_logits
 _square, _power, _multiply = gen_math_ops.square, gen_math_ops._pow, gen_math_ops.mul
 
@@ -123,8 +127,9 @@ def multiply(x, y, name=None):
 def apply():
     """Puts them in the places of TensorFlow's and Keras' functions."""
     nn.celu = celu
-    keras_numpy.logaddexp, keras_numpy.logaddexp2 = logaddexp, logaddexp2
-    keras_numpy.hypot, keras_numpy.sinc = hypot, sinc
+    for function in (hypot, sinc, logaddexp, logaddexp2):
+        if hasattr(keras_numpy, function.__name__):
+            setattr(keras_numpy, function.__name__, function)
     tf.experimental.numpy.logaddexp = numpy_logaddexp
     tf.experimental.numpy.logaddexp2 = numpy_logaddexp2
     tf.nn.weighted_cross_entropy_with_logits = weighted_cross_entropy_with_logits
