@@ -73,6 +73,10 @@ _REMEDIES = (
     ),
     ("fast=False", "give fast=True"),
     (
+        "not invertible",
+        "start from matrices that are not singular, or add a multiple of tf.eye",
+    ),
+    (
         "^AdjustContrast",
         "write (x - mean) * factor + mean, with tf.reduce_mean over height and width",
     ),

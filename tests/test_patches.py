@@ -557,6 +557,20 @@ def test_values_are_the_same_to_the_bit(name):
     assert np.array_equal(patched, own, equal_nan=True)
 
 
+def test_determinants_that_are_rounding_are_no_silent_numbers():
+    start = normal(3, 2) @ normal(2, 3)
+    w = keras.Variable(start, dtype="float64", name="w")
+    rate = far.Hyperparameter(0.1, name="rate", dtype="float64")
+    problem = far.BilevelProblem(
+        lambda: tf.sin(tf.linalg.det(w.value)),
+        lambda: tf.reduce_sum(w.value**3),
+        *([w], far.GradientDescent(rate), [rate]),
+    )
+    # By NaN, or where TensorFlow meets a pivot of zero.
+    with pytest.raises(ValueError, match=r"that is singular|are not singular"):
+        far.ReverseHG(jit_compile=False).compute(problem, 2)
+
+
 @pytest.mark.parametrize("mode", [far.ReverseHG(), far.ForwardHG()])
 def test_labels_that_do_not_add_up_to_one(mode):
     """Training goes by a gradient that is none; its derivative is the run's."""

@@ -9,13 +9,6 @@ import tensorflow as tf
 from far_ho_tf.patches.registry import REPLACED, derivative_of, reduced
 
 
-@derivative_of("MatrixDeterminant")
-def _determinant(operation, cotangent):
-    (matrix,), (value,) = operation.inputs, operation.outputs
-    factor = (cotangent * tf.math.conj(value))[..., tf.newaxis, tf.newaxis]
-    return factor * tf.linalg.inv(matrix, adjoint=True)
-
-
 @derivative_of("LogMatrixDeterminant")
 def _log_determinant(operation, of_sign, of_logarithm):
     """log|c| is real whatever its dtype, and c/|c| turns with the phase of c."""

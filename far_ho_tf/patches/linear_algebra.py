@@ -1,4 +1,4 @@
-"""Eigenvalues and singular values, where some of them are equal; tridiagonal ones.
+"""Eigenvalues and singular values, where some of them are equal; determinants.
 
 Vectors that belong to equal values are not determined, nor are their derivatives, for
 which TensorFlow takes zero. So it does with what the *second* derivatives of the values
@@ -50,6 +50,23 @@ def eigh_tridiagonal(alpha, beta, eigvals_only=True, select="a", *args, **kwargs
 def _as(values, differentiable):
     """Values with the derivatives of others, which they equal."""
     return held(values) + (differentiable - held(differentiable))
+
+
+@derivative_of("MatrixDeterminant")
+def _determinant(operation, cotangent):
+    """ȳ · conj(c) · A⁻ᴴ, which is lost in rounding where c is.
+
+    In derivatives of the run it is NaN there, where TensorFlow's inverse is of rounding
+    alone, if it does not fail.
+    """
+    (matrix,), (value,) = operation.inputs, operation.outputs
+    factor = cotangent * tf.math.conj(value)
+    if are_true():
+        bound = tf.reduce_prod(tf.norm(matrix, axis=-1), axis=-1)
+        is_lost = tf.abs(value) <= _rounding(matrix.dtype) * tf.abs(bound)
+        factor = tf.where(is_lost, tf.cast(np.nan, factor.dtype), factor)
+    factor = factor[..., tf.newaxis, tf.newaxis]
+    return factor * tf.linalg.inv(matrix, adjoint=True)
 
 
 @derivative_of("SelfAdjointEigV2")
@@ -126,10 +143,15 @@ def _divided(products, values):
     gaps = values[..., tf.newaxis, :] - values[..., tf.newaxis]
     inverse = tf.math.divide_no_nan(tf.ones_like(gaps), gaps)
     if are_true():
-        rounding = 10.0 * np.finfo(values.dtype.as_numpy_dtype).eps
+        rounding = _rounding(values.dtype)
         largest = tf.reduce_max(tf.abs(values), axis=-1)[..., tf.newaxis, tf.newaxis]
         equal = tf.linalg.set_diag(
             tf.abs(gaps) <= rounding * largest, tf.zeros(tf.shape(values), tf.bool)
         )
         inverse = tf.where(equal, tf.cast(np.nan, gaps.dtype), inverse)
     return tf.math.multiply_no_nan(tf.cast(inverse, products.dtype), products)
+
+
+def _rounding(dtype):
+    """What is no number but rounding, beside what it was rounded from."""
+    return 10.0 * np.finfo(dtype.as_numpy_dtype).eps
