@@ -419,6 +419,11 @@ CASES = {
         times_itself,
         np.array([0.0, 0.3]),
     ),
+    "|x| times another |x|": (
+        (gen_math_ops, "mul"),
+        lambda x: tf.abs(x) * keras.ops.abs(x),
+        np.array([0.0, 0.3]),
+    ),
     "square of |x|": (
         (tf, "square"),
         lambda x: tf.square(tf.abs(x)),

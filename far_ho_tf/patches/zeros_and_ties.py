@@ -120,8 +120,10 @@ def power(x, y, name=None):
 
 def multiply(x, y, name=None):
     """`tf.multiply`, in the same way."""
-    squared = _square_of_absolute(x) if x is y else None
-    return _multiply(x, y, name=name) if squared is None else squared
+    argument = _absolute_of(x)
+    if argument is None or (x is not y and argument is not _absolute_of(y)):
+        return _multiply(x, y, name=name)
+    return _square_of_absolute(x)
 
 
 def apply():
@@ -138,18 +140,23 @@ def apply():
 
 
 def _square_of_absolute(x):
-    """The square of a tensor that is an absolute value, else `None`.
+    """The square of a tensor that is an absolute value, else `None`."""
+    argument = _absolute_of(x)
+    if argument is None:
+        return None
+    if not argument.dtype.is_complex:
+        return _square(argument)
+    return _square(tf.math.real(argument)) + _square(tf.math.imag(argument))
+
+
+def _absolute_of(x):
+    """What a tensor is the absolute value of, else `None`.
 
     Only in graphs do tensors tell what they are.
     """
     if not (isinstance(x, tf.Tensor) and tf.is_symbolic_tensor(x)):
         return None
-    if x.op.type not in ("Abs", "ComplexAbs"):
-        return None
-    (argument,) = x.op.inputs
-    if x.op.type == "Abs":
-        return _square(argument)
-    return _square(tf.math.real(argument)) + _square(tf.math.imag(argument))
+    return x.op.inputs[0] if x.op.type in ("Abs", "ComplexAbs") else None
 
 
 def _promoted(x1, x2):
