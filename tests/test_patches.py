@@ -562,6 +562,46 @@ def test_values_are_the_same_to_the_bit(name):
     assert np.array_equal(patched, own, equal_nan=True)
 
 
+@pytest.mark.parametrize("mode", [far.ReverseHG(), far.ForwardHG()])
+@pytest.mark.parametrize("name", ["eigh, complex", "svd, complex"])
+def test_phases_of_complex_vectors_are_no_silent_numbers(name, mode):
+    """Another choice than the derivative's; what does not depend on them is right."""
+
+    def by_phases(x):
+        matrix = tf.reshape(complex_of(x), [2, 2])
+        if name[0] == "e":
+            vectors = tf.linalg.eigh(matrix + tf.linalg.adjoint(matrix))[1]
+        else:
+            vectors = tf.linalg.svd(matrix)[1]
+        return parts(tf.reshape(vectors, [-1]))
+
+    def problem(function, start):
+        w = keras.Variable(start, dtype="float64", name="w")
+        rate = far.Hyperparameter(0.01, name="rate", dtype="float64")
+        return far.BilevelProblem(
+            lambda: tf.reduce_sum(tf.sin(1 + function(w.value))),
+            lambda: tf.reduce_sum(w.value**3),
+            *([w], far.GradientDescent(rate), [rate]),
+        )
+
+    with pytest.raises(far.NonFiniteError):
+        mode.compute(problem(by_phases, np.cos(np.arange(8.0))), 2)
+    _, function, start = CASES[name]
+    found = mode.compute(problem(function, start), 2).hypergradients
+
+    def run(rate):
+        w = tf.constant(start)
+        for _ in range(2):
+            with tf.GradientTape() as tape:
+                tape.watch(w)
+                value = tf.reduce_sum(tf.sin(1 + function(w)))
+            w -= rate * tape.gradient(value, w)
+        return float(tf.reduce_sum(w**3))
+
+    exact = (run(0.01 + WIDTH) - run(0.01 - WIDTH)) / (2 * WIDTH)
+    assert_close(found, [exact], 1e-6)
+
+
 def test_determinants_that_are_rounding_are_no_silent_numbers():
     start = normal(3, 2) @ normal(2, 3)
     w = keras.Variable(start, dtype="float64", name="w")

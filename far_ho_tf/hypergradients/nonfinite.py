@@ -169,8 +169,8 @@ def _raise(problem, num_steps, found, has_tangents, cause):
     raise NonFiniteError(
         f"The hypergradient{whose} is not finite: {where}. Usual causes: the "
         "derivative of a root or norm at zero; or of eigenvalues or singular values "
-        "that are equal, as at the identity; or of the determinant of a matrix that is "
-        "singular.",
+        "that are equal, as at the identity; of phases of complex vectors; or of the "
+        "determinant of a matrix that is singular.",
         step=step if 0 <= step < num_steps else None,
     )
 

@@ -75,7 +75,7 @@ def _eigh(operation, of_values, of_vectors):
     if operation.get_attr("compute_v"):
         values, vectors = operation.outputs
         products = tf.linalg.matmul(vectors, of_vectors, adjoint_a=True)
-        inner = _divided(products, values)
+        inner = _divided(products, values) + _of_phases(products)
     else:
         _, vectors = tf.linalg.eigh(operation.inputs[0])
         inner = 0.0
@@ -121,12 +121,29 @@ def _svd(operation, of_values, of_left, of_right):
     turned = tf.math.divide_no_nan(q - r, sums)  # Their phases, too.
     divided = _divided(sum(of_both), values)
     inner = of_values + (divided + tf.linalg.adjoint(divided) + turned) / 2
+    inner += _of_phases(sum(of_both))
     gradient = left @ tf.linalg.matmul(inner, right, adjoint_b=True)
     if rows != columns:
         beside = of_right - right @ tf.linalg.matmul(right, of_right, adjoint_a=True)
         inverse = tf.math.divide_no_nan(tf.ones_like(values), values)
         gradient += left @ (inverse[..., tf.newaxis] * tf.linalg.adjoint(beside))
     return tf.linalg.adjoint(gradient) if rows > columns else gradient
+
+
+def _of_phases(products):
+    """NaN where derivatives of the run would depend on the phases of complex vectors.
+
+    These are a choice of the algorithm, which no derivative knows.
+    """
+    if not (products.dtype.is_complex and are_true()):
+        return tf.zeros_like(products)
+    phases = tf.math.imag(tf.linalg.diag_part(products))
+    largest = tf.reduce_max(tf.abs(products), axis=[-2, -1])[..., tf.newaxis]
+    counts = tf.abs(phases) > 1e3 * _rounding(products.dtype) * largest
+    phases = tf.where(counts, phases, tf.zeros_like(phases))
+    nan = tf.fill(tf.shape(phases), tf.cast(np.nan, phases.dtype))
+    lost = tf.math.multiply_no_nan(nan, phases)
+    return tf.linalg.diag(tf.cast(lost, products.dtype))
 
 
 def _diagonal(of_values):
