@@ -256,6 +256,11 @@ CASES = {
         lambda x: of_vectors(*tf.linalg.eigh(hermitian(x))),
         normal(18),
     ),
+    "eig": (
+        None,
+        lambda x: of_vectors(*tf.linalg.eig(matrix(x))),
+        np.array([1.0, 0.3, -0.2, 2.5, 0.4, -0.6, 0.7, -1.1]),
+    ),
     "eigvalsh": (
         None,
         lambda x: tf.linalg.eigvalsh(tf.reshape(x, [2, 2, 2])),
@@ -563,13 +568,15 @@ def test_values_are_the_same_to_the_bit(name):
 
 
 @pytest.mark.parametrize("mode", [far.ReverseHG(), far.ForwardHG()])
-@pytest.mark.parametrize("name", ["eigh, complex", "svd, complex"])
+@pytest.mark.parametrize("name", ["eigh, complex", "eig", "svd, complex"])
 def test_phases_of_complex_vectors_are_no_silent_numbers(name, mode):
     """Another choice than the derivative's; what does not depend on them is right."""
 
     def by_phases(x):
         matrix = tf.reshape(complex_of(x), [2, 2])
-        if name[0] == "e":
+        if name == "eig":
+            vectors = tf.linalg.eig(matrix)[1]
+        elif name[0] == "e":
             vectors = tf.linalg.eigh(matrix + tf.linalg.adjoint(matrix))[1]
         else:
             vectors = tf.linalg.svd(matrix)[1]

@@ -86,6 +86,17 @@ def _eigh(operation, of_values, of_vectors):
     return tf.linalg.set_diag(gradient, tf.linalg.diag_part(gradient) / 2)
 
 
+@derivative_of("Eig")
+def _eig(operation, of_values, of_vectors):
+    """TensorFlow's, where no phase of a vector matters."""
+    gradient = REPLACED["Eig"](operation, of_values, of_vectors)
+    if not operation.get_attr("compute_v"):
+        return gradient
+    products = tf.linalg.matmul(operation.outputs[1], of_vectors, adjoint_a=True)
+    lost = tf.reduce_sum(tf.math.real(_of_phases(products)), axis=[-2, -1])
+    return gradient + tf.cast(lost, gradient.dtype)[..., tf.newaxis, tf.newaxis]
+
+
 @derivative_of("Svd")
 def _svd(operation, of_values, of_left, of_right):
     """U (diag(σ̄) + F) Vᴴ and what leaves the space of V.
