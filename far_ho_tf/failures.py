@@ -159,6 +159,11 @@ def where_now():
     return _words(_users_line(frames[::-1]))
 
 
+def line_of(operation):
+    """The user's `Frame` in which an operation of a graph was made, or `None`."""
+    return _users_line(_frames(operation))
+
+
 def part_of(name):
     """Decorates what makes the operations of a part of a problem."""
 
@@ -297,13 +302,13 @@ def _derived_from(operation):
 
     Told by what it reads, and the types' names.
     """
-    if _users_line(_frames(operation)):
+    if line_of(operation):
         return []
     near = [
         other
         for tensor in operation.inputs
         for other in [tensor.op, *tensor.consumers()]
-        if _users_line(_frames(other))
+        if line_of(other)
     ]
     closest = max(near, key=lambda other: _likeness(operation, other), default=None)
     return [closest] if near and _likeness(operation, closest) >= _ALIKE else []
@@ -321,7 +326,8 @@ def _frame(call):
 
 
 def _frames(operation):
-    return [Frame(one.filename, one.lineno, one.name) for one in operation.traceback]
+    called = operation.traceback or ()
+    return [Frame(one.filename, one.lineno, one.name) for one in called]
 
 
 def _frames_in(text):

@@ -8,50 +8,19 @@ right. Each patch has a test that shows the fault in TensorFlow itself, so that 
 is mended there can go.
 """
 
-from far_ho_tf.patches import (
-    complex_numbers,
-    cross_entropy,
-    ctc,
-    custom_gradients,
-    fused_batch_norm,
-    isotonic_regression,
-    layer_numbers,
-    linear_algebra,
-    logsumexp,
-    moments,
-    not_differentiable,
-    padding,
-    products,
-    projection,
-    registry,
-    selections,
-    surrogates,
-    zeros_and_ties,
-)
+import importlib
+import pkgutil
 
-_MODULES = (
-    complex_numbers,
-    cross_entropy,
-    ctc,
-    custom_gradients,
-    fused_batch_norm,
-    isotonic_regression,
-    layer_numbers,
-    linear_algebra,
-    logsumexp,
-    moments,
-    not_differentiable,
-    padding,
-    products,
-    projection,
-    selections,
-    surrogates,
-    zeros_and_ties,
-)
+from far_ho_tf.patches import registry
+
+_MODULES = [
+    importlib.import_module(f"{__name__}.{one.name}")
+    for one in pkgutil.iter_modules(__path__)
+]
 
 
 def apply():
-    """Puts all of them in their places, once."""
+    """Puts those of every module here in their places, once."""
     registry.register()
     for module in _MODULES:
         if hasattr(module, "apply"):

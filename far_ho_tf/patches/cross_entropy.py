@@ -9,7 +9,7 @@ training goes; derivatives of the run are true.
 import tensorflow as tf
 
 from far_ho_tf.patches.custom_gradients import are_true
-from far_ho_tf.patches.registry import REPLACED, derivative_of
+from far_ho_tf.patches.registry import REPLACED, derivative_of, is_none
 
 _KIND = "SoftmaxCrossEntropyWithLogits"
 
@@ -20,7 +20,7 @@ def _cross_entropy(operation, cotangent, of_derivative):
     of_logits, of_labels = REPLACED[_KIND](operation, cotangent, of_derivative)
     if of_derivative is not None:
         of_labels -= of_derivative
-    if are_true():
+    if are_true() and not is_none(cotangent):
         missing = tf.reduce_sum(operation.outputs[1], axis=-1, keepdims=True)
         probabilities = tf.nn.softmax(operation.inputs[0])
         of_logits -= cotangent[:, tf.newaxis] * missing * probabilities

@@ -8,7 +8,7 @@ import functools
 
 import tensorflow as tf
 
-from far_ho_tf.patches.registry import REPLACED, derivative_of
+from far_ho_tf.patches.registry import REPLACED, derivative_of, is_none
 
 
 def _fused_batch_norm(kind, operation, of_y, of_mean, of_variance, *others):
@@ -24,7 +24,7 @@ def _fused_batch_norm(kind, operation, of_y, of_mean, of_variance, *others):
 
     if operation.get_attr("is_training"):
         found = REPLACED[kind](operation, of_y, of_mean, of_variance, *others)
-        if _is_zero(of_mean) and _is_zero(of_variance):
+        if is_none(of_mean) and is_none(of_variance):
             return found
         count = tf.cast(tf.size(x) // tf.shape(x)[channels], of_mean.dtype)
         centered = x - tf.reduce_mean(x, axes, keepdims=True)
@@ -51,14 +51,6 @@ def _channels(operation):
     """The axis of the channels."""
     layout = operation.get_attr("data_format")
     return 1 if b"NC" in layout else operation.inputs[0].shape.rank - 1
-
-
-def _is_zero(cotangent):
-    """Whether it stands for none, as tapes write it."""
-    if tf.is_symbolic_tensor(cotangent) and cotangent.op.type == "ZerosLike":
-        return True
-    value = tf.get_static_value(cotangent)
-    return value is not None and not value.any()
 
 
 for _kind in ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"):

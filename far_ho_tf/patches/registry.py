@@ -60,6 +60,14 @@ def is_watched(*tensors):
     return _assumed.get() or record.should_record_backprop(list(tensors))
 
 
+def is_none(cotangent):
+    """Whether a cotangent stands for none: zeros, as tapes write them."""
+    if tf.is_symbolic_tensor(cotangent) and cotangent.op.type == "ZerosLike":
+        return True
+    value = tf.get_static_value(cotangent)
+    return value is not None and not value.any()
+
+
 class Overlay:
     """A module with other things under some of its names."""
 

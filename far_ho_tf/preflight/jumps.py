@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from far_ho_tf.autodiff import dense, floating
+from far_ho_tf.failures import line_of
 from far_ho_tf.preflight import graph_search
 from far_ho_tf.substitution import tape_sources
 from far_ho_tf.variables import dtype_of, path_of, preserved, read
@@ -41,10 +42,7 @@ _DROPOUT = (
     "keras.layers.GaussianDropout, whose noise moves with its rate; or a relaxed mask, "
     "tf.sigmoid((logit(drawn) - logit(rate)) / temperature)",
 )
-_LIBRARIES = tuple(
-    os.path.dirname(file) + os.sep
-    for file in (tf.__file__, keras.__file__, os.path.dirname(__file__))
-)
+_LIBRARIES = tuple(os.path.dirname(one.__file__) + os.sep for one in (tf, keras))
 
 
 class _Point(NamedTuple):
@@ -113,8 +111,9 @@ def describe(jump):
     """A `Jump` in words: what makes it, and which hyperparameter."""
     places = []
     for operation in jump.operations:
-        line = _users_line(operation)
-        places.append(f"{operation.type} (`{operation.name}`{line and f', {line}'})")
+        line = line_of(operation)
+        place = f", {os.path.basename(line.file)}:{line.line}" if line else ""
+        places.append(f"{operation.type} (`{operation.name}`{place})")
     places = list(dict.fromkeys(places))
     more = " and others" if len(places) > _NAMED else ""
     what, remedy = _DROPOUT if is_dropout(jump) else _ANY
@@ -139,18 +138,6 @@ def _where(jump):
         return f"`{path_of(jump.variables[0])}` passes {float(jump.values[0]):.4g}"
     names = " or ".join(f"`{path_of(variable)}`" for variable in jump.variables)
     return f"elements of {names} move"
-
-
-def _users_line(operation):
-    """The file and line of a user's that made an operation; "" if none is known."""
-    frames = [
-        frame
-        for frame in operation.traceback or ()
-        if not frame.filename.startswith(_LIBRARIES)
-    ]
-    if not frames:
-        return ""
-    return f"{os.path.basename(frames[-1].filename)}:{frames[-1].lineno}"
 
 
 class _Traced:
