@@ -110,13 +110,13 @@ def slope(mode, problem, num_steps, width, *moves):
 
 def normalized_network():
     """4-5-1 in float64, with BatchNorm and Dropout."""
+    keras.utils.set_random_seed(0)
     layers = [
         keras.layers.Dense(5, "tanh", dtype="float64"),
         keras.layers.BatchNormalization(dtype="float64"),
         keras.layers.Dropout(0.3, seed=4, dtype="float64"),
         keras.layers.Dense(1, dtype="float64"),
     ]
-    keras.utils.set_random_seed(0)
     return keras.Sequential([keras.Input((4,), dtype="float64"), *layers])
 
 

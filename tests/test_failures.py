@@ -55,10 +55,6 @@ MISSING = {
         lambda w: tf.image.adjust_contrast(tf.cast(square(w), tf.float32), 0.3),
         *("AdjustContrastv2", "", "tf.reduce_mean"),
     ),
-    "bincount": (
-        lambda w: tf.math.bincount(tf.constant([0, 1, 1]), weights=w),
-        *("DenseBincount", "", "unsorted_segment_sum"),
-    ),
     "pooling": (padded_pool, "MaxPoolGrad", "derivative of MaxPool ", "tf.pad"),
 }
 

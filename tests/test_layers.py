@@ -24,6 +24,7 @@ LAYERS = (
     "patches.padding",
     "patches.products",
     "patches.projection",
+    "patches.second_derivatives",
     "patches.selections",
     "patches.surrogates",
     "patches.zeros_and_ties",

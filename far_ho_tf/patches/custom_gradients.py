@@ -43,6 +43,8 @@ _kept = contextvars.ContextVar("functions whose rules are kept", default=None)
 _met = contextvars.ContextVar("what notes custom gradients", default=None)
 _keeps_rule = contextvars.ContextVar("whether a rule is kept", default=True)
 _decorate = custom_gradient._graph_mode_decorator
+# The code of functions of this package whose rules are derivatives.
+_TRUE = set()
 
 
 def true_derivatives():
@@ -139,7 +141,7 @@ def _decorated(function, arguments, options):
     if kept is not None and _qualname(function) == _RECOMPUTED:
         recomputed = inspect.getclosurevars(function).nonlocals["f"]
         return recomputed(*arguments, **options)
-    keeps = _is_library(function) or _code(function) in (kept or ())
+    keeps = _is_derivative(function) or _code(function) in (kept or ())
     note = _met.get()
     if note is not None and not keeps:
         function = note(function)
@@ -147,7 +149,15 @@ def _decorated(function, arguments, options):
         return _decorate(function, arguments, options)
 
 
-def _is_library(function):
+def true_gradient(function):
+    """`tf.custom_gradient` of a rule that is the derivative, and is never left out."""
+    _TRUE.add(_code(function))
+    return tf.custom_gradient(function)
+
+
+def _is_derivative(function):
+    if _code(function) in _TRUE:
+        return True
     module = getattr(function, "__module__", None) or ""
     # `tf.grad_pass_through` is one of TensorFlow's, but its rule is no derivative.
     passes = _qualname(function).startswith("grad_pass_through.")

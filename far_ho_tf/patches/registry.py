@@ -37,6 +37,9 @@ def register():
     """Puts them into TensorFlow's registry, which takes none a second time."""
     registered = ops.gradient_registry._registry
     for name, derivative in DERIVATIVES.items():
+        if name not in registered:
+            tf.RegisterGradient(name)(derivative)
+            continue
         REPLACED[name] = registered[name]["type"]
         registered[name] = registered[name] | {"type": derivative}
 

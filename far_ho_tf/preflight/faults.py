@@ -109,12 +109,6 @@ _ROWS = (
         inputs=ANY,
     ),
     Fault(
-        ("ResizeBilinearGrad",),
-        REFUSED,
-        _SILENT,
-        "interpolate by tf.einsum with weight matrices",
-    ),
-    Fault(
         ("FakeQuantWithMinMax*Gradient",),
         REFUSED,
         _SILENT,
@@ -195,33 +189,13 @@ _ROWS = (
         order=1,
     ),
     # Second derivatives that TensorFlow does not have.
-    Fault(("SoftsignGrad",), REFUSED, _MISSING, "write x / (1 + tf.abs(x))"),
     Fault(
-        ("LRNGrad",),
-        REFUSED,
-        _MISSING,
-        "write it with tf.signal.frame, or use BatchNormalization",
-    ),
-    Fault(("ResizeNearestNeighborGrad",), REFUSED, _MISSING, "use tf.repeat"),
-    Fault(
-        ("ResizeBicubicGrad", "ScaleAndTranslateGrad", "CropAndResizeGrad*"),
-        REFUSED,
-        _MISSING,
-        "interpolate by tf.einsum with weight matrices",
-    ),
-    Fault(
-        ("MaxPoolGradWithArgmax", "FractionalMaxPoolGrad", "FractionalAvgPoolGrad"),
+        ("FractionalMaxPoolGrad", "FractionalAvgPoolGrad"),
         REFUSED,
         _MISSING,
         "use MaxPooling2D or AveragePooling2D",
     ),
     Fault(("Dilation2DBackprop*",), REFUSED, _MISSING, "use MaxPooling2D"),
-    Fault(
-        ("SparseSegment*Grad*",),
-        REFUSED,
-        _MISSING,
-        "use tf.gather and tf.math.unsorted_segment_sum",
-    ),
     Fault(
         ("RandomGammaGrad",),
         REFUSED,
