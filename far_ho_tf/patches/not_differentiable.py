@@ -1,16 +1,18 @@
-"""Operations that TensorFlow registers as not differentiable, though they are.
+"""Operations that TensorFlow does not differentiate, though they have derivatives.
 
-`tf.one_hot`, `tf.range` and `tf.sparse.concat` are linear in what they are given
-(`on_value` and `off_value` in label smoothing), so that derivatives are left out in
-silence. They get those that they have.
+`tf.one_hot`, `tf.range`, `tf.sparse.concat` and `tf.math.bincount` are linear in what
+they are given (`on_value` and `off_value` in label smoothing), `tf.image.hsv_to_rgb` is
+made of straight lines. Most are registered as not differentiable, so that derivatives
+are left out in silence. They get those that they have.
 """
 
 import tensorflow as tf
-from tensorflow.python.ops import gen_array_ops  # What tf.one_hot calls.
+from tensorflow.python.ops import gen_array_ops, gen_image_ops  # What tf's call.
 
 from far_ho_tf.patches.registry import derivative_of, is_watched
 
 _one_hot = gen_array_ops.one_hot
+_hsv_to_rgb = gen_image_ops.hsv_to_rgb
 
 
 def one_hot(indices, depth, on_value, off_value, axis=-1, name=None):
@@ -25,9 +27,27 @@ def one_hot(indices, depth, on_value, off_value, axis=-1, name=None):
         return tf.where(_one_hot(indices, depth, True, False, axis), on, off)
 
 
+def hsv_to_rgb(images, name=None):
+    """`tf.image.hsv_to_rgb` by its formula, for the same reason."""
+    images = tf.convert_to_tensor(images)
+    if _are_fixed(images):
+        return _hsv_to_rgb(images, name)
+    with tf.name_scope(name or "hsv_to_rgb"):
+        hue, saturation, value = tf.split(images, 3, -1)
+        distances = tf.abs(6 * hue - tf.constant([3, 2, 4], images.dtype))
+        # Of red, green and blue.
+        signs, ends = (
+            tf.constant(numbers, images.dtype) for numbers in ([1, -1, -1], [-1, 2, 2])
+        )
+        colors = tf.clip_by_value(signs * distances + ends, 0, 1)
+        return (1 - saturation + saturation * colors) * value
+
+
 def apply():
-    """Puts it in the place of TensorFlow's."""
+    """Puts them in the places of TensorFlow's."""
     gen_array_ops.one_hot = one_hot
+    gen_image_ops.hsv_to_rgb = hsv_to_rgb
+    tf.image.hsv_to_rgb = hsv_to_rgb
 
 
 def _are_fixed(*tensors):
@@ -59,3 +79,16 @@ def _sparse_concat(operation, *cotangents):
     )
     back = tf.gather(cotangents[1], tf.argsort(order))
     return [None] * count + tf.split(back, sizes, num=count) + [None] * count
+
+
+@derivative_of("DenseBincount")
+def _bincount(operation, cotangent):
+    """Of weights: each gets what is made of its place."""
+    values, size, weights = operation.inputs
+    if operation.get_attr("binary_output"):
+        return None, None, tf.zeros_like(weights)
+    batch_dims = values.shape.rank - 1
+    counted = values < size
+    inside = tf.where(counted, values, tf.zeros_like(values))
+    of_weights = tf.gather(cotangent, inside, axis=-1, batch_dims=batch_dims)
+    return None, None, tf.where(counted, of_weights, tf.zeros_like(of_weights))

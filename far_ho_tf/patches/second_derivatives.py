@@ -116,19 +116,6 @@ def _max_pool_with_argmax(operation, cotangent):
     return None, tf.reshape(chosen, tf.shape(gradient)), None
 
 
-@derivative_of("DenseBincount")
-def _bincount(operation, cotangent):
-    """Of weights, which TensorFlow does not differentiate once."""
-    values, size, weights = operation.inputs
-    if operation.get_attr("binary_output"):
-        return None, None, tf.zeros_like(weights)
-    batch_dims = values.shape.rank - 1
-    counted = values < size
-    inside = tf.where(counted, values, tf.zeros_like(values))
-    of_weights = tf.gather(cotangent, inside, axis=-1, batch_dims=batch_dims)
-    return None, None, tf.where(counted, of_weights, tf.zeros_like(of_weights))
-
-
 @derivative_of("LRN")
 def _local_response_normalization(operation, cotangent):
     """Of y = x s^−β, with s = bias + α W x² and W the sums over a window."""

@@ -151,7 +151,14 @@ _ROWS = (
     # First derivatives that are left out in silence.
     Fault(("Betainc",), REFUSED, _SILENT, "keep a and b fixed", inputs=(0, 1), order=1),
     Fault(("Zeta",), REFUSED, _SILENT, "keep x fixed", inputs=(0,), order=1),
-    Fault(("HSVToRGB",), REFUSED, _SILENT, "stay in RGB", inputs=(0,), order=1),
+    Fault(
+        ("HSVToRGB",),
+        REFUSED,
+        _SILENT,
+        "call tf.image.hsv_to_rgb by its full name",
+        inputs=(0,),
+        order=1,
+    ),
     Fault(
         ("ImageProjectiveTransformV2", "ImageProjectiveTransformV3"),
         REFUSED,
