@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from far_ho_tf.failures import NOT_EXPLAINED, know_origins, told
 from far_ho_tf.patches.custom_gradients import keeping
+from far_ho_tf.patches.indices import checked
 
 
 class Objective:
@@ -59,7 +60,7 @@ class Objective:
     def _call(self, batch):
         arguments = () if self._source.is_empty else (batch,)
         try:
-            with keeping(self.kept_rules):
+            with keeping(self.kept_rules), checked():
                 return self._function(*arguments)
         except NOT_EXPLAINED:
             raise

@@ -15,6 +15,7 @@ LAYERS = (
     "patches.custom_gradients",
     "patches.cross_entropy",
     "patches.fused_batch_norm",
+    "patches.indices",
     "patches.isotonic_regression",
     "patches.layer_numbers",
     "patches.linear_algebra",

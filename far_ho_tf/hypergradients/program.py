@@ -13,6 +13,7 @@ from far_ho_tf.executables import Executable
 from far_ho_tf.hypergradients.forms import beside_gpu, forms_for
 from far_ho_tf.hypergradients.rewrites import few_rewrites, no_rewrites
 from far_ho_tf.notices import tell
+from far_ho_tf.patches.indices import compiled
 from far_ho_tf.state import State
 from far_ho_tf.tracing import TRACING, called_with
 
@@ -230,7 +231,7 @@ class Program:
         xla = self.compiler == "xla"
 
         def build(inputs):
-            with forms_for(xla), noted() as names:
+            with forms_for(xla), compiled(xla), noted() as names:
                 outputs = self._build(inputs, search, xla)
             found.update(names)
             return outputs

@@ -246,6 +246,13 @@ _ROWS = (
     ),
     # Values that XLA makes differently.
     Fault(
+        ("Assert",),
+        AVOIDS_XLA,
+        "XLA leaves assertions out",
+        "give jit_compile=True if they need not hold",
+        order=1,
+    ),
+    Fault(
         ("SelfAdjointEigV2", "Svd"),
         AVOIDS_XLA,
         "XLA gives its vectors other signs than TensorFlow",
