@@ -119,10 +119,14 @@ def essence(error):
     return lines[-1] if lines else str(error)
 
 
+# Whose frames are between a user's line and what it leads to.
+_BETWEEN = ("far_ho_tf", "tensorflow", "keras", "functools", "contextlib")
+
+
 def warn_user(message):
     """Warns at the line of the user's that led here, be it through a trace."""
     frame, level = sys._getframe(), 1
-    while frame.f_back and _package(frame) in ("far_ho_tf", "tensorflow", "keras"):
+    while frame.f_back and _package(frame) in _BETWEEN:
         frame, level = frame.f_back, level + 1
     warnings.warn(message, stacklevel=level)
 

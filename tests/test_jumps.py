@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
+from far_ho_tf.preflight import jumps, report
 from tests.helpers import assert_close, hyper
 
 DTYPE = tf.float64
@@ -80,7 +81,7 @@ JUMPS = {
     ),
 }
 KINKS = {
-    "where": lambda w, h: tf.reduce_sum((tf.where(w > h, w, h) - 2) ** 2),
+    "where": lambda w, h: tf.reduce_sum((tf.where(w > h, w, h) - w * h) ** 2),
     "a mask": lambda w, h: tf.reduce_sum((w - h) * tf.cast(w > h, DTYPE) * w),
     "maximum": lambda w, h: tf.reduce_sum(tf.maximum(w, h) ** 2 * w),
     "reduce_max": lambda w, h: tf.reduce_max(tf.stack([*tf.unstack(w), h])) * w[0],
@@ -111,15 +112,41 @@ KINKS = {
     "beside a pole": lambda w, h: KINKS["in a loop"](w, h) / (1 - h),
     "of the weights": lambda w, h: tf.reduce_sum(tf.cast(w > 0.1, DTYPE) * w * h),
 }
+LABELS = tf.sign(X[:, 0] + 0.3 * X[:, 1])
+
+
+def errors(w):
+    return tf.linalg.matvec(X, w) - LABELS
+
+
+# Whose gradient in the weights moves with the hyperparameter by jumps alone; and what
+# moves it in other ways, too.
+ALONE = {
+    "Relu": lambda w, h: tf.reduce_mean(
+        tf.nn.relu(h - LABELS * tf.linalg.matvec(X, w))
+    ),
+    "Maximum": lambda w, h: tf.reduce_sum(tf.maximum(tf.abs(errors(w)) - h, 0)),
+    "Minimum": lambda w, h: tf.reduce_mean(keras.ops.clip(errors(w), -h, h) ** 2),
+    "Relu/squares": lambda w, h: tf.reduce_mean(tf.nn.relu(errors(w) ** 2 - h)),
+    "SelectV2": lambda w, h: tf.reduce_sum((tf.where(w > h, w, h) - 2) ** 2),
+}
+BESIDES = {
+    "squared hinge": lambda w, h: tf.reduce_mean(
+        tf.nn.relu(h - LABELS * tf.linalg.matvec(X, w)) ** 2
+    ),
+    "a penalty": lambda w, h: ALONE["Relu"](w, h) + h * tf.reduce_sum(w**2),
+    "layers": lambda w, h: tf.reduce_mean(tf.nn.relu(X * h + w) ** 2),
+    "no influence": lambda w, h: tf.reduce_sum(w**2) + tf.nn.relu(h),
+}
 
 
 def squares(w, h):
     return tf.reduce_sum(w**2) + h * tf.reduce_sum(w)
 
 
-def bilevel(inner, outer=squares, start=START, **options):
+def bilevel(inner, outer=squares, start=START, at=0.3, **options):
     w = keras.Variable(start, dtype="float64", name="w")
-    h = far.Hyperparameter(0.3, dtype="float64", name="h", **options)
+    h = far.Hyperparameter(at, dtype="float64", name="h", **options)
     return far.BilevelProblem(
         lambda: inner(w.value, h.value),
         lambda: outer(w.value, h.value),
@@ -142,6 +169,82 @@ def test_what_jumps_is_warned_of(name):
     assert message.startswith(f"`inner_objective` holds {kind} (`")
     assert "test_jumps.py:" in message
     assert "jumps where `h` passes " in message
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_a_gradient_that_moves_by_jumps_alone_is_warned_of(name):
+    def made():
+        # Of which some are nothing but that, and an error later.
+        return bilevel(ALONE[name], start=np.array([0.7, -0.4, 0.35]))
+
+    (message,) = warned(made)
+    assert message.startswith("`inner_objective` depends on `h` by ")
+    assert f"{name.split('/')[0]} (`" in message and "test_jumps.py:" in message
+    assert "by jumps alone" in message
+
+
+def test_and_its_hypergradient_is_that_between_jumps():
+    """Where differences are larger by far: 0 for a hinge's margin."""
+    problem = bilevel(ALONE["Relu"], lambda w, h: tf.reduce_mean(errors(w) ** 2), START)
+    with pytest.warns(UserWarning, match="by jumps alone"):
+        result = far.ReverseHG().compute(problem, 5)
+    values = []
+    for sign in (1, -1):
+        problem.hyperparameters[0].assign(0.3 + 0.1 * sign)
+        values.append(far.ReverseHG().compute(problem, 5).outer_value)
+    assert float(result.hypergradients[0]) == 0.0
+    assert abs(float(values[0] - values[1]) / 0.2) > 0.01
+
+
+@pytest.mark.parametrize("name", BESIDES)
+def test_a_gradient_that_moves_in_other_ways_is_not(name):
+    assert warned(lambda: bilevel(BESIDES[name])) == []
+
+
+def test_a_jump_beside_a_change_of_slope():
+    def objective(w, h):
+        return tf.reduce_sum((w - tf.math.floormod(3 * h, 1.0)) ** 2)
+
+    start = np.array([0.37, -0.52, 0.81, 1.3])
+    (message,) = warned(lambda: bilevel(objective, start=start, at=0.6))
+    assert "jumps where `h` passes 0.6667 and other values" in message
+
+
+def test_the_nearest_jump_is_named():
+    objective = near(lambda h: tf.cast(h, tf.int32))
+    (message,) = warned(lambda: bilevel(objective, at=2.3))
+    assert "jumps where `h` passes 3 and other values" in message
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
+def test_rounding_is_no_jump(policy):
+    """A soft threshold, in the dtype that a layer computes in."""
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Dense(8, dtype=policy), keras.layers.Dense(1)]
+    model = keras.Sequential([keras.Input((3,)), *layers])
+    threshold = far.Hyperparameter(0.1, name="threshold")
+    x = tf.cast(X[:32], tf.float32)
+
+    def loss():
+        z = layers[0](x)
+        h = tf.cast(threshold, z.dtype)
+        z = tf.where(z > h, z - h, tf.zeros_like(z))
+        return tf.reduce_mean((layers[1](tf.cast(z, tf.float32)) - 1) ** 2)
+
+    def made():
+        return far.BilevelProblem(
+            loss, loss, model, far.GradientDescent(0.1), [threshold]
+        )
+
+    assert warned(made) == []
+
+
+def test_what_derivatives_choose_by_is_not_looked_into():
+    """Which would take time for nothing."""
+    parts, *_ = report._trace(bilevel(KINKS["maximum"]))
+    assert not jumps.may_jump(parts[0])
+    parts, *_ = report._trace(bilevel(JUMPS["Floor"]))
+    assert jumps.may_jump(parts[0])
 
 
 @pytest.mark.parametrize("name", KINKS)

@@ -76,6 +76,7 @@ LAYERS = (
     "preflight.graph_search",
     "preflight.faults",
     "preflight.jumps",
+    "preflight.kinks",
     "preflight.report",
     "preflight",
     "objective",

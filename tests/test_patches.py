@@ -60,6 +60,11 @@ def times_itself(x):
     return size * size
 
 
+def multiple_times_itself(x):
+    size = x[0] * tf.abs(x[1:])
+    return size * size
+
+
 def weighted_cross_entropy(labels, logits, weight):
     return tf.nn.weighted_cross_entropy_with_logits(labels, logits, weight)
 
@@ -439,6 +444,26 @@ CASES = {
         lambda x: keras.ops.square(keras.ops.abs(x)),
         np.array([0.0, 0.3]),
     ),
+    "a part of |x|, squared": (
+        (tf, "square"),
+        lambda x: tf.square(tf.reshape(tf.transpose(tf.abs(x)[1:, tf.newaxis]), [2])),
+        np.array([0.2, 0.0, 0.3]),
+    ),
+    "a multiple of |x|, squared": (
+        (gen_math_ops, "_pow"),
+        lambda x: (x[0] * tf.abs(x[1:]) / 3) ** 2,
+        np.array([1.7, 0.0, 0.3]),
+    ),
+    "a multiple of |x|, times itself": (
+        (gen_math_ops, "mul"),
+        multiple_times_itself,
+        np.array([1.7, 0.0, 0.3]),
+    ),
+    "a part of a power spectrum": (
+        (tf, "square"),
+        lambda x: tf.square(tf.abs(tf.signal.rfft(x[1:]))[1:] * x[0]),
+        np.array([1.3, 0.0, 0.0, 0.0, 0.0]),
+    ),
     "|z| ** 2": (
         (gen_math_ops, "_pow"),
         lambda x: tf.abs(complex_of(x)) ** 2,
@@ -471,6 +496,10 @@ VALUES = {
         [normal(50), np.r_[normal(49), 0.0], normal(50)],
     ),
     "square": (lambda x: tf.square(tf.abs(x)), [normal(50)]),
+    "square, scaled": (
+        lambda x, y: tf.square(tf.abs(x)[1:] * y[1:]),
+        [normal(50), normal(50)],
+    ),
 }
 
 
@@ -553,16 +582,17 @@ def test_without_the_patch_they_are_not(name):
 
 @pytest.mark.parametrize("name", VALUES)
 def test_values_are_the_same_to_the_bit(name):
-    function, inputs = VALUES[name]
-    function = tf.function(function, autograph=False)
+    original, inputs = VALUES[name]
+    function = tf.function(original, autograph=False)
     patched = function(*map(tf.constant, inputs)).numpy()
     modules = {
         "celu": nn,
         "square": tf,
         "weighted_cross_entropy_with_logits": tf.nn,
     }
+    name = name.split(",")[0]
     with unpatched((modules.get(name, keras_numpy), name)):
-        own = tf.function(VALUES[name][0], autograph=False)
+        own = tf.function(original, autograph=False)
         own = own(*map(tf.constant, inputs)).numpy()
     assert np.array_equal(patched, own, equal_nan=True)
 

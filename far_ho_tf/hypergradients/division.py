@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from far_ho_tf.hypergradients.comparison import Distances, compare_shares, mapped
 from far_ho_tf.hypergradients.forms import forms_for
+from far_ho_tf.preflight.graph_search import coarsest
 from far_ho_tf.tracing import once_traced
 from far_ho_tf.variables import path_of
 
@@ -72,7 +73,7 @@ class Division:
         slope = tf.constant(slope, self._problem.dtype)
         if self._eps is None:
             traced = self._compare.get_concrete_function(inputs, slope, slope)
-            self._eps = tf.constant(_coarsest(traced.graph), slope.dtype)
+            self._eps = tf.constant(coarsest(traced.graph), slope.dtype)
         inner, outer = self._compare(inputs, slope, self._eps)
         problem = self._problem
         names = [path_of(v) for v in problem.variables + problem.hyperparameters]
@@ -177,22 +178,6 @@ class _Verdict:
             f"Received: {self._labels[row]} on a batch differs by {relative[row]:.1e}, "
             "relatively, from the weighted mean of those on the replicas' shares"
         )
-
-
-def _coarsest(graph):
-    """The largest rounding, relatively, of the floating dtypes in a graph."""
-    definition = graph.as_graph_def()
-    nodes = [
-        *definition.node,
-        *(n for f in definition.library.function for n in f.node_def),
-    ]
-    types = {node.attr["T"].type for node in nodes} - {0}
-    dtypes = map(tf.as_dtype, types)
-    return max(
-        float(ml_dtypes.finfo(dtype.as_numpy_dtype).eps)
-        for dtype in dtypes
-        if dtype.is_floating
-    )
 
 
 def _at_last(inputs, num_steps):

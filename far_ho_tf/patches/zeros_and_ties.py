@@ -7,6 +7,8 @@ tf.experimental.numpy, to rounding), and the derivatives are right. Those of reg
 operations are TensorFlow's but at the points that it gets wrong.
 """
 
+import inspect
+
 import numpy as np
 import tensorflow as tf
 from keras.src.backend.common import dtypes
@@ -19,6 +21,11 @@ from far_ho_tf.patches.registry import derivative_of, held, reduced
 
 # Below which (πx)² has a series of four terms.
 _SERIES = 1e-2
+# What puts elements elsewhere, or leaves some out.
+_MOVING = (
+    *("ExpandDims", "Identity", "Pad", "Reshape", "Slice", "Squeeze", "StridedSlice"),
+    "Transpose",
+)
 # λα and λ of selu.
 _SELU, _SELU_SCALE = 1.7580993408473768, 1.0507009873554805
 # Keras' own, of which older releases lack some.
@@ -121,9 +128,9 @@ def power(x, y, name=None):
 def multiply(x, y, name=None):
     """`tf.multiply`, in the same way."""
     argument = _absolute_of(x)
-    if argument is None or (x is not y and argument is not _absolute_of(y)):
-        return _multiply(x, y, name=name)
-    return _square_of_absolute(x)
+    is_same = x is y or (argument is not None and argument is _absolute_of(y))
+    squared = _square_of_absolute(x) if is_same else None
+    return _multiply(x, y, name=name) if squared is None else squared
 
 
 def apply():
@@ -140,23 +147,60 @@ def apply():
 
 
 def _square_of_absolute(x):
-    """The square of a tensor that is an absolute value, else `None`."""
-    argument = _absolute_of(x)
-    if argument is None:
-        return None
-    if not argument.dtype.is_complex:
-        return _square(argument)
-    return _square(tf.math.real(argument)) + _square(tf.math.imag(argument))
+    """The square of an absolute value, moved or scaled since; else `None`."""
+    squared, is_scaled = _smooth_square(x)
+    if not is_scaled:
+        return squared
+    return held(_square(x)) + (squared - held(squared))  # The same to the bit.
 
 
-def _absolute_of(x):
-    """What a tensor is the absolute value of, else `None`.
+def _smooth_square(x):
+    """The same up to rounding, and whether it is scaled; `None` where it is not known.
 
     Only in graphs do tensors tell what they are.
     """
-    if not (isinstance(x, tf.Tensor) and tf.is_symbolic_tensor(x)):
+    argument = _absolute_of(x)
+    if argument is not None:
+        if not argument.dtype.is_complex:
+            return _square(argument), False
+        return _square(tf.math.real(argument)) + _square(tf.math.imag(argument)), False
+    kind = x.op.type if _is_symbolic(x) else ""
+    if kind in _MOVING:
+        squared, is_scaled = _smooth_square(x.op.inputs[0])
+        return None if squared is None else _moved(x.op, squared), is_scaled
+    if kind in ("Mul", "RealDiv"):
+        one, other = x.op.inputs
+        squared, _ = _smooth_square(one)
+        if squared is None and kind == "Mul":
+            one, other = other, one
+            squared, _ = _smooth_square(one)
+        if squared is not None:
+            factor = _square(other)
+            scaled = _multiply(squared, factor) if kind == "Mul" else squared / factor
+            return scaled, True
+    return None, False
+
+
+def _moved(operation, tensor):
+    """What an operation makes of another tensor than its first input."""
+    function = getattr(tf.raw_ops, operation.type)
+    names = [argument.name for argument in operation.op_def.input_arg]
+    given = dict(zip(names, [tensor, *operation.inputs[1:]], strict=True))
+    for attribute in operation.op_def.attr:
+        if attribute.name in inspect.signature(function).parameters:
+            given[attribute.name] = operation.get_attr(attribute.name)
+    return function(**given)
+
+
+def _absolute_of(x):
+    """What a tensor is the absolute value of, else `None`."""
+    if not _is_symbolic(x):
         return None
     return x.op.inputs[0] if x.op.type in ("Abs", "ComplexAbs") else None
+
+
+def _is_symbolic(x):
+    return isinstance(x, tf.Tensor) and tf.is_symbolic_tensor(x)
 
 
 def _promoted(x1, x2):

@@ -3,6 +3,7 @@
 import math
 from typing import NamedTuple
 
+import ml_dtypes
 import tensorflow as tf
 
 from far_ho_tf.preflight.registry import is_cut, is_step
@@ -74,8 +75,23 @@ def operations(graph, roots):
 
 def types(graph_def):
     """The set of the types of the operations of a graph and of its functions."""
-    parts = [graph_def.node, *(f.node_def for f in graph_def.library.function)]
-    return {node.op for part in parts for node in part}
+    return {node.op for node in _nodes(graph_def)}
+
+
+def coarsest(graph):
+    """The largest rounding, relatively, of the floating dtypes in a graph."""
+    dtypes = {node.attr["T"].type for node in _nodes(graph.as_graph_def())} - {0}
+    return max(
+        float(ml_dtypes.finfo(dtype.as_numpy_dtype).eps)
+        for dtype in map(tf.as_dtype, dtypes)
+        if dtype.is_floating
+    )
+
+
+def _nodes(graph_def):
+    yield from graph_def.node
+    for function in graph_def.library.function:
+        yield from function.node_def
 
 
 def assigned(graph, candidates):

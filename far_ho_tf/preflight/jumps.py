@@ -25,17 +25,17 @@ from far_ho_tf.variables import dtype_of, path_of, preserved, read
 
 # Intervals of a line from a hyperparameter's value, and of one that is looked into.
 _INTERVALS = 16
-# How often one is looked into, and how many of them.
-_LEVELS, _TRIED = 3, 3
-# What counts as no jump, beside the value: what rounding makes.
-_NOISE = {tf.float64: 1e-14, tf.float32: 1e-5, tf.float16: 0.1, tf.bfloat16: 0.5}
+# How often one is looked into, and how many of them, beside the largest error of all.
+_LEVELS, _TRIED, _LARGE = 4, 3, 0.1
+# What counts as no jump, beside the value: so many roundings of the coarsest dtype.
+_NOISE = 80.0
 # How many operations messages name, and what jumps, with the remedy.
 _NAMED = 3
 _ANY = (
     "it",
     "what moves without jumps, such as tf.sigmoid((a - b) / temperature) for a "
-    "comparison of a with b; a constraint that keeps the hyperparameter away from "
-    "there; or a number in its place",
+    "comparison of a with b; a constraint that keeps the hyperparameter between two "
+    "jumps; or a number in its place",
 )
 _DROPOUT = (
     "the mask of dropout, of which a rate can be no hyperparameter,",
@@ -45,7 +45,7 @@ _DROPOUT = (
 _LIBRARIES = tuple(os.path.dirname(one.__file__) + os.sep for one in (tf, keras))
 
 
-class _Point(NamedTuple):
+class Point(NamedTuple):
     """A part at a place of the line.
 
     Attributes:
@@ -66,11 +66,13 @@ class Jump(NamedTuple):
         variables: List of the hyperparameters of which one makes it jump.
         values: Their values there, as tensors.
         operations: List of the `tf.Operation`s that make steps there.
+        is_one: Whether there is no other on the line.
     """
 
     variables: list
     values: list
     operations: list
+    is_one: bool
 
 
 def may_jump(part):
@@ -101,26 +103,31 @@ def find(part, variables, hyperparameters, assigned):
         List of `Jump`s, at most one for each scalar hyperparameter, and one for all
         others together.
     """
-    traced = _Traced(part, variables, hyperparameters)
+    line = _Steps(part, variables, hyperparameters)
     with preserved(assigned):
-        found = [traced.jump(group) for group in traced.groups]
+        found = [line.jump(group) for group in line.groups]
     return [jump for jump in found if jump is not None]
 
 
 def describe(jump):
     """A `Jump` in words: what makes it, and which hyperparameter."""
-    places = []
-    for operation in jump.operations:
-        line = line_of(operation)
-        place = f", {os.path.basename(line.file)}:{line.line}" if line else ""
-        places.append(f"{operation.type} (`{operation.name}`{place})")
-    places = list(dict.fromkeys(places))
-    more = " and others" if len(places) > _NAMED else ""
     what, remedy = _DROPOUT if is_dropout(jump) else _ANY
     return (
-        f"holds {', '.join(places[:_NAMED])}{more}: {what} jumps where {_where(jump)}, "
+        f"holds {named(jump.operations)}: {what} jumps where {_where(jump)}, "
         f"and derivatives leave jumps out, in silence. Remedy: {remedy}."
     )
+
+
+def named(operations):
+    """Some operations in words, with the user's lines: one of each type and line."""
+    places = {}
+    for operation in operations:
+        line = line_of(operation)
+        place = f", {os.path.basename(line.file)}:{line.line}" if line else ""
+        text = f"{operation.type} (`{operation.name}`{place})"
+        places.setdefault((operation.type, place or operation.name), text)
+    more = " and others" if len(places) > _NAMED else ""
+    return ", ".join([*places.values()][:_NAMED]) + more
 
 
 def is_dropout(jump):
@@ -135,13 +142,113 @@ def is_dropout(jump):
 
 def _where(jump):
     if not jump.values[0].shape.rank:
-        return f"`{path_of(jump.variables[0])}` passes {float(jump.values[0]):.4g}"
+        others = "" if jump.is_one else " and other values"
+        passed = f"{float(jump.values[0]):.4g}{others}"
+        return f"`{path_of(jump.variables[0])}` passes {passed}"
     names = " or ".join(f"`{path_of(variable)}`" for variable in jump.variables)
     return f"elements of {names} move"
 
 
-class _Traced:
+class Line:
     """A part as a function of a place on a line through its hyperparameters.
+
+    Args:
+        part: A `report.Part`.
+        variables: List of the trained variables.
+        hyperparameters: List of variables.
+        forward: Callable as `part.forward`, whose results are looked at.
+
+    Attributes:
+        noise: What counts as nothing beside the value.
+    """
+
+    def __init__(self, part, variables, hyperparameters, forward):
+        self.hyperparameters = hyperparameters
+        self._forward = forward
+        self._data = part.example, tf.constant(0)
+        self._values = [_moved(value) for value in read(variables)]
+        self._start = read(hyperparameters)
+        names = variables + hyperparameters
+        specs = [tf.TensorSpec(one.shape, dtype_of(one)) for one in names]
+        count = len(variables)
+        self._function = tf.function(self._at, autograph=False).get_concrete_function(
+            *(specs[:count], specs[count:], specs[count:]),
+            *(part.example, tf.TensorSpec([], tf.int32)),
+        )
+        self.noise = _NOISE * graph_search.coarsest(self._function.graph)
+
+    def directions(self, group):
+        """Outwards and inwards, along the hyperparameters of a group."""
+        for is_outwards in (True, False):
+            direction = [tf.zeros_like(value) for value in self._start]
+            for index in group:
+                direction[index] = self._direction(index, is_outwards)
+            yield direction
+
+    def _at(self, values, hyperparameters, direction, prepared, step):
+        """The value, its derivative in a direction, and what made steps."""
+        sources = tape_sources(self.hyperparameters, hyperparameters)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(sources)
+            made = self._forward(values, hyperparameters, prepared, step)
+            # A plain sum may be constant, such as one of probabilities.
+            value = tf.add_n(
+                [
+                    tf.cast(tf.reduce_sum(one * _weights(one)), values[0].dtype)
+                    for one in floating(tf.nest.flatten(made))
+                ]
+            )
+        steps = self.steps(hyperparameters)
+        gradients = tape.gradient(value, sources)
+        slope = tf.zeros_like(value)
+        for gradient, one in zip(gradients, direction, strict=True):
+            if gradient is not None:
+                slope += tf.reduce_sum(dense(gradient) * one)
+        return value, slope, steps
+
+    def steps(self, hyperparameters):
+        """What makes steps in the graph so far: lists of tensors."""
+        del hyperparameters
+        return []
+
+    def _direction(self, index, is_outwards):
+        """To a value of a hyperparameter that is well away, and one that it may have.
+
+        Inwards just past zero: many numbers have no meaning below. Elements move by
+        different lengths, so that an order of them changes.
+        """
+        variable, value = self.hyperparameters[index], self._start[index]
+        sign = tf.where(value < 0, -tf.ones_like(value), tf.ones_like(value))
+        outwards, inwards = value + sign, tf.where(value == 0, -sign, -1.001 * value)
+        length = outwards if is_outwards else inwards
+        if value.shape.rank:
+            length *= _weights(value)
+        end = value + length
+        constraint = getattr(variable, "constraint", None)
+        # Between two points of a convex set all are in it.
+        return (end if constraint is None else constraint(end)) - value
+
+    def moved(self, place, direction):
+        """The hyperparameters at a place of a line."""
+        return [
+            value + tf.cast(place, value.dtype) * one
+            for value, one in zip(self._start, direction, strict=True)
+        ]
+
+    def point(self, place, direction):
+        """A `Point` there; NaN where nothing is defined."""
+        moved = self.moved(place, direction)
+        try:
+            found = self._function(self._values, moved, direction, *self._data)
+        except tf.errors.OpError:
+            return Point(np.nan, np.nan, [])
+        value, slope, made = found
+        steps = [hash(b"".join(one.numpy().tobytes() for one in some)) for some in made]
+        return Point(float(value), float(slope), steps)
+
+
+class _Steps(Line):
+    """The same, with the operations that make steps.
 
     Attributes:
         groups: List of lists of the indices of hyperparameters that operations which
@@ -150,56 +257,24 @@ class _Traced:
     """
 
     def __init__(self, part, variables, hyperparameters):
-        self._part = part
-        self._hyperparameters = hyperparameters
-        self._values = [_moved(value) for value in read(variables)]
-        self._start = read(hyperparameters)
-        self._noise = _NOISE[self._start[0].dtype]
-        self._steps, self._nested = [], []
+        self._operations, self._nested = [], []
         self.groups = []
-        names = variables + hyperparameters
-        specs = [tf.TensorSpec(one.shape, dtype_of(one)) for one in names]
-        count = len(variables)
-        self._function = tf.function(self._at, autograph=False).get_concrete_function(
-            *(specs[:count], specs[count:], specs[count:]),
-            *(part.example, tf.TensorSpec([], tf.int32)),
-        )
+        super().__init__(part, variables, hyperparameters, part.forward)
 
     def jump(self, group):
         """A `Jump` as the hyperparameters of a group move, or `None`."""
-        for is_outwards in (True, False):
-            direction = [tf.zeros_like(value) for value in self._start]
-            for index in group:
-                direction[index] = self._direction(index, is_outwards)
-            place, operations = self._on_line(direction)
+        for direction in self.directions(group):
+            place, operations, is_one = self._on_line(direction)
             if operations:
-                moved = self._moved(place, direction)
+                moved = self.moved(place, direction)
                 values = [moved[index] for index in group]
-                names = [self._hyperparameters[index] for index in group]
-                return Jump(names, values, operations)
+                names = [self.hyperparameters[index] for index in group]
+                return Jump(names, values, operations, is_one)
         return None
 
-    def _at(self, values, hyperparameters, direction, prepared, step):
-        """The part's value, its derivative in a direction, and what made steps."""
-        sources = tape_sources(self._hyperparameters, hyperparameters)
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(sources)
-            made = self._part.forward(values, hyperparameters, prepared, step)
-            # A plain sum may be constant, such as one of probabilities.
-            value = tf.add_n(
-                [
-                    tf.cast(tf.reduce_sum(one * _weights(one)), values[0].dtype)
-                    for one in floating(tf.nest.flatten(made))
-                ]
-            )
+    def steps(self, hyperparameters):
         self._note_steps(hyperparameters)
-        gradients = tape.gradient(value, sources)
-        slope = tf.zeros_like(value)
-        for gradient, one in zip(gradients, direction, strict=True):
-            if gradient is not None:
-                slope += tf.reduce_sum(dense(gradient) * one)
-        steps = [[tf.identity(o) for o in _discrete(one)] for one in self._steps]
-        return value, slope, steps
+        return [[tf.identity(o) for o in _discrete(one)] for one in self._operations]
 
     def _note_steps(self, hyperparameters):
         """Notes which operations of the graph so far make steps, and of what."""
@@ -209,7 +284,7 @@ class _Traced:
         names = set()
         for group in [*scalars, others]:
             roots = [hyperparameters[index] for index in group]
-            handles = [getattr(self._hyperparameters[i], "handle", None) for i in group]
+            handles = [getattr(self.hyperparameters[i], "handle", None) for i in group]
             roots += [
                 internal
                 for external, internal in graph.captures
@@ -220,7 +295,7 @@ class _Traced:
             if steps:
                 self.groups.append(group)
             names.update(steps)
-        self._steps = [
+        self._operations = [
             operation
             for operation in graph.get_operations()
             if operation.name in names and not _is_of_a_rule(operation)
@@ -232,82 +307,62 @@ class _Traced:
             if operation.name in names
         ]
 
-    def _direction(self, index, is_outwards):
-        """To a value of a hyperparameter that is well away, and one that it may have.
-
-        Inwards just past zero: many numbers have no meaning below. Elements move by
-        different lengths, so that an order of them changes.
-        """
-        variable, value = self._hyperparameters[index], self._start[index]
-        sign = tf.where(value < 0, -tf.ones_like(value), tf.ones_like(value))
-        outwards, inwards = value + sign, tf.where(value == 0, -sign, -1.001 * value)
-        length = outwards if is_outwards else inwards
-        if value.shape.rank:
-            length *= _weights(value)
-        end = value + length
-        constraint = getattr(variable, "constraint", None)
-        # Between two points of a convex set all are in it.
-        return (end if constraint is None else constraint(end)) - value
-
     def _on_line(self, direction):
         """The place of a jump, and the operations that make steps there."""
         points = {}
 
         def at(place):
             if place not in points:
-                points[place] = self._point(place, direction)
+                points[place] = self.point(place, direction)
             return points[place]
 
-        errors = _errors(at, 0.0, 1.0, self._differ)
-        largest = sorted(errors.items(), key=lambda one: -one[1])[:_TRIED]
-        for (low, high), error in largest:
-            if error > self._noise * max(abs(at(low).value), abs(at(high).value)):
-                place, found = self._within(at, low, high, error)
-                if found:
-                    return place, found
-        return None, []
+        def counts(interval, error):
+            return error > self.noise * max(abs(at(one).value) for one in interval)
 
-    def _within(self, at, low, high, error):
+        errors = _errors(at, 0.0, 1.0, self._differ)
+        least = _LARGE * max(errors.values())
+        # The nearest first.
+        large = [one for one in errors.items() if one[1] >= least and counts(*one)]
+        for interval, error in large[:_TRIED]:
+            place, found = self._within(at, interval, error)
+            if found:
+                return place, found, len(large) == 1
+        return None, [], True
+
+    def _within(self, at, interval, error):
         """The same in an interval whose error does not vanish on finer ones."""
+        share = 0.0
         for _ in range(_LEVELS):
-            errors = _errors(at, low, high, self._differ)
-            # With a kink, it falls by the number of intervals; with nothing, by more;
-            # at a pole it rises as much, and a little if jumps cancelled each other.
-            if not 0.5 * error <= sum(errors.values()) <= 8 * error:
+            errors = _errors(at, *interval, self._differ)
+            # With a kink, it falls by the number of intervals, until what jumps besides
+            # is left; with nothing, by more; at a pole it rises as much, and a little
+            # if jumps cancelled each other.
+            share = sum(errors.values()) / error
+            interval, error = max(errors.items(), key=lambda one: one[1])
+            if share > 8 or not error:
                 return None, []
-            (low, high), error = max(errors.items(), key=lambda one: one[1])
-            if error < self._noise * abs(at(low).value):
+            if error < self.noise * abs(at(interval[0]).value):
                 break  # Of many small jumps each is lost in rounding at last.
-        pairs = zip(self._steps, at(low).steps, at(high).steps, strict=True)
-        steps = [step for step, one, other in pairs if one != other]
-        return high, steps or self._nested
+        if share < 0.5:
+            return None, []
+        low, high = (at(place).steps for place in interval)
+        steps = [
+            operation
+            for operation, one, other in zip(self._operations, low, high, strict=True)
+            if one != other
+        ]
+        return interval[1], steps or self._nested
 
     def _differ(self, one, other):
         """Whether a jump may be between two points."""
         return bool(self._nested) or one.steps != other.steps
-
-    def _moved(self, place, direction):
-        return [
-            value + tf.cast(place, value.dtype) * one
-            for value, one in zip(self._start, direction, strict=True)
-        ]
-
-    def _point(self, place, direction):
-        moved = self._moved(place, direction)
-        data = self._part.example, tf.constant(0)
-        try:
-            value, slope, made = self._function(self._values, moved, direction, *data)
-        except tf.errors.OpError:  # It is not defined there.
-            return _Point(np.nan, np.nan, [0] * len(self._steps))
-        steps = [hash(b"".join(one.numpy().tobytes() for one in some)) for some in made]
-        return _Point(float(value), float(slope), steps)
 
 
 def _errors(at, begin, end, differ):
     """By finer interval, what the integral of the derivative leaves of a change.
 
     Args:
-        at: Callable(place) -> `_Point`.
+        at: Callable(place) -> `Point`.
         begin, end: Those of the interval that is divided.
         differ: Callable(point, point) -> whether a jump may be between them.
     """

@@ -5,7 +5,7 @@ changes, and whether they hold operations whose derivatives TensorFlow gets
 wrong or whose values cannot be replayed.
 """
 
-import warnings
+import itertools
 from typing import Any, NamedTuple
 
 import keras
@@ -23,7 +23,7 @@ from far_ho_tf.checks import warn_user
 from far_ho_tf.hyperparameters import unlisted
 from far_ho_tf.notices import tell
 from far_ho_tf.patches.custom_gradients import meeting, true_derivatives
-from far_ho_tf.preflight import graph_search, jumps
+from far_ho_tf.preflight import graph_search, jumps, kinks
 from far_ho_tf.preflight.faults import (
     AVOIDS_XLA,
     FAULTS,
@@ -103,7 +103,7 @@ def inspect(problem):
     if sentences[REFUSED]:
         raise ValueError(" ".join(sentences[REFUSED]))
     for sentence in sentences[WARNED]:
-        warnings.warn(sentence, stacklevel=2)
+        warn_user(sentence)
     for part in parts:
         _check_jumps(part, problem)
     _warn_of_unlisted(parts, problem)
@@ -137,7 +137,7 @@ def inspect(problem):
     )
 
 
-class _Part(NamedTuple):
+class Part(NamedTuple):
     """A traced part of a problem.
 
     Attributes:
@@ -148,8 +148,11 @@ class _Part(NamedTuple):
         orders: The orders of fault that matter in it; see `Fault`.
         forward: Callable(values, hyperparameters, prepared, step) -> what it makes,
             before derivatives are taken of it.
+        gradient: Callable, as `forward`: of the inner objective, the gradient by which
+            the weights move.
         example: What its data may be made from, as `forward` takes it.
         data: List of what these read: the handles of variables, and other tensors.
+        roots_of: List of lists: the roots of each hyperparameter.
     """
 
     name: str
@@ -158,15 +161,17 @@ class _Part(NamedTuple):
     operations: list
     orders: tuple
     forward: Any
+    gradient: Any
     example: Any
     data: list
+    roots_of: list
 
 
 def _trace(problem):
     """Traces all parts.
 
     Returns:
-        List of `_Part`s, the inner objective first; the `SubstitutionScope` of
+        List of `Part`s, the inner objective first; the `SubstitutionScope` of
         its call, and its gradients.
     """
     kept = {}
@@ -252,10 +257,16 @@ def _part(problem, name, function, orders, source=None):
         batch = source.batch(prepared, step)
         return problem.forward_value(name, values, hyperparameters, batch)
 
+    def gradient(values, hyperparameters, prepared, step):
+        return function(values, hyperparameters, source.batch(prepared, step))
+
     example = source.example(prepared) if source else ()
-    roots = _roots(traced.graph, problem.hyperparameters, count)
-    found = traced.graph, roots, operations
-    return _Part(name, *found, orders, forward, example, captured)
+    roots_of = [
+        _roots(traced.graph, [hyperparameter], count + index)
+        for index, hyperparameter in enumerate(problem.hyperparameters)
+    ]
+    found = traced.graph, list(itertools.chain(*roots_of)), operations
+    return Part(name, *found, orders, forward, gradient, example, captured, roots_of)
 
 
 def _roots(graph, variables, first):
@@ -269,19 +280,23 @@ def _roots(graph, variables, first):
 
 def _check_jumps(part, problem):
     """Warns of hyperparameters that make a part jump; refuses rates of dropout."""
-    if not jumps.may_jump(part):
-        return
     variables, hyperparameters = problem.variables, problem.hyperparameters
     assigned = _assigned_resources(part.graph) + [
         variable
         for variable in variables + hyperparameters
         if isinstance(variable, tf.Variable)
     ]
-    for jump in jumps.find(part, variables, hyperparameters, assigned):
+    found = variables, hyperparameters, assigned
+    found = jumps.find(part, *found) if jumps.may_jump(part) else []
+    for jump in found:
         sentence = f"`{part.name}` {jumps.describe(jump)}"
         if jumps.is_dropout(jump):
             raise ValueError(sentence)
         warn_user(sentence)
+    if part.name == "inner_objective":
+        told = [variable for jump in found for variable in jump.variables]
+        for sentence in kinks.find(part, variables, hyperparameters, assigned, told):
+            warn_user(sentence)
 
 
 def _warn_of_unlisted(parts, problem):
@@ -434,10 +449,9 @@ def _check_dependence(problem, unread):
             f"Received: {paths}"
         )
     if unread:
-        warnings.warn(
+        warn_user(
             "`inner_objective` does not depend on these variables, which therefore "
-            f"stay where they are: {paths}",
-            stacklevel=2,
+            f"stay where they are: {paths}"
         )
 
 
@@ -479,7 +493,7 @@ def _refuse_floating(name, assigned, parts):
     Args:
         name: That of the objective.
         assigned: List of the tf.Variables that it assigns.
-        parts: List of the `_Part`s that may use them.
+        parts: List of the `Part`s that may use them.
     """
     for variable in assigned:
         used = [
