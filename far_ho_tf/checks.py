@@ -39,7 +39,7 @@ def check_steps(num_steps, first_step=0):
     """Returns a number of steps, from a first one on, as an int."""
     num_steps = check_count("num_steps", num_steps)
     require(
-        first_step + num_steps - 1 <= LAST_STEP,
+        num_steps <= LAST_STEP and first_step + num_steps - 1 <= LAST_STEP,
         f"`num_steps` must not lead beyond step {LAST_STEP}: steps are int32.",
         num_steps=num_steps,
         first_step=first_step,

@@ -45,7 +45,9 @@ _AUTOGRAPH = (
     "what branches in Python on the value of a tensor, loops over it or asks for its "
     "len needs tf.cond, tf.where or tf.while_loop; or AutoGraph, which rewrites it "
     "where the objective (a def, no lambda), and nothing that it calls, is decorated "
-    "with @tf.function"
+    "with @tf.function. A number of a Keras layer or loss (label_smoothing, a strength "
+    "of noise) that was computed of a hyperparameter does not take this: give the "
+    "Hyperparameter itself, with a constraint"
 )
 # Pairs of a pattern, for the types of the operation and of what it was derived from and
 # for what is said, and a remedy. The first that fits counts.
@@ -53,6 +55,17 @@ _REMEDIES = (
     (
         "as a Python .bool|Iterating over a symbolic|len is not well defined",
         _AUTOGRAPH,
+    ),
+    (
+        "has no attribute 'handle'",
+        "differentiate in values, which a tape must watch: values = [w.value for w in "
+        "model.trainable_variables]; tape.watch(values); tape.gradient(loss, values)",
+    ),
+    (
+        "that does not match type (float|double|half|bfloat)|expected to be an? "
+        "(float|double|half|bfloat16) tensor",
+        "cast the data before they are given, such as x.astype('float32'), or by "
+        "tf.cast in the objective",
     ),
     (
         "symbolic tf.Tensor.*numpy array|'SymbolicTensor'",
@@ -356,7 +369,8 @@ def _part(frames):
 
 def _said(error):
     """What an error says, in short."""
-    text = re.sub("\x1b\\[[0-9;]*m", "", str(error))
+    text = f"no key {error}" if isinstance(error, KeyError) else str(error)
+    text = re.sub("\x1b\\[[0-9;]*m", "", text)
     if "Graph execution error" in text or "Detected at node" in text:
         text = essence(error)
     text = re.split(_DUMPS, text)[0]

@@ -42,7 +42,19 @@ class Objective:
         value = self._call(batch)
         if value is None:
             raise ValueError(f"{self.label} must return a scalar. Received: None")
-        value = tf.convert_to_tensor(value)
+        try:
+            value = tf.convert_to_tensor(value)
+        except (TypeError, ValueError) as error:
+            kind = type(value).__name__
+            raise ValueError(
+                f"{self.label} must return a scalar. Received: a {kind}"
+            ) from error
+        if value.shape.rank is None:
+            raise ValueError(
+                f"{self.label} must return a scalar. Received: a tensor of unknown "
+                "shape, such as of tf.py_function or tf.numpy_function, which cannot "
+                "be differentiated twice: write them with TensorFlow's operations"
+            )
         if value.shape.rank != 0:
             raise ValueError(
                 f"{self.label} must return a scalar. Received: a tensor of "

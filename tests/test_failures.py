@@ -378,3 +378,103 @@ def test_what_is_nobodys_mistake_stays_what_it_is():
 
     with pytest.raises(tf.errors.ResourceExhaustedError):
         far.ReverseHG().compute(bilevel(loss), 2)
+
+
+def test_what_no_key_was_found_for():
+    def loss():
+        return {}["x"]
+
+    w = keras.Variable(1.0, name="w")
+    rate = far.Hyperparameter(0.1, name="rate")
+    parts = [w], far.GradientDescent(rate), [rate]
+    with pytest.raises(ValueError, match=r"failed: no key 'x' in line \d+ of "):
+        far.ReverseHG().compute(far.BilevelProblem(loss, lambda: w * w, *parts), 1)
+    problem = far.BilevelProblem(
+        lambda batch: w * w * batch["y"],
+        lambda: w * w,
+        *parts,
+        inner_data={"x": np.ones(3, np.float32)},
+    )
+    with pytest.raises(ValueError, match=r"failed: no key 'y' in line \d+ of "):
+        far.ReverseHG().compute(problem, 1)
+
+
+def test_what_an_objective_must_return():
+    w = keras.Variable(1.0, name="w")
+    rate = far.Hyperparameter(0.1, name="rate")
+    parts = [w], far.GradientDescent(rate), [rate]
+
+    def through_python():
+        return tf.py_function(lambda x: x * x, [w.value], tf.float32)
+
+    for loss, said in (
+        (lambda: {"loss": w * w}, "must return a scalar. Received: a dict"),
+        (through_python, "unknown shape, such as of tf.py_function"),
+        (
+            lambda: w.value * tf.constant(2.0, tf.float64),
+            "cast the data before they are given",
+        ),
+    ):
+        with pytest.raises(ValueError, match=said):
+            far.ReverseHG().compute(far.BilevelProblem(loss, lambda: w * w, *parts), 1)
+
+
+def test_a_gradient_within_an_objective():
+    """Variables stand for values there, which are what can be differentiated in."""
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    x = np.array([[1.0], [2.0]], np.float32)
+    scale = far.Hyperparameter(0.1, name="scale")
+
+    def penalized(values, watches):
+        def loss():
+            with tf.GradientTape() as tape:
+                inputs = values()
+                if watches:
+                    tape.watch(inputs)
+                value = tf.reduce_mean((model(x) - 1.0) ** 2)
+            gradients = tape.gradient(value, inputs)
+            return value + scale * sum(tf.reduce_sum(one**2) for one in gradients)
+
+        return loss
+
+    def made(*how):
+        return far.BilevelProblem(
+            penalized(*how),
+            lambda: tf.reduce_mean((model(x) - 2.0) ** 2),
+            *(model, far.GradientDescent(0.01), [scale]),
+        )
+
+    with pytest.raises(ValueError, match=r"w.value for w in model.trainable_variables"):
+        far.ReverseHG().compute(made(lambda: model.trainable_variables, False), 2)
+    problem = made(lambda: [w.value for w in model.trainable_variables], True)
+    mode = far.ReverseHG(jit_compile=False)
+    expected = slope(mode, problem, 2, 1e-3, (scale, 1.0))
+    assert_close(mode.compute(problem, 2).hypergradients, [expected], 1e-2)
+
+
+def test_tensors_are_constants_in_dynamics():
+    w = keras.Variable(1.0, name="w")
+    rate = far.Hyperparameter(0.1, name="rate")
+
+    def made(number):
+        return far.BilevelProblem(
+            lambda: w * w * (1 + rate), lambda: w * w, [w], far.Momentum(number), [rate]
+        )
+
+    with pytest.warns(UserWarning, match="`learning_rate` of Momentum is a tensor"):
+        far.ReverseHG().compute(made(2 * rate), 2, write_back=False)
+    result = far.ReverseHG(jit_compile=False).compute(made(lambda step: 2 * rate), 1)
+    # w₁ = 1 − 4 r (1 + r), and 2 w₁ dw₁/dr.
+    assert_close(result.hypergradients, [2 * 0.56 * -4 * 1.2], 1e-5)
+
+
+def test_an_outer_objective_that_only_counts():
+    w = keras.Variable([0.3, -0.4], name="w")
+    rate = far.Hyperparameter(0.1, name="rate")
+    problem = far.BilevelProblem(
+        lambda: tf.reduce_sum((w - 1.0) ** 2),
+        lambda: tf.reduce_mean(tf.cast(w < 0.5, tf.float32)) + 0.01 * rate,
+        *([w], far.GradientDescent(rate), [rate]),
+    )
+    with pytest.warns(UserWarning, match="tells nothing of the training"):
+        far.ReverseHG().compute(problem, 2)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from far_ho_tf.checks import warn_user
 from far_ho_tf.failures import told
 from far_ho_tf.schedules import Schedule
 from far_ho_tf.variables import (
@@ -77,6 +78,13 @@ def per_variable(name, argument, variables):
         sources = [argument] * len(variables)
     for source, variable in zip(sources, variables, strict=True):
         _check_source(name, source, variable)
+    if any(isinstance(source, tf.Tensor) for source in sources):
+        warn_user(
+            f"{name} is a tensor, and so a constant, even where it was computed from a "
+            "Hyperparameter. Remedy: a callable of the step, such as "
+            "lambda step: 2 * rate; for what is to be a constant a number of Python's "
+            "or NumPy's."
+        )
     return sources
 
 

@@ -38,7 +38,7 @@ from far_ho_tf.hypergradients.result import HyperGradientResult, Status
 from far_ho_tf.hypergradients.tangents import check_tangents
 from far_ho_tf.problem import BilevelProblem
 from far_ho_tf.state import State
-from far_ho_tf.tracing import TRACING
+from far_ho_tf.tracing import TRACING, once_traced
 from far_ho_tf.variables import preserved, read, scalar
 
 # Bytes from which what a run holds is compared with what is free, and the part of this
@@ -307,7 +307,7 @@ class HyperGradient(abc.ABC):
             _, state = tf.while_loop(lambda done, _: done < step, one, (0, state))
             return state
 
-        return tf.function(run, autograph=False)(start)
+        return once_traced(run)(start)
 
     def _check_memory(self, problem, num_steps):
         """Refuses a run for which a machine has too little, which would end it."""

@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from far_ho_tf.autodiff import floating, zeros_for_none
+from far_ho_tf.checks import warn_user
 from far_ho_tf.replicas import ONE_REPLICA
 from far_ho_tf.state import State
 from far_ho_tf.variables import path_of
@@ -39,6 +40,13 @@ def differentiate_outer(
             "`outer_objective` does not depend, by anything that has a derivative, "
             "on the trained variables or the hyperparameters. Received variables: "
             f"{[path_of(variable) for variable in problem.variables]}"
+        )
+    if all(g is None for g in [*variables, *extra]):
+        warn_user(
+            "`outer_objective` does not depend, by anything that has a derivative, on "
+            "the trained variables: the hypergradient tells nothing of the training, "
+            "only of the hyperparameters that it reads itself. A usual cause: an "
+            "accuracy, or another count, in the place of a loss."
         )
     cotangent = State(
         zeros_for_none(variables, state.variables),

@@ -32,6 +32,7 @@ from far_ho_tf.preflight.faults import (
     WARNED,
 )
 from far_ho_tf.state import State
+from far_ho_tf.tracing import once_traced
 from far_ho_tf.variables import dtype_of, find, path_of, preserved, read
 
 # How far custom gradients may be from the true ones: by rounding.
@@ -345,7 +346,7 @@ def _check_rules(name, functions, call, inputs):
         with true_derivatives():
             return by_rules, gradients(*inputs)
 
-    pairs = zip(*tf.function(both, autograph=False)(*inputs), strict=True)
+    pairs = zip(*once_traced(both)(*inputs), strict=True)
     for one, other in pairs:
         error, size = (float(tf.norm(tensor)) for tensor in (one - other, other))
         if not error <= _RULES_AGREE[one.dtype] * size:
@@ -375,7 +376,7 @@ def _not_differentiable(call, inputs):
         codes[:] = [one.code for one in met.calls]
         return [_is_finite(met.tape, one) for one in met.calls]
 
-    found = tf.function(flags, autograph=False)(*inputs)
+    found = once_traced(flags)(*inputs)
     pairs = zip(codes, found, strict=True)
     return frozenset(code for code, flag in pairs if not bool(flag))
 
