@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras import constraints as keras_constraints
 from tensorflow.python.framework.ops import SymbolicTensor
 
+from far_ho_tf.checks import require
 from far_ho_tf.variables import find, is_composite, path_of
 
 # By their ids: variables cannot be keys.
@@ -56,7 +57,7 @@ class Hyperparameter(keras.Variable):
     __array_priority__ = 100
 
     def __init__(self, initializer, shape=None, dtype=None, name=None, constraint=None):
-        _refuse_composite(initializer)
+        _check_initializer(initializer)
         if dtype is None and _are_numbers(initializer):
             dtype = keras.config.floatx()
         super().__init__(
@@ -183,12 +184,21 @@ def _are_numbers(value):
     )
 
 
-def _refuse_composite(value):
+def _check_initializer(value):
     if is_composite(value):
         raise ValueError(
             "A hyperparameter must be a dense number, array or tensor. Received: "
             f"initializer={value!r}"
         )
+    try:
+        known = value is not None and keras.initializers.get(value) is not None
+    except ValueError:  # What names none may be a number, an array or a tensor.
+        known = not isinstance(value, str)
+    require(
+        known,
+        "`initializer` must be a number, an array, a tensor or a Keras initializer.",
+        initializer=value,
+    )
 
 
 def _constraint(value):

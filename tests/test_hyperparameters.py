@@ -165,3 +165,10 @@ def test_get_hyperparameter_from_a_shape_is_glorot_uniform():
 def test_get_hyperparameter_errors(arguments, message):
     with pytest.raises(ValueError, match=message):
         far.get_hyperparameter("rate", **arguments)
+
+
+@pytest.mark.parametrize("initializer", ["0.1", None, "no_such"])
+def test_what_a_hyperparameter_starts_from(initializer):
+    with pytest.raises(ValueError, match="`initializer` must be a number, an array"):
+        far.Hyperparameter(initializer, shape=(2,))
+    assert far.Hyperparameter("ones", shape=(2,)).numpy().tolist() == [1.0, 1.0]
