@@ -26,6 +26,13 @@ def sparse_softmax(w):
     return tf.sparse.softmax(sparse).values
 
 
+def sparse_maximum(w):
+    """Whose gradient TensorFlow cannot compute once."""
+    indices = [[0, 0], [0, 1], [1, 0]]
+    one, other = (tf.sparse.SparseTensor(indices, v, [2, 2]) for v in (w, w * w))
+    return tf.sparse.maximum(one, other).values
+
+
 def least_squares(w):
     matrix = square(w)[:, :, :2, 0]
     return tf.linalg.lstsq(matrix, w[tf.newaxis, :, tf.newaxis], fast=False)
@@ -51,6 +58,10 @@ MISSING = {
     ),
     "shuffle": (shuffled, "StatelessShuffle", "", "tf.gather"),
     "least squares": (least_squares, "MatrixSolveLs", "", "fast=True"),
+    "sparse maximum": (
+        sparse_maximum,
+        *("SparseSparseMaximum", "", "operations that can be differentiated twice"),
+    ),
     "contrast": (
         lambda w: tf.image.adjust_contrast(tf.cast(square(w), tf.float32), 0.3),
         *("AdjustContrastv2", "", "tf.reduce_mean"),

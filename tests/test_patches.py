@@ -189,6 +189,15 @@ CASES = {
         lambda x: parts(tf.math.segment_prod(complex_of(x), [0, 0, 1])),
         normal(6),
     ),
+    "segment_prod, of any length": (
+        "SegmentProd",
+        lambda x: parts(
+            tf.math.segment_prod(
+                complex_of(x), tf.boolean_mask([0, 0, 1], tf.abs(x[:3]) >= 0)
+            )
+        ),
+        normal(6),
+    ),
     "unsorted_segment_prod": (
         "UnsortedSegmentProd",
         lambda x: parts(tf.math.unsorted_segment_prod(complex_of(x), [1, 0, 1], 2)),
@@ -764,9 +773,15 @@ def test_equal_values_are_no_silent_zeros(name, mode):
             initial_values=[(w, lambda: start + shift.value * direction)],
         )
 
+    any_matrix = np.arange(9.0).reshape(3, 3)
     with pytest.raises(far.NonFiniteError, match="singular values that are equal"):
-        any_matrix = np.arange(9.0).reshape(3, 3)
         mode.compute(problem(np.eye(3), any_matrix, any_matrix), 1)
+    turn = np.linalg.qr(np.random.RandomState(1).randn(3, 3))[
+        0
+    ]  # Equal but for rounding.
+    with pytest.raises(far.NonFiniteError, match="singular values that are equal"):
+        start = turn @ np.diag([1.0, 1, 2]) @ turn.T
+        mode.compute(problem(start, any_matrix, any_matrix), 1)
     start, direction, weights = np.diag([1.0, 1, 2]), np.eye(3), np.diag([1.0, 2, 3])
 
     def run(shift):
