@@ -98,8 +98,8 @@ def inspect(problem):
             found = [op for op in part.operations if fault.matches(op)]
             if found and fault.order in part.orders:
                 sentences[fault.verdict].append(
-                    f"`{part.name}` holds {found[0].type} (`{found[0].name}`): "
-                    f"{fault.problem}. Remedy: {fault.remedy}."
+                    f"`{part.name}` holds {_named(part, found[0])}: {fault.problem}. "
+                    f"Remedy: {fault.remedy}."
                 )
     if sentences[REFUSED]:
         raise ValueError(" ".join(sentences[REFUSED]))
@@ -136,6 +136,15 @@ def inspect(problem):
             or any(_reads_rows_again(gradient) for gradient in gradients)
         ),
     )
+
+
+def _named(part, operation):
+    """A `graph_search.Operation` in words, with the user's line where it is known."""
+    try:
+        made = part.graph.get_operation_by_name(operation.name)
+    except KeyError:  # In a function that the graph calls.
+        return f"{operation.type} (`{operation.name}`)"
+    return jumps.named([made])
 
 
 class Part(NamedTuple):

@@ -301,7 +301,7 @@ def _pairs_of_tensorflow():
             three,
             domain=PROBABILITY,
             call=lambda x: tf.math.betainc(
-                tf.constant(1.5, x.dtype) + 0 * x, tf.constant(2.5, x.dtype) + 0 * x, x
+                1.5 * tf.ones_like(x), 2.5 * tf.ones_like(x), x
             ),
         ),
         row("tf.math.betainc (in a and b)", three, three, three, domain=PROBABILITY),
