@@ -64,6 +64,26 @@ def test_an_index_out_of_range_is_an_error_under_xla(name):
         mode.compute(problem(READING[name], 9), 2)
 
 
+@pytest.mark.parametrize("step", [0, 3])
+def test_without_xla_the_users_line_is_named(step):
+    w = tf.Variable(ROWS, name="w")
+    rate = far.Hyperparameter(0.05, dtype="float64", name="rate")
+
+    def loss(batch):
+        return tf.reduce_sum(tf.gather(w, batch) ** 2)
+
+    rows = tf.one_hot([step], 5, 9, 2, dtype=tf.int32)[0]
+    made = far.BilevelProblem(
+        loss,
+        lambda: tf.reduce_sum(w**3),
+        *([w], far.GradientDescent(rate), [rate]),
+        inner_data=lambda step: rows[step : step + 1],
+    )
+    line = loss.__code__.co_firstlineno + 1
+    with pytest.raises(ValueError, match=rf"`inner_objective` .* in line {line} of"):
+        far.ReverseHG(jit_compile=False).compute(made, 5)
+
+
 @pytest.mark.parametrize("name", READING)
 def test_indices_in_range_are_what_they_were(name):
     plain, compiled = (
@@ -129,3 +149,17 @@ def test_assertions_hold_by_default(part):
         far.ReverseHG().compute(made(0.0), 2)
     compiled = far.ReverseHG(jit_compile=True).compute(made(0.0), 2)
     assert np.isfinite(compiled.outer_value)  # Who asks for XLA gets it.
+
+
+def test_what_xla_has_no_kernel_for_is_named():
+    w = tf.Variable(ROWS, name="w")
+    rate = far.Hyperparameter(0.05, dtype="float64", name="rate")
+
+    def loss():
+        tf.print("first:", w[0], output_stream="file:///dev/null")
+        return tf.reduce_sum(w**2)
+
+    made = far.BilevelProblem(loss, loss, [w], far.GradientDescent(rate), [rate])
+    status = far.ReverseHG().compute(made, 2).status
+    assert status.reason.startswith("XLA cannot compile it: it has no kernel for ")
+    assert "StringFormat" in status.reason

@@ -4,6 +4,7 @@ import abc
 import contextlib
 import dataclasses
 import functools
+import time
 
 import tensorflow as tf
 
@@ -44,6 +45,8 @@ from far_ho_tf.variables import preserved, read, scalar
 # Bytes from which what a run holds is compared with what is free, and the part of this
 # that it may be: a fifth more was measured.
 _LARGE, _PART_OF_MEMORY = 2**30, 0.8
+# Seconds for which a run that failed as a graph is made step by step.
+_PATIENCE = 20.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -262,6 +265,7 @@ class HyperGradient(abc.ABC):
                 outputs = _cut(program(inputs), num_steps)
             except tf.errors.OpError:
                 problem.inner_data.check_steps(int(inputs.first_step), num_steps)
+                self._fail_by_itself(problem, inputs, restart)
                 raise
             if not bool(outputs.finite):
                 found = _cut(program.search(inputs), num_steps)
@@ -291,11 +295,35 @@ class HyperGradient(abc.ABC):
             return cause(function, data, program.compiler)
         return ""
 
+    def _fail_by_itself(self, problem, inputs, restart):
+        """Raises what fails in a graph, which tells no line, where it is called.
+
+        For some seconds: it may be in a later step.
+        """
+        if inputs.episode is not None:
+            return
+        values, until = list(inputs.hyperparameters), time.monotonic() + _PATIENCE
+        state = self._start(problem, inputs, restart)
+        for step in range(int(inputs.num_steps)):
+            number = inputs.first_step + step
+            data = problem.inner_data.batch(inputs.inner, number)
+            state, *_ = problem.step(state, values, number, data)
+            if time.monotonic() > until:
+                return
+        data = problem.outer_data.batch(inputs.outer, inputs.outer_step)
+        problem.outer_value(state, values, data)
+
+    def _start(self, problem, inputs, restart):
+        """The state that a run starts from."""
+        if not restart:
+            return inputs.start
+        values = list(inputs.hyperparameters)
+        return problem.initial_state(inputs.start, values, inputs.outer_step)
+
     def _state_before(self, problem, inputs, step, restart):
         """The state that a step starts from, by a plain run up to it."""
-        values, start = list(inputs.hyperparameters), inputs.start
-        if restart:
-            start = problem.initial_state(start, values, inputs.outer_step)
+        values = list(inputs.hyperparameters)
+        start = self._start(problem, inputs, restart)
 
         def one(done, state):
             number = inputs.first_step + done

@@ -1,5 +1,6 @@
 """One compiled hyper-iteration: what it takes and returns, and its compiler."""
 
+import re
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -188,7 +189,7 @@ class Program:
             spoilt = not self._salt and discard_unreadable(error)
             if not (spoilt or self._may_fall_back):
                 raise
-            failure = essence(error)[:200]
+            failure = _reason(error)
         if spoilt:
             self._salt = "again"  # XLA remembers by the name that it failed.
             self._use("xla")
@@ -271,6 +272,14 @@ class Program:
             "tf.where in the place of tf.cond."
         )
         self._told |= whole
+
+
+def _reason(error):
+    """Why XLA could not compile a program, in short."""
+    missing = re.findall(r"(\w+) \(No registered '\w+' OpKernel", str(error))
+    if missing:
+        return f"it has no kernel for {', '.join(sorted(set(missing)))}"
+    return essence(error)[:200]
 
 
 def obstacle(jit_compile, report, fixed_shapes, num_steps=None):
