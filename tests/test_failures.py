@@ -187,9 +187,8 @@ class TestPartAndLine:
                 return tf.identity(value)
 
         said = refused(bilevel(checked), jit_compile=False)
-        assert said.startswith("`inner_objective` (named_loss) fails in line")
+        assert said.startswith("`inner_objective` (named_loss) failed: Condition x < y")
         assert line_of(checked, 2) in said
-        assert "assertion failed" in said
 
     def test_what_xla_cannot_compile(self):
         problem = bilevel(

@@ -695,6 +695,70 @@ def test_labels_that_do_not_add_up_to_one(mode):
     assert_close(result.hypergradients, [exact], 1e-7)
 
 
+def turns(function, count, start):
+    """A sum over turns of a loop, by TensorFlow or by Python."""
+    if count < 0:
+        return sum(function(float(turn)) for turn in range(-count))
+    _, total = tf.while_loop(
+        lambda turn, _: turn < count,
+        lambda turn, total: (turn + 1, total + function(tf.cast(turn, start.dtype))),
+        (0, start),
+    )
+    return total
+
+
+@pytest.mark.parametrize("mode", [far.ReverseHG(), far.ForwardHG()])
+def test_labels_in_a_loop(mode):
+    """Where training and its derivative cannot be parted: only what is one is right."""
+    w = keras.Variable([[0.3, -0.2, 0.5]], dtype="float64", name="w")
+    weight = far.Hyperparameter(0.9, name="weight", dtype="float64")
+
+    def made(labels, count):
+        def loss(turn):
+            labelled = tf.nn.softmax_cross_entropy_with_logits(labels, w * (turn + 1))
+            return weight * tf.reduce_sum(labelled)
+
+        return far.BilevelProblem(
+            lambda: turns(loss, count, tf.zeros([], tf.float64)),
+            lambda: tf.reduce_sum(w**3),
+            *([w], far.GradientDescent(0.1), [weight]),
+        )
+
+    with pytest.raises(ValueError, match="softmax_cross_entropy_with_logits in a loop"):
+        mode.compute(made(np.array([[0.5, 0.2, 0.6]]), 2), 3)
+    found, expected = (
+        mode.compute(made(np.array([[0.5, 0.2, 0.3]]), count), 3, write_back=False)
+        for count in (2, -2)
+    )
+    assert_close(found.hypergradients, expected.hypergradients, 1e-9)
+
+
+@pytest.mark.parametrize("mode", [far.ReverseHG(), far.ForwardHG()])
+def test_images_are_moved_in_a_loop(mode):
+    image = tf.constant(np.random.RandomState(2).randn(1, 4, 4, 1), tf.float32)
+    shift = keras.Variable([0.2, 0.3], name="shift")
+    scale = far.Hyperparameter(0.9, name="scale")
+
+    def moved(turn):
+        x, y = tf.unstack(shift.value)
+        numbers = [scale.value, 0.1, x * (turn + 1), 0.05, 1.0, y, 0.0, 0.0]
+        transform = tf.stack([tf.convert_to_tensor(one) for one in numbers])[tf.newaxis]
+        made = keras.ops.image.affine_transform(image, transform, "bilinear")
+        return tf.reduce_sum((made - image) ** 2)
+
+    def made(count):
+        return far.BilevelProblem(
+            lambda: turns(moved, count, tf.zeros([])),
+            lambda: tf.reduce_sum(shift**3.0),
+            *([shift], far.GradientDescent(0.01), [scale]),
+        )
+
+    found, expected = (
+        mode.compute(made(count), 2, write_back=False) for count in (2, -2)
+    )
+    assert_close(found.hypergradients, expected.hypergradients, 1e-4)
+
+
 @pytest.mark.parametrize("patched", [True, False])
 @pytest.mark.parametrize("is_training", [True, False])
 def test_fused_batch_normalization(is_training, patched):

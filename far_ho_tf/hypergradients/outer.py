@@ -41,12 +41,12 @@ def differentiate_outer(
             "on the trained variables or the hyperparameters. Received variables: "
             f"{[path_of(variable) for variable in problem.variables]}"
         )
-    if all(g is None for g in [*variables, *extra]):
+    if all(g is None for g in [*variables, *extra]) and problem.report.outer_reads:
         warn_user(
             "`outer_objective` does not depend, by anything that has a derivative, on "
-            "the trained variables: the hypergradient tells nothing of the training, "
-            "only of the hyperparameters that it reads itself. A usual cause: an "
-            "accuracy, or another count, in the place of a loss."
+            "the trained variables that it reads: the hypergradient tells nothing of "
+            "the training, only of the hyperparameters that it reads itself. A usual "
+            "cause: an accuracy, or another count, in the place of a loss."
         )
     cotangent = State(
         zeros_for_none(variables, state.variables),

@@ -20,7 +20,7 @@ def _cross_entropy(operation, cotangent, of_derivative):
     of_logits, of_labels = REPLACED[_KIND](operation, cotangent, of_derivative)
     if of_derivative is not None:
         of_labels -= of_derivative
-    if are_true() and not is_none(cotangent):
+    if are_true("softmax_cross_entropy_with_logits") and not is_none(cotangent):
         missing = tf.reduce_sum(operation.outputs[1], axis=-1, keepdims=True)
         probabilities = tf.nn.softmax(operation.inputs[0])
         of_logits -= cotangent[:, tf.newaxis] * missing * probabilities

@@ -41,6 +41,7 @@ _is_true = contextvars.ContextVar(
 # Within an objective only.
 _kept = contextvars.ContextVar("functions whose rules are kept", default=None)
 _met = contextvars.ContextVar("what notes custom gradients", default=None)
+_asked = contextvars.ContextVar("what notes who asks for true ones", default=None)
 _keeps_rule = contextvars.ContextVar("whether a rule is kept", default=True)
 _decorate = custom_gradient._graph_mode_decorator
 # The code of functions of this package whose rules are derivatives.
@@ -52,8 +53,16 @@ def true_derivatives():
     return having(_is_true, True)
 
 
-def are_true():
-    """Whether derivatives are those of `true_derivatives`."""
+def are_true(name):
+    """Whether derivatives are those of `true_derivatives`.
+
+    Args:
+        name: That of the function whose derivatives are others then, for messages where
+            it stands in a loop or branch.
+    """
+    note = _asked.get()
+    if note is not None:
+        note(name)
     return _is_true.get()
 
 
@@ -80,7 +89,8 @@ class Meeting(NamedTuple):
 
     Attributes:
         calls: List of `Met`.
-        inside: List of the names of functions that loops or branches call.
+        inside: List of the names of functions that loops or branches call, whose
+            derivatives in training are not, or may not be, their true ones.
         tape: A persistent tape that watched the arguments of the calls, where sources
             were given.
     """
@@ -116,8 +126,13 @@ def meeting(sources=None):
 
         return noted
 
+    def note_inside(name):
+        if tf.compat.v1.get_default_graph() is not graph:
+            inside.append(name)
+
     tape = None
     with contextlib.ExitStack() as stack:
+        stack.enter_context(having(_asked, note_inside))
         if sources is None:
             stack.enter_context(assuming_tapes())
         else:

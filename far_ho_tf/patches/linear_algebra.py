@@ -19,6 +19,8 @@ from far_ho_tf.patches.custom_gradients import are_true
 from far_ho_tf.patches.registry import REPLACED, derivative_of, held
 
 _eigh_tridiagonal = tf.linalg.eigh_tridiagonal
+# What messages call those that are NaN where something is not determined.
+_DECOMPOSED = "a determinant or a decomposition"
 
 
 def apply():
@@ -61,7 +63,7 @@ def _determinant(operation, cotangent):
     """
     (matrix,), (value,) = operation.inputs, operation.outputs
     factor = cotangent * tf.math.conj(value)
-    if are_true():
+    if are_true(_DECOMPOSED):
         bound = tf.reduce_prod(tf.norm(matrix, axis=-1), axis=-1)
         is_lost = tf.abs(value) <= _rounding(matrix.dtype) * tf.abs(bound)
         factor = tf.where(is_lost, tf.cast(np.nan, factor.dtype), factor)
@@ -146,7 +148,7 @@ def _of_phases(products):
 
     These are a choice of the algorithm, which no derivative knows.
     """
-    if not (products.dtype.is_complex and are_true()):
+    if not (products.dtype.is_complex and are_true(_DECOMPOSED)):
         return tf.zeros_like(products)
     phases = tf.math.imag(tf.linalg.diag_part(products))
     largest = tf.reduce_max(tf.abs(products), axis=[-2, -1])[..., tf.newaxis]
@@ -170,7 +172,7 @@ def _divided(products, values):
     """
     gaps = values[..., tf.newaxis, :] - values[..., tf.newaxis]
     inverse = tf.math.divide_no_nan(tf.ones_like(gaps), gaps)
-    if are_true():
+    if are_true(_DECOMPOSED):
         rounding = _rounding(values.dtype)
         largest = tf.reduce_max(tf.abs(values), axis=-1)[..., tf.newaxis, tf.newaxis]
         equal = tf.linalg.set_diag(

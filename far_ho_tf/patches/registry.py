@@ -9,6 +9,7 @@ import contextvars
 import tensorflow as tf
 from tensorflow.python.eager import record
 from tensorflow.python.framework import ops
+from tensorflow.python.framework.func_graph import FuncGraph
 
 from far_ho_tf.contexts import having
 
@@ -59,8 +60,13 @@ def assuming_tapes():
 
 
 def is_watched(*tensors):
-    """Whether what is made of some tensors is, or is assumed to be, differentiated."""
-    return _assumed.get() or record.should_record_backprop(list(tensors))
+    """Whether what is made of some tensors is, or is assumed to be, differentiated.
+
+    Within a loop or branch of a graph that is assumed: tapes are around it.
+    """
+    graph = tf.compat.v1.get_default_graph()
+    is_inside = isinstance(getattr(graph, "outer_graph", None), FuncGraph)
+    return _assumed.get() or is_inside or record.should_record_backprop(list(tensors))
 
 
 def is_none(cotangent):

@@ -116,6 +116,14 @@ def influences(graph, root):
     return any(tensor.op.name in reached for tensor in graph.outputs)
 
 
+def reads(graph, roots):
+    """Whether what a `FuncGraph` returns depends on some tensors, by steps too."""
+    reached = _reachable(
+        graph.as_graph_def().node, {root.op.name for root in roots}, through_steps=True
+    )
+    return any(tensor.op.name in reached for tensor in graph.outputs)
+
+
 def _assign(found):
     """Whether an operation changes a resource that depends on the roots."""
     return any(op.type.startswith(_ASSIGNING) and op.depends[0] for op in found)
@@ -166,13 +174,14 @@ def _through_loop(body, flags):
         flags = grown
 
 
-def _reachable(nodes, roots):
+def _reachable(nodes, roots, through_steps=False):
     reached = set(roots)
+    stops = () if through_steps else _CONSTANT
     grown = True
     while grown:  # Functions do not promise a topological order.
         before = len(reached)
         for node in nodes:
-            if node.op not in _CONSTANT and any(n in reached for n in _inputs(node)):
+            if node.op not in stops and any(n in reached for n in _inputs(node)):
                 reached.add(node.name)
         grown = len(reached) > before
     return reached

@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from far_ho_tf.autodiff import dense, floating
 from far_ho_tf.failures import line_of
+from far_ho_tf.patches.custom_gradients import true_derivatives
 from far_ho_tf.preflight import graph_search
 from far_ho_tf.substitution import tape_sources
 from far_ho_tf.variables import dtype_of, path_of, preserved, read
@@ -199,7 +200,8 @@ class Line:
                 ]
             )
         steps = self.steps(hyperparameters)
-        gradients = tape.gradient(value, sources)
+        with true_derivatives():  # As hypergradients are made of.
+            gradients = tape.gradient(value, sources)
         slope = tf.zeros_like(value)
         for gradient, one in zip(gradients, direction, strict=True):
             if gradient is not None:
@@ -317,7 +319,7 @@ class _Steps(Line):
             return points[place]
 
         def counts(interval, error):
-            return error > self.noise * max(abs(at(one).value) for one in interval)
+            return error > self._least(at, interval)
 
         errors = _errors(at, 0.0, 1.0, self._differ)
         least = _LARGE * max(errors.values())
@@ -331,19 +333,22 @@ class _Steps(Line):
 
     def _within(self, at, interval, error):
         """The same in an interval whose error does not vanish on finer ones."""
-        share = 0.0
+        remains = True
         for _ in range(_LEVELS):
             errors = _errors(at, *interval, self._differ)
-            # With a kink, it falls by the number of intervals, until what jumps besides
-            # is left; with nothing, by more; at a pole it rises as much, and a little
-            # if jumps cancelled each other.
+            # With a kink, it falls by the number of intervals or so; with nothing, by
+            # more; at a pole it rises as much, and a little if jumps cancelled.
             share = sum(errors.values()) / error
             interval, error = max(errors.items(), key=lambda one: one[1])
             if share > 8 or not error:
                 return None, []
+            remains &= share >= 0.5
             if error < self.noise * abs(at(interval[0]).value):
                 break  # Of many small jumps each is lost in rounding at last.
-        if share < 0.5:
+        # Or what is left of it at last is more than a change of slope makes.
+        slopes = [at(place).slope for place in interval]
+        bend = (interval[1] - interval[0]) * abs(slopes[1] - slopes[0]) / 2
+        if not (remains or error > max(2 * bend, self._least(at, interval))):
             return None, []
         low, high = (at(place).steps for place in interval)
         steps = [
@@ -352,6 +357,10 @@ class _Steps(Line):
             if one != other
         ]
         return interval[1], steps or self._nested
+
+    def _least(self, at, interval):
+        """The error that counts in an interval."""
+        return self.noise * max(abs(at(place).value) for place in interval)
 
     def _differ(self, one, other):
         """Whether a jump may be between two points."""

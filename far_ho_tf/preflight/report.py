@@ -55,6 +55,7 @@ class Report(NamedTuple):
             variables or hyperparameters.
         loop: Type of a loop that derivatives of the inner objective go through; an
             empty string where there is none.
+        outer_reads: Whether the outer objective reads a trained variable.
         symmetric: Whether its second derivatives commute for certain: they go through
             no `tf.custom_gradient`, and it does not read again what it assigned, nor
             rows of a variable again whose gradient is `Slices`.
@@ -69,6 +70,7 @@ class Report(NamedTuple):
     weights: int
     has_control_flow: bool
     loop: str
+    outer_reads: bool
     symmetric: bool
 
 
@@ -130,6 +132,9 @@ def inspect(problem):
             _differentiated(operations, kind) for kind in graph_search.CONTROL_FLOW
         ),
         loop=next(iter(_differentiated(operations, "While")), ""),
+        outer_reads=graph_search.reads(
+            parts[1].graph, _roots(parts[1].graph, problem.variables, 0)
+        ),
         symmetric=not (
             scope.reads_again
             or _differentiated(operations, "IdentityN")
