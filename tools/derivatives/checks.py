@@ -30,5 +30,9 @@ def _check(part, case):
     if part == "operations":
         return operations.check(case, ways, compiled=("reverse",))
     if part == "loops":
-        return operations.check_loop(case)
+        found = operations.check_loop(case)
+        if found.get("loop reverse", {}).get("status") == operations.WRONG:
+            # Where training and its derivative cannot be parted, problems are refused.
+            found["loop problem"] = problems.check(case, looped=True)
+        return found
     return {"problem": problems.check(case)}

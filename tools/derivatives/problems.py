@@ -33,10 +33,12 @@ class Run:
 
     Args:
         case: A `Case`.
+        looped: Whether its inner objective goes through a loop.
     """
 
-    def __init__(self, case):
+    def __init__(self, case, looped=False):
         self.case, self.rate = case, 1.0
+        self._scalar = case.looped if looped else case.scalar
         weights = np.cos(2.3 * np.arange(case.vector.size)) + 1.4
         self._weights = tf.constant(weights)
         self._by_tape = True
@@ -51,7 +53,7 @@ class Run:
 
     def inner(self, w, h):
         """The polynomial of what the function gives, and a quadratic."""
-        return self.case.scalar(w + h) + 0.05 * tf.reduce_sum((w - 0.5 * h) ** 2)
+        return self._scalar(w + h) + 0.05 * tf.reduce_sum((w - 0.5 * h) ** 2)
 
     def outer(self, w, h):
         """A quadratic of the weights, and the polynomial of what h alone gives."""
@@ -84,11 +86,11 @@ class Run:
         )
 
 
-def check(case):
+def check(case, looped=False):
     """The hypergradient in a `BilevelProblem` against differences of a plain run."""
     import far_ho_tf as far
 
-    run = Run(case)
+    run = Run(case, looped)
     every = directions(case.vector.size)
     width = case.precision.width
     slopes = [difference(run.plain, case.vector, one, width) for one in every]

@@ -74,7 +74,10 @@ def _in_problem(problem, operations, wrong, plain):
     if status in _SAME:
         return Verdict(_SAME[status], text)
     # What the problem's own mode does not go through.
+    in_loop = operations.get("loop problem", {}).get("status")
     for name in wrong:
+        if name == "loop reverse" and in_loop in ("refused", "right"):
+            continue
         if "forward" in name or "loop" in name:
             return Verdict(WRONG, f"{name}: {figures(operations[name])}")
     mended = _of_status(plain, "WRONG", "not finite", "error")
