@@ -75,6 +75,7 @@ LAYERS = (
     "preflight.registry",
     "preflight.graph_search",
     "preflight.faults",
+    "preflight.lines",
     "preflight.jumps",
     "preflight.kinks",
     "preflight.report",

@@ -10,7 +10,8 @@ the gradient in other ways, too, as what goes through ReLUs does, nothing is tol
 import numpy as np
 
 from far_ho_tf.preflight import graph_search
-from far_ho_tf.preflight.jumps import Line, named
+from far_ho_tf.preflight.jumps import named
+from far_ho_tf.preflight.lines import Line
 from far_ho_tf.variables import find as find_variable
 from far_ho_tf.variables import path_of, preserved
 
