@@ -78,6 +78,7 @@ LAYERS = (
     "preflight.lines",
     "preflight.jumps",
     "preflight.kinks",
+    "preflight.rules",
     "preflight.report",
     "preflight",
     "objective",

@@ -815,6 +815,7 @@ def test_selu_has_one_derivative_at_zero():
 # Functions of values that are equal, smooth but for derivatives that are not
 # determined by one vector each.
 UNDETERMINED = {
+    "eigvals": lambda w: tf.reduce_sum(tf.math.real(tf.linalg.eigvals(w) ** 2)),
     "eigvalsh": lambda w: tf.reduce_sum(tf.linalg.eigvalsh(w + tf.transpose(w)) ** 3),
     "svd": lambda w: tf.reduce_sum(tf.linalg.svd(w, compute_uv=False) ** 4),
 }
@@ -822,6 +823,24 @@ UNDETERMINED = {
 
 @pytest.mark.parametrize("mode", [far.ReverseHG(), far.ForwardHG()])
 @pytest.mark.parametrize("name", UNDETERMINED)
+@pytest.mark.parametrize("size", [0.0, 1.3])
+def test_multiples_of_the_identity_are_no_silent_zeros(size, name, mode):
+    """Nor is the matrix of zeros, where all that is multiplied with values vanishes."""
+    start, scale = size * np.eye(3), np.arange(9.0).reshape(3, 3)
+    w = keras.Variable(start, dtype="float64", name="w")
+    shift = far.Hyperparameter(0.0, name="shift", dtype="float64")
+    problem = far.BilevelProblem(
+        lambda: UNDETERMINED[name](w.value),
+        lambda: tf.reduce_sum(tf.sin(w.value) * scale),
+        *([w], far.GradientDescent(0.1), [shift]),
+        initial_values=[(w, lambda: start + shift.value * scale)],
+    )
+    with pytest.raises(far.NonFiniteError, match="singular values that are equal"):
+        mode.compute(problem, 1)
+
+
+@pytest.mark.parametrize("mode", [far.ReverseHG(), far.ForwardHG()])
+@pytest.mark.parametrize("name", [n for n in UNDETERMINED if n != "eigvals"])
 def test_equal_values_are_no_silent_zeros(name, mode):
     """The identity is refused; what stays diagonal is right, and is not."""
 

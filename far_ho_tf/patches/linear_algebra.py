@@ -16,7 +16,7 @@ import tensorflow as tf
 from tensorflow.python.eager import record
 
 from far_ho_tf.patches.custom_gradients import are_true
-from far_ho_tf.patches.registry import REPLACED, derivative_of, held
+from far_ho_tf.patches.registry import REPLACED, derivative_of, held, is_none
 
 _eigh_tridiagonal = tf.linalg.eigh_tridiagonal
 # What messages call those that are NaN where something is not determined.
@@ -77,7 +77,7 @@ def _eigh(operation, of_values, of_vectors):
     if operation.get_attr("compute_v"):
         values, vectors = operation.outputs
         products = tf.linalg.matmul(vectors, of_vectors, adjoint_a=True)
-        inner = _divided(products, values) + _of_phases(products)
+        inner = _divided(products, values, of_vectors) + _of_phases(products)
     else:
         _, vectors = tf.linalg.eigh(operation.inputs[0])
         inner = 0.0
@@ -90,12 +90,17 @@ def _eigh(operation, of_values, of_vectors):
 
 @derivative_of("Eig")
 def _eig(operation, of_values, of_vectors):
-    """TensorFlow's, where no phase of a vector matters."""
+    """TensorFlow's, where no phase of a vector matters and no values are equal."""
     gradient = REPLACED["Eig"](operation, of_values, of_vectors)
     if not operation.get_attr("compute_v"):
         return gradient
-    products = tf.linalg.matmul(operation.outputs[1], of_vectors, adjoint_a=True)
-    lost = tf.reduce_sum(tf.math.real(_of_phases(products)), axis=[-2, -1])
+    values, vectors = operation.outputs
+    products = tf.linalg.matmul(vectors, of_vectors, adjoint_a=True)
+    lost = _of_phases(products)
+    if are_true(_DECOMPOSED) and not is_none(of_vectors):
+        # What functions of the values need cancels out where they are equal.
+        lost += _lost_where(_are_equal(values), products)
+    lost = tf.reduce_sum(tf.math.real(lost), axis=[-2, -1])
     return gradient + tf.cast(lost, gradient.dtype)[..., tf.newaxis, tf.newaxis]
 
 
@@ -132,7 +137,7 @@ def _svd(operation, of_values, of_left, of_right):
     q, r = (product - tf.linalg.adjoint(product) for product in of_both)
     sums = values[..., tf.newaxis, :] + values[..., tf.newaxis]
     turned = tf.math.divide_no_nan(q - r, sums)  # Their phases, too.
-    divided = _divided(sum(of_both), values)
+    divided = _divided(sum(of_both), values, of_left, of_right)
     inner = of_values + (divided + tf.linalg.adjoint(divided) + turned) / 2
     inner += _of_phases(sum(of_both))
     gradient = left @ tf.linalg.matmul(inner, right, adjoint_b=True)
@@ -164,22 +169,38 @@ def _diagonal(of_values):
     return tf.linalg.diag(tf.cast(tf.math.real(of_values), of_values.dtype))
 
 
-def _divided(products, values):
+def _divided(products, values, *of_vectors):
     """productsᵢⱼ / (λⱼ − λᵢ), zero on the diagonal and where the gap is zero.
 
     In derivatives of the run, NaN where values are equal, as far as rounding tells, but
-    what is to be divided is not zero.
+    what is to be divided is not zero; or the matrix is, where all that is multiplied
+    with values vanishes.
     """
     gaps = values[..., tf.newaxis, :] - values[..., tf.newaxis]
     inverse = tf.math.divide_no_nan(tf.ones_like(gaps), gaps)
-    if are_true(_DECOMPOSED):
-        rounding = _rounding(values.dtype)
-        largest = tf.reduce_max(tf.abs(values), axis=-1)[..., tf.newaxis, tf.newaxis]
-        equal = tf.linalg.set_diag(
-            tf.abs(gaps) <= rounding * largest, tf.zeros(tf.shape(values), tf.bool)
-        )
-        inverse = tf.where(equal, tf.cast(np.nan, gaps.dtype), inverse)
-    return tf.math.multiply_no_nan(tf.cast(inverse, products.dtype), products)
+    if not are_true(_DECOMPOSED):
+        return tf.math.multiply_no_nan(tf.cast(inverse, products.dtype), products)
+    equal = _are_equal(values)
+    inverse = tf.where(equal, tf.cast(np.nan, gaps.dtype), inverse)
+    divided = tf.math.multiply_no_nan(tf.cast(inverse, products.dtype), products)
+    if all(is_none(one) for one in of_vectors):
+        return divided
+    return divided + _lost_where(
+        equal & (tf.abs(values) == 0)[..., tf.newaxis], products
+    )
+
+
+def _are_equal(values):
+    """Which pairs of values are, but for rounding, as a matrix."""
+    gaps = tf.abs(values[..., tf.newaxis, :] - values[..., tf.newaxis])
+    largest = tf.reduce_max(tf.abs(values), axis=-1)[..., tf.newaxis, tf.newaxis]
+    itself = tf.zeros(tf.shape(values), tf.bool)
+    return tf.linalg.set_diag(gaps <= _rounding(values.dtype) * largest, itself)
+
+
+def _lost_where(places, products):
+    """NaN there, in all derivatives, whatever the products are; elsewhere zero."""
+    return tf.where(places, tf.cast(np.nan, products.dtype), 0) * products
 
 
 def _rounding(dtype):
