@@ -805,7 +805,7 @@ class TestMendedMoments:
 )
 def test_the_graph_is_taken_where_it_is_faster(product, convolution, weights, slow):
     """By large convolutions; by products that are large by their examples."""
-    found = Report(*[[]] * 4, product, convolution, weights, False, "", True)
+    found = Report(*[[]] * 4, product, convolution, weights, False, "", True, True)
     for jit_compile, reason in (("auto", slow), (True, "")):
         told = obstacle(jit_compile, found, fixed_shapes=True)
         assert (reason in told) if reason else told == ""

@@ -117,7 +117,10 @@ def influences(graph, root):
 
 
 def reads(graph, roots):
-    """Whether what a `FuncGraph` returns depends on some tensors, by steps too."""
+    """Whether what a `FuncGraph` returns depends on some tensors, by steps too.
+
+    Not by tf.stop_gradient, which is written on purpose.
+    """
     reached = _reachable(
         graph.as_graph_def().node, {root.op.name for root in roots}, through_steps=True
     )
@@ -176,7 +179,7 @@ def _through_loop(body, flags):
 
 def _reachable(nodes, roots, through_steps=False):
     reached = set(roots)
-    stops = () if through_steps else _CONSTANT
+    stops = ("StopGradient",) if through_steps else _CONSTANT
     grown = True
     while grown:  # Functions do not promise a topological order.
         before = len(reached)
