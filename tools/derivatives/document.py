@@ -27,7 +27,8 @@ differences of an eager training run. A difference of more than 1e-4 (in float32
 {looked} of {all} cases (a function at a point) of the table have been looked at by
 themselves, {problems} in a problem.
 
-* **wrong**: neither refused nor warned of. Each is named below.
+* **wrong**: neither refused nor warned of. Each is named below. Where it is a *first*
+  derivative, a training run goes by it, with far_ho_tf as without.
 * **not finite**: NaN or infinity, where the right number is finite. It is an error.
 * **error**: an error by TensorFlow, Keras or far_ho_tf that does not name a remedy.
 * **refused**: an error that names the operation and what to write in its place.
