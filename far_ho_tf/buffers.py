@@ -2,10 +2,10 @@
 
 import pathlib
 
+from far_ho_tf.checks import LAST_STEP
+
 # Bytes up to which a buffer may be twice as long as what is put there.
 _SMALL = 2**26
-# What TensorFlow counts by int32.
-_MOST = 2**31 - 1
 
 
 def capacity(count, size=0):
@@ -28,7 +28,7 @@ def capacity(count, size=0):
     >>> [capacity(count, size=10**7) for count in (20, 33, 1024)]
     [20, 34, 1024]
     """
-    power = min(max(8, 1 << (count - 1).bit_length()), _MOST)
+    power = min(max(8, 1 << (count - 1).bit_length()), LAST_STEP)
     if power * size <= _SMALL:
         return power
     part = max(1, power // 32)

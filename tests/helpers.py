@@ -1,5 +1,6 @@
 """Parameters and problems that many tests share."""
 
+import contextlib
 import itertools
 import os
 import pathlib
@@ -10,9 +11,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.framework import ops
 
 import far_ho_tf as far
 from far_ho_tf.hypergradients.program import Program
+from far_ho_tf.patches import registry
 
 
 def in_tiers(values, first):
@@ -93,6 +96,19 @@ def counted(function):
         return function(*arguments)
 
     return counting, calls
+
+
+@contextlib.contextmanager
+def own_derivative(kind):
+    """Within, TensorFlow's own derivative of a type of operation, or none."""
+    entries = ops.gradient_registry._registry
+    patched = entries.pop(kind)
+    if kind in registry.REPLACED:
+        entries[kind] = patched | {"type": registry.REPLACED[kind]}
+    try:
+        yield
+    finally:
+        entries[kind] = patched
 
 
 def slope(mode, problem, num_steps, width, *moves):

@@ -11,12 +11,11 @@ import pytest
 import tensorflow as tf
 from keras.src.backend.tensorflow import nn
 from keras.src.backend.tensorflow import numpy as keras_numpy
-from tensorflow.python.framework import ops
 from tensorflow.python.ops import gen_math_ops
 
 import far_ho_tf as far
-from far_ho_tf.patches import linear_algebra, registry, zeros_and_ties
-from tests.helpers import assert_close
+from far_ho_tf.patches import linear_algebra, zeros_and_ties
+from tests.helpers import assert_close, own_derivative
 
 WIDTH = 1e-5
 # Whose second derivatives jump where they are looked at.
@@ -516,13 +515,8 @@ VALUES = {
 def unpatched(what):
     """Within, TensorFlow's own derivative or function is in its place."""
     if isinstance(what, str):
-        entry = ops.gradient_registry._registry
-        patched = entry[what]
-        entry[what] = patched | {"type": registry.REPLACED[what]}
-        try:
+        with own_derivative(what):
             yield
-        finally:
-            entry[what] = patched
         return
     module, name = what
     with pytest.MonkeyPatch.context() as monkeypatch:

@@ -1,16 +1,12 @@
 """Derivatives that TensorFlow lacks, most of them second ones, against differences."""
 
-import contextlib
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow.python.framework import ops
 
 import far_ho_tf as far
-from far_ho_tf.patches import registry
-from tests.helpers import assert_close, relative_error, slope
+from tests.helpers import assert_close, own_derivative, relative_error, slope
 
 RANDOM = np.random.RandomState(0)
 IMAGE = RANDOM.randn(1, 4, 4, 3).astype("float32")
@@ -114,19 +110,6 @@ CASES = {
 }
 
 
-@contextlib.contextmanager
-def unpatched(kind):
-    """Within, an operation has no derivative, or TensorFlow's own."""
-    entries = ops.gradient_registry._registry
-    patched = entries.pop(kind)
-    if kind in registry.REPLACED:
-        entries[kind] = patched | {"type": registry.REPLACED[kind]}
-    try:
-        yield
-    finally:
-        entries[kind] = patched
-
-
 def derivatives(function, x):
     """A function of x: f's weighted sum of sines, its gradient and H·d; and d."""
     direction = tf.constant(np.cos(np.arange(x.size)).reshape(x.shape), x.dtype)
@@ -169,7 +152,7 @@ def test_without_the_patch_they_are_not(name):
     kind, function, x = CASES[name]
     call, _ = derivatives(function, x)
     product = call(x)[2]
-    with unpatched(kind):
+    with own_derivative(kind):
         call, _ = derivatives(function, x)
         try:
             found = call(x)[2]

@@ -23,6 +23,7 @@ from far_ho_tf.distribution import (
     num_replicas,
     outside_scope,
 )
+from far_ho_tf.failures import NOT_EXPLAINED
 from far_ho_tf.hypergradients.agreement import check_agreement
 from far_ho_tf.hypergradients.division import Division
 from far_ho_tf.hypergradients.episodes import check_episodes, over_episodes
@@ -263,9 +264,10 @@ class HyperGradient(abc.ABC):
         with preserved(problem.bare_variables):
             try:
                 outputs = _cut(program(inputs), num_steps)
-            except tf.errors.OpError:
+            except tf.errors.OpError as error:
                 problem.inner_data.check_steps(int(inputs.first_step), num_steps)
-                self._fail_by_itself(problem, inputs, restart)
+                if not isinstance(error, NOT_EXPLAINED):
+                    self._fail_by_itself(problem, inputs, restart)
                 raise
             if not bool(outputs.finite):
                 found = _cut(program.search(inputs), num_steps)

@@ -25,6 +25,13 @@ _INTERVALS = 8
 _FLAT = 1e-3
 
 
+def may_matter(part):
+    """Whether a hyperparameter of a `report.Part` goes into something with a kink."""
+    if not _with_kinks(part.operations):  # Of variables neither, which is known.
+        return False
+    return bool(_with_kinks(graph_search.operations(part.graph, part.roots)))
+
+
 def find(part, variables, hyperparameters, assigned, told):
     """Sentences on the hyperparameters that move a part's gradient by jumps alone.
 
@@ -37,8 +44,11 @@ def find(part, variables, hyperparameters, assigned, told):
     """
     line, found = None, []
     for index, variable in enumerate(hyperparameters):
-        operations = _kinks(part, part.roots_of[index])
-        if not operations or find_variable(variable, told) is not None:
+        if find_variable(variable, told) is not None:
+            continue
+        operations = graph_search.operations(part.graph, part.roots_of[index])
+        operations = _with_kinks(operations)
+        if not operations:
             continue
         with preserved(assigned):
             line = line or Line(part, variables, hyperparameters, part.gradient)
@@ -47,11 +57,11 @@ def find(part, variables, hyperparameters, assigned, told):
     return found
 
 
-def _kinks(part, roots):
-    """The operations with kinks that depend on some tensors of a part's graph."""
+def _with_kinks(operations):
+    """Those that have kinks and depend on the roots of their search."""
     return [
         operation
-        for operation in graph_search.operations(part.graph, roots)
+        for operation in operations
         if operation.type in _KINKS
         and any(operation.depends)
         and "gradient_tape/" not in operation.name

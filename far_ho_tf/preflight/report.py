@@ -11,10 +11,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from far_ho_tf.autodiff import (
-    Slices,
-    dense,
-)
+from far_ho_tf.autodiff import Slices, dense
 from far_ho_tf.checks import warn_user
 from far_ho_tf.hyperparameters import unlisted
 from far_ho_tf.notices import tell
@@ -287,22 +284,26 @@ def _roots(graph, variables, first):
 
 def _check_jumps(part, problem):
     """Warns of hyperparameters that make a part jump; refuses rates of dropout."""
+    may_jump = jumps.may_jump(part)
+    may_bend = part.name == "inner_objective" and kinks.may_matter(part)
+    if not (may_jump or may_bend):
+        return
     variables, hyperparameters = problem.variables, problem.hyperparameters
     assigned = _assigned_resources(part.graph) + [
         variable
         for variable in variables + hyperparameters
         if isinstance(variable, tf.Variable)
     ]
-    found = variables, hyperparameters, assigned
-    found = jumps.find(part, *found) if jumps.may_jump(part) else []
+    names = variables, hyperparameters, assigned
+    found = jumps.find(part, *names) if may_jump else []
     for jump in found:
         sentence = f"`{part.name}` {jumps.describe(jump)}"
         if jumps.is_dropout(jump):
             raise ValueError(sentence)
         warn_user(sentence)
-    if part.name == "inner_objective":
+    if may_bend:
         told = [variable for jump in found for variable in jump.variables]
-        for sentence in kinks.find(part, variables, hyperparameters, assigned, told):
+        for sentence in kinks.find(part, *names, told):
             warn_user(sentence)
 
 
