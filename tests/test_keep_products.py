@@ -6,14 +6,8 @@ import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
-from far_ho_tf.hypergradients import (
-    forms,
-    memory,
-    residuals,
-    reverse,
-    reverse_run,
-    split,
-)
+from far_ho_tf.hypergradients import memory, residuals, reverse, reverse_run, split
+from far_ho_tf.patches import kernels
 from far_ho_tf.prediction import predict
 from tests import reference
 from tests.dynamics_table import NUM_STEPS, ROWS
@@ -32,7 +26,7 @@ FIRST, SECOND = 12 * 5 * 4, 12 * 4 * 3  # Multiplications of a product of each l
 @pytest.fixture(autouse=True)
 def small_products_too(monkeypatch):
     monkeypatch.setattr(residuals, "_WORTH_KEEPING", 1)
-    monkeypatch.setattr(forms, "_SMALL_PRODUCT", 0)
+    monkeypatch.setattr(kernels, "_SMALL_PRODUCT", 0)
 
 
 @pytest.fixture(autouse=True)

@@ -27,7 +27,6 @@ from far_ho_tf.failures import NOT_EXPLAINED
 from far_ho_tf.hypergradients.agreement import check_agreement
 from far_ho_tf.hypergradients.division import Division
 from far_ho_tf.hypergradients.episodes import check_episodes, over_episodes
-from far_ho_tf.hypergradients.forms import beside_gpu
 from far_ho_tf.hypergradients.nonfinite import cause, raise_non_finite
 from far_ho_tf.hypergradients.program import (
     Buffers,
@@ -38,6 +37,7 @@ from far_ho_tf.hypergradients.program import (
 )
 from far_ho_tf.hypergradients.result import HyperGradientResult, Status
 from far_ho_tf.hypergradients.tangents import check_tangents
+from far_ho_tf.patches.kernels import beside_gpu
 from far_ho_tf.problem import BilevelProblem
 from far_ho_tf.state import State
 from far_ho_tf.tracing import TRACING, once_traced

@@ -7,11 +7,11 @@ import tensorflow as tf
 from far_ho_tf.autodiff import floating
 from far_ho_tf.checks import require
 from far_ho_tf.hypergradients.dependence import Dependence
-from far_ho_tf.hypergradients.forms import own_forms
 from far_ho_tf.hypergradients.peaks import bytes_of, is_told, needed, peak
 from far_ho_tf.hypergradients.program import Buffers, Inputs, Settings
 from far_ho_tf.hypergradients.reverse_run import ReverseRun
 from far_ho_tf.hypergradients.tangents import Directions, Propagation
+from far_ho_tf.patches.kernels import own_forms
 from far_ho_tf.preflight import graph_search
 from far_ho_tf.tracing import TRACING, specs
 from far_ho_tf.variables import read

@@ -11,10 +11,10 @@ from far_ho_tf.checks import essence, warn_user
 from far_ho_tf.compilation import check_in_use, discard_unreadable
 from far_ho_tf.distribution import WorkerLostError, lost_workers
 from far_ho_tf.executables import Executable
-from far_ho_tf.hypergradients.forms import beside_gpu, forms_for
 from far_ho_tf.hypergradients.rewrites import few_rewrites, no_rewrites
 from far_ho_tf.notices import tell
 from far_ho_tf.patches.indices import compiled
+from far_ho_tf.patches.kernels import beside_gpu, forms_for
 from far_ho_tf.state import State
 from far_ho_tf.tracing import TRACING, called_with
 

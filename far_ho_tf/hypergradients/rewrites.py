@@ -4,7 +4,7 @@ from tensorflow.core.protobuf.config_pb2 import ConfigProto
 from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 from tensorflow.python.eager import context
 
-from far_ho_tf.hypergradients.forms import beside_gpu
+from far_ho_tf.patches.kernels import beside_gpu
 
 # Those of Grappler's passes that a run on a CPU gains from: a square in the place of a
 # power of two, and no operation for what is known beforehand. The others, and a second

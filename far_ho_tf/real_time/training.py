@@ -7,11 +7,11 @@ import tensorflow as tf
 from far_ho_tf.autodiff import all_finite
 from far_ho_tf.hypergradients import NonFiniteError
 from far_ho_tf.hypergradients.dependence import Dependence
-from far_ho_tf.hypergradients.forms import forms_for
 from far_ho_tf.hypergradients.outer import differentiate_outer
 from far_ho_tf.hypergradients.program import Program
 from far_ho_tf.hypergradients.result import Status
 from far_ho_tf.hypergradients.tangents import Directions, Propagation, hidden_zero
+from far_ho_tf.patches.kernels import forms_for
 from far_ho_tf.state import State
 from far_ho_tf.tracing import TRACING, once_traced
 from far_ho_tf.variables import assign, read
