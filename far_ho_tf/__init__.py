@@ -5,11 +5,10 @@ __version__ = "0.1.0"
 import keras
 
 from far_ho_tf import callbacks as callbacks
-from far_ho_tf import compilation, patches
 from far_ho_tf import constraints as constraints
+from far_ho_tf import patches
 from far_ho_tf import regularizers as regularizers
 from far_ho_tf.checkpoint import Checkpoint as Checkpoint
-from far_ho_tf.compilation import compile_cache as compile_cache
 from far_ho_tf.data import Batches as Batches
 from far_ho_tf.distribution import WorkerLostError as WorkerLostError
 from far_ho_tf.dynamics import Adam as Adam
@@ -22,6 +21,8 @@ from far_ho_tf.dynamics import GradientDescent as GradientDescent
 from far_ho_tf.dynamics import KerasDynamics as KerasDynamics
 from far_ho_tf.dynamics import Momentum as Momentum
 from far_ho_tf.dynamics import RMSprop as RMSprop
+from far_ho_tf.graphs import compilation
+from far_ho_tf.graphs.compilation import compile_cache as compile_cache
 from far_ho_tf.hyper_optimizer import HyperOptimizer as HyperOptimizer
 from far_ho_tf.hypergradients import ForwardHG as ForwardHG
 from far_ho_tf.hypergradients import HyperGradient as HyperGradient

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from far_ho_tf.failures import NOT_EXPLAINED, know_origins, told
+from far_ho_tf.graphs.failures import NOT_EXPLAINED, know_origins, told
 from far_ho_tf.patches.custom_gradients import keeping
 from far_ho_tf.patches.indices import checked
 

@@ -3,8 +3,8 @@
 import contextlib
 from typing import NamedTuple
 
-from far_ho_tf.buffers import free_memory, text_of_bytes
 from far_ho_tf.checks import check_count, check_steps, require
+from far_ho_tf.graphs.buffers import free_memory, text_of_bytes
 from far_ho_tf.hypergradients import (
     ForwardHG,
     HyperGradient,

@@ -11,13 +11,13 @@ from far_ho_tf.autodiff import as_slices, dense, filled
 from far_ho_tf.checks import require, takes_argument
 from far_ho_tf.distribution import outside_scope
 from far_ho_tf.dynamics import as_dynamics
-from far_ho_tf.failures import explained, part_of, told
+from far_ho_tf.graphs.failures import explained, part_of, told
+from far_ho_tf.graphs.functions import TRACING, specs
 from far_ho_tf.hyperparameters import Hyperparameter
 from far_ho_tf.objective import Objective
 from far_ho_tf.replicas import ONE_REPLICA
 from far_ho_tf.state import State, layout
 from far_ho_tf.substitution import substituted, tape_sources
-from far_ho_tf.tracing import TRACING, specs
 from far_ho_tf.variables import (
     assign,
     check_variables,

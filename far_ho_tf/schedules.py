@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from far_ho_tf.autodiff import power
 from far_ho_tf.checks import check_count, is_integer, require
-from far_ho_tf.failures import told
+from far_ho_tf.graphs.failures import told
 from far_ho_tf.variables import (
     check_numbers,
     dtype_of,

@@ -12,7 +12,7 @@ from tensorflow.python.ops.resource_variable_ops import (
 )
 
 from far_ho_tf.checks import require
-from far_ho_tf.failures import told
+from far_ho_tf.graphs.failures import told
 
 _VARIABLES = (keras.Variable, tf.Variable)
 _COMPOSITE = (

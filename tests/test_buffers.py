@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
-from far_ho_tf.buffers import capacity
 from far_ho_tf.data import sources
+from far_ho_tf.graphs.buffers import capacity
 from tests.helpers import hyper, in_tiers
 
 RATE, A = 0.05, 0.9

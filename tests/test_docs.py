@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import far_ho_tf
-from far_ho_tf import compilation
+from far_ho_tf.graphs import compilation
 
 ROOT = Path(far_ho_tf.__file__).parent.parent
 MODULES = [

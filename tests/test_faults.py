@@ -14,6 +14,7 @@ import tensorflow as tf
 from tensorflow.python.ops import gen_image_ops
 
 import far_ho_tf as far
+from far_ho_tf.graphs.search import operations
 from far_ho_tf.hypergradients.program import obstacle
 from far_ho_tf.patches.moments import moments, stopped_moments
 from far_ho_tf.preflight.faults import (
@@ -23,7 +24,6 @@ from far_ho_tf.preflight.faults import (
     REFUSED_BY_XLA,
     WARNED,
 )
-from far_ho_tf.preflight.graph_search import operations
 from far_ho_tf.preflight.report import Report
 from tests.helpers import assert_close, relative_error
 

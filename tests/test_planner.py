@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
-from far_ho_tf.hypergradients.peaks import peak
+from far_ho_tf.graphs.peak_memory import peak
 from far_ho_tf.prediction import predict
 from tests.helpers import Classification, hyper
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 import far_ho_tf as far
 from far_ho_tf import problem
-from far_ho_tf.tracing import TRACING, ConcreteFunctions, as_one_call
+from far_ho_tf.graphs.functions import TRACING, ConcreteFunctions, as_one_call
 
 
 def test_one_for_each_kind():

@@ -2,11 +2,11 @@
 
 import tensorflow as tf
 
-from far_ho_tf.buffers import capacity
 from far_ho_tf.data.batches import refuse_composites, refuse_empty
 from far_ho_tf.data.readings import Readings
 from far_ho_tf.data.source import Source, checksum, ended
-from far_ho_tf.failures import NOT_EXPLAINED, told
+from far_ho_tf.graphs.buffers import capacity
+from far_ho_tf.graphs.failures import NOT_EXPLAINED, told
 from far_ho_tf.variables import scalar
 
 

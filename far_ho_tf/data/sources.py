@@ -6,7 +6,6 @@ batch that the forward pass saw.
 
 import tensorflow as tf
 
-from far_ho_tf import buffers
 from far_ho_tf.checks import (
     argument_names,
     num_arguments,
@@ -21,7 +20,8 @@ from far_ho_tf.data.batches import (
 )
 from far_ho_tf.data.datasets import DatasetSource
 from far_ho_tf.data.source import Source, checksum, ended
-from far_ho_tf.failures import NOT_EXPLAINED, told
+from far_ho_tf.graphs import buffers
+from far_ho_tf.graphs.failures import NOT_EXPLAINED, told
 from far_ho_tf.variables import scalar
 
 # Bytes that the indices of a run may take.

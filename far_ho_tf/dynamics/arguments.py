@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from far_ho_tf.checks import warn_user
-from far_ho_tf.failures import told
+from far_ho_tf.graphs.failures import told
 from far_ho_tf.schedules import Schedule
 from far_ho_tf.variables import (
     dtype_of,

@@ -8,7 +8,6 @@ import time
 
 import tensorflow as tf
 
-from far_ho_tf.buffers import capacity, free_memory, text_of_bytes
 from far_ho_tf.checks import (
     KERAS_NAMES,
     LAST_STEP,
@@ -23,7 +22,9 @@ from far_ho_tf.distribution import (
     num_replicas,
     outside_scope,
 )
-from far_ho_tf.failures import NOT_EXPLAINED
+from far_ho_tf.graphs.buffers import capacity, free_memory, text_of_bytes
+from far_ho_tf.graphs.failures import NOT_EXPLAINED
+from far_ho_tf.graphs.functions import TRACING, once_traced
 from far_ho_tf.hypergradients.agreement import check_agreement
 from far_ho_tf.hypergradients.division import Division
 from far_ho_tf.hypergradients.episodes import check_episodes, over_episodes
@@ -40,7 +41,6 @@ from far_ho_tf.hypergradients.tangents import check_tangents
 from far_ho_tf.patches.kernels import beside_gpu
 from far_ho_tf.problem import BilevelProblem
 from far_ho_tf.state import State
-from far_ho_tf.tracing import TRACING, once_traced
 from far_ho_tf.variables import preserved, read, scalar
 
 # Bytes from which what a run holds is compared with what is free, and the part of this

@@ -6,14 +6,14 @@ import tensorflow as tf
 
 from far_ho_tf.autodiff import floating
 from far_ho_tf.checks import require
+from far_ho_tf.graphs import search
+from far_ho_tf.graphs.functions import TRACING, specs
+from far_ho_tf.graphs.peak_memory import bytes_of, is_told, needed, peak
 from far_ho_tf.hypergradients.dependence import Dependence
-from far_ho_tf.hypergradients.peaks import bytes_of, is_told, needed, peak
 from far_ho_tf.hypergradients.program import Buffers, Inputs, Settings
 from far_ho_tf.hypergradients.reverse_run import ReverseRun
 from far_ho_tf.hypergradients.tangents import Directions, Propagation
 from far_ho_tf.patches.kernels import own_forms
-from far_ho_tf.preflight import graph_search
-from far_ho_tf.tracing import TRACING, specs
 from far_ho_tf.variables import read
 
 
@@ -183,7 +183,7 @@ def _trace(problem, function, states, limit=None):
         )
     parts = needed(graph)
     pruned = {operation.name for operation in parts}
-    found = [op for op in graph_search.operations(graph, []) if op.name in pruned]
+    found = [op for op in search.operations(graph, []) if op.name in pruned]
     given = graph.inputs[: len(tf.nest.flatten(states))]
     return Needs(
         peak(graph, given, fused=False),

@@ -6,17 +6,17 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 from absl import logging
 
-from far_ho_tf.batching import noted
 from far_ho_tf.checks import essence, warn_user
-from far_ho_tf.compilation import check_in_use, discard_unreadable
 from far_ho_tf.distribution import WorkerLostError, lost_workers
-from far_ho_tf.executables import Executable
-from far_ho_tf.hypergradients.rewrites import few_rewrites, no_rewrites
+from far_ho_tf.graphs.compilation import check_in_use, discard_unreadable
+from far_ho_tf.graphs.executables import Executable
+from far_ho_tf.graphs.functions import TRACING, called_with
+from far_ho_tf.graphs.rewrites import few_rewrites, no_rewrites
+from far_ho_tf.graphs.vectorize import noted
 from far_ho_tf.notices import tell
 from far_ho_tf.patches.indices import compiled
 from far_ho_tf.patches.kernels import beside_gpu, forms_for
 from far_ho_tf.state import State
-from far_ho_tf.tracing import TRACING, called_with
 
 # Multiplications up to which XLA is the faster on a CPU, by benchmarks/compilers.py.
 # TensorFlow's own kernels are at larger convolutions; at larger matrix products only

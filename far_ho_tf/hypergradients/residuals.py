@@ -1,6 +1,6 @@
 """Which results of a step are worth keeping for its pullback."""
 
-from far_ho_tf.hypergradients.peaks import bytes_of, is_told
+from far_ho_tf.graphs.peak_memory import bytes_of, is_told
 
 # Multiplications behind an element that is worth keeping; see BUILD_NOTES.md.
 _WORTH_KEEPING = 64

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from far_ho_tf.buffers import capacity
 from far_ho_tf.checks import check_count, is_integer, require
+from far_ho_tf.graphs.buffers import capacity
 from far_ho_tf.hypergradients import memory
 from far_ho_tf.hypergradients.base import HyperGradient
 from far_ho_tf.hypergradients.checkpoints import Plan, binomial

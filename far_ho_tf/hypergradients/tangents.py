@@ -12,8 +12,8 @@ from far_ho_tf.autodiff import (
     linearize_gradient,
     values_of,
 )
-from far_ho_tf.batching import map_stack
 from far_ho_tf.checks import require
+from far_ho_tf.graphs.vectorize import map_stack
 from far_ho_tf.replicas import ONE_REPLICA
 from far_ho_tf.state import State, layout
 

@@ -7,7 +7,7 @@ of release 2.21.
 import fnmatch
 from typing import NamedTuple
 
-from far_ho_tf.preflight.registry import not_differentiable
+from far_ho_tf.graphs.cuts import not_differentiable
 
 # Verdicts: refused always; refused when compiled by XLA; right in both, but not
 # the same in both, so that XLA is used only when asked for; perhaps meant so.
@@ -53,7 +53,7 @@ class Fault(NamedTuple):
     order: int = 2
 
     def matches(self, operation):
-        """Whether a `graph_search.Operation` has this fault."""
+        """Whether a `search.Operation` has this fault."""
         # First what is told at once.
         if operation.keeps_shape < self.keeps_shape or operation.is_cut < self.is_cut:
             return False

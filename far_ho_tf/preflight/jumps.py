@@ -17,8 +17,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from far_ho_tf.failures import line_of
-from far_ho_tf.preflight import graph_search
+from far_ho_tf.graphs import search
+from far_ho_tf.graphs.failures import line_of
 from far_ho_tf.preflight.lines import Line
 from far_ho_tf.variables import path_of, preserved
 
@@ -66,7 +66,7 @@ def may_jump(part):
     """
     if not _has_steps(part.operations):  # Of variables neither, which is known.
         return False
-    return _has_steps(graph_search.operations(part.graph, part.roots))
+    return _has_steps(search.operations(part.graph, part.roots))
 
 
 def _has_steps(operations):
@@ -175,7 +175,7 @@ class _Steps(Line):
                 for external, internal in graph.captures
                 if any(external is handle for handle in handles)
             ]
-            found = graph_search.operations(graph, roots)
+            found = search.operations(graph, roots)
             steps = [op.name for op in found if op.is_step]
             if steps:
                 self.groups.append(group)

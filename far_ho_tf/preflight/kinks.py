@@ -9,7 +9,7 @@ the gradient in other ways, too, as what goes through ReLUs does, nothing is tol
 
 import numpy as np
 
-from far_ho_tf.preflight import graph_search
+from far_ho_tf.graphs import search
 from far_ho_tf.preflight.jumps import named
 from far_ho_tf.preflight.lines import Line
 from far_ho_tf.variables import find as find_variable
@@ -29,7 +29,7 @@ def may_matter(part):
     """Whether a hyperparameter of a `report.Part` goes into something with a kink."""
     if not _with_kinks(part.operations):  # Of variables neither, which is known.
         return False
-    return bool(_with_kinks(graph_search.operations(part.graph, part.roots)))
+    return bool(_with_kinks(search.operations(part.graph, part.roots)))
 
 
 def find(part, variables, hyperparameters, assigned, told):
@@ -46,7 +46,7 @@ def find(part, variables, hyperparameters, assigned, told):
     for index, variable in enumerate(hyperparameters):
         if find_variable(variable, told) is not None:
             continue
-        operations = graph_search.operations(part.graph, part.roots_of[index])
+        operations = search.operations(part.graph, part.roots_of[index])
         operations = _with_kinks(operations)
         if not operations:
             continue

@@ -6,8 +6,8 @@ import numpy as np
 import tensorflow as tf
 
 from far_ho_tf.autodiff import dense, floating
+from far_ho_tf.graphs import search
 from far_ho_tf.patches.custom_gradients import true_derivatives
-from far_ho_tf.preflight import graph_search
 from far_ho_tf.substitution import tape_sources
 from far_ho_tf.variables import dtype_of, read
 
@@ -55,7 +55,7 @@ class Line:
             *(specs[:count], specs[count:], specs[count:]),
             *(part.example, tf.TensorSpec([], tf.int32)),
         )
-        self.noise = _NOISE * graph_search.coarsest(self._function.graph)
+        self.noise = _NOISE * search.coarsest(self._function.graph)
 
     def directions(self, group):
         """Outwards and inwards, along the hyperparameters of a group."""

@@ -13,10 +13,11 @@ import tensorflow as tf
 
 from far_ho_tf.autodiff import Slices, dense
 from far_ho_tf.checks import warn_user
+from far_ho_tf.graphs import search
 from far_ho_tf.hyperparameters import unlisted
 from far_ho_tf.notices import tell
 from far_ho_tf.patches.custom_gradients import meeting
-from far_ho_tf.preflight import graph_search, jumps, kinks, rules
+from far_ho_tf.preflight import jumps, kinks, rules
 from far_ho_tf.preflight.faults import (
     AVOIDS_XLA,
     FAULTS,
@@ -118,10 +119,10 @@ def inspect(problem):
         largest_convolution=_largest(operations, "Conv"),
         weights=sum(variable.shape.num_elements() for variable in problem.variables),
         has_control_flow=any(
-            _differentiated(operations, kind) for kind in graph_search.CONTROL_FLOW
+            _differentiated(operations, kind) for kind in search.CONTROL_FLOW
         ),
         loop=next(iter(_differentiated(operations, "While")), ""),
-        outer_reads=graph_search.reads(
+        outer_reads=search.reads(
             parts[1].graph, _roots(parts[1].graph, problem.variables, 0)
         ),
         symmetric=not (
@@ -133,7 +134,7 @@ def inspect(problem):
 
 
 def _named(part, operation):
-    """A `graph_search.Operation` in words, with the user's line where it is known."""
+    """A `search.Operation` in words, with the user's line where it is known."""
     try:
         made = part.graph.get_operation_by_name(operation.name)
     except KeyError:  # In a function that the graph calls.
@@ -148,7 +149,7 @@ class Part(NamedTuple):
         name: The argument of `BilevelProblem` that it comes from.
         graph: Its `FuncGraph`.
         roots: List of its tensors by which hyperparameters come in.
-        operations: List of `graph_search.Operation`s.
+        operations: List of `search.Operation`s.
         orders: The orders of fault that matter in it; see `Fault`.
         forward: Callable(values, hyperparameters, prepared, step) -> what it makes,
             before derivatives are taken of it.
@@ -253,7 +254,7 @@ def _part(problem, name, function, orders, source=None):
             if met.inside:
                 rules.check(name, met.inside, call, inputs)
             problem.keep_rules(name, rules.not_differentiable(call, inputs))
-    operations = graph_search.operations(traced.graph, roots)
+    operations = search.operations(traced.graph, roots)
 
     def forward(values, hyperparameters, prepared, step):
         if not source:  # In its first step, a schedule may do nothing.
@@ -417,7 +418,7 @@ def _assigned_resources(graph):
         for variable in graph.variables
         if variable.handle is external
     ]
-    flags = graph_search.assigned(graph, [internal for _, internal in captured])
+    flags = search.assigned(graph, [internal for _, internal in captured])
     return [
         variable for (variable, _), flag in zip(captured, flags, strict=True) if flag
     ]
@@ -438,8 +439,7 @@ def _refuse_floating(name, assigned, parts):
             part.name
             for part in parts
             for external, internal in part.graph.captures
-            if external is variable.handle
-            and graph_search.influences(part.graph, internal)
+            if external is variable.handle and search.influences(part.graph, internal)
         ]
         if variable.dtype.is_floating and used:
             raise ValueError(

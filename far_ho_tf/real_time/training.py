@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from far_ho_tf.autodiff import all_finite
+from far_ho_tf.graphs.functions import TRACING, once_traced
 from far_ho_tf.hypergradients import NonFiniteError
 from far_ho_tf.hypergradients.dependence import Dependence
 from far_ho_tf.hypergradients.outer import differentiate_outer
@@ -13,7 +14,6 @@ from far_ho_tf.hypergradients.result import Status
 from far_ho_tf.hypergradients.tangents import Directions, Propagation, hidden_zero
 from far_ho_tf.patches.kernels import forms_for
 from far_ho_tf.state import State
-from far_ho_tf.tracing import TRACING, once_traced
 from far_ho_tf.variables import assign, read
 
 

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import ml_dtypes
 import tensorflow as tf
 
-from far_ho_tf.preflight.registry import is_cut, is_step
-from far_ho_tf.preflight.shapes import Shapes, output_shape
+from far_ho_tf.graphs.cuts import is_cut, is_step
+from far_ho_tf.graphs.shapes import Shapes, output_shape
 
 UNKNOWN_SIZE = 32
 # How the types of operations that call functions end: "StatelessWhile" is one, too.

@@ -6,7 +6,7 @@ import re
 
 import tensorflow as tf
 
-from far_ho_tf.tracing import specs
+from far_ho_tf.graphs.functions import specs
 
 # What TensorFlow's vectorizer logs of operations that it cannot vectorize.
 _ONE_BY_ONE = re.compile(r"while_loop for converting (\w+)|(\w+) uses a while_loop")

@@ -8,7 +8,7 @@ from tensorflow.python.eager.polymorphic_function.atomic_function import (
     AtomicFunction,  # What a tf.function calls in the end.
 )
 
-from far_ho_tf.tracing import called_with, once_traced, specs
+from far_ho_tf.graphs.functions import called_with, once_traced, specs
 
 
 class Executable:

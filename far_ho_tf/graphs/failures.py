@@ -27,7 +27,7 @@ NOT_EXPLAINED = (
     *(tf.errors.DeadlineExceededError, tf.errors.UnavailableError),
 )
 
-_PACKAGE = os.path.join(os.path.dirname(__file__), "")
+_PACKAGE = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
 _NOT_THE_USERS = (
     _PACKAGE,
     *(os.path.join(os.path.dirname(module.__file__), "") for module in (tf, keras)),
