@@ -41,7 +41,7 @@ from far_ho_tf.problem import BilevelProblem as BilevelProblem
 from far_ho_tf.real_time import RealTimeModel as RealTimeModel
 from far_ho_tf.saving import CheckpointError as CheckpointError
 from far_ho_tf.schedules import Schedule as Schedule
-from far_ho_tf.state import State as State
+from far_ho_tf.variables.state import State as State
 
 if keras.backend.backend() != "tensorflow":
     raise ImportError(

@@ -10,7 +10,7 @@ from keras import constraints as keras_constraints
 from tensorflow.python.framework.ops import SymbolicTensor
 
 from far_ho_tf.checks import require
-from far_ho_tf.variables import find, is_composite, path_of
+from far_ho_tf.variables.identity import find, is_composite, path_of
 
 # By their ids: variables cannot be keys.
 _made = weakref.WeakValueDictionary()

@@ -5,15 +5,8 @@ import math
 import tensorflow as tf
 
 from far_ho_tf.checks import check_count, require
-from far_ho_tf.variables import (
-    check_numbers,
-    dtype_of,
-    evaluate,
-    find,
-    is_function,
-    is_variable,
-    path_of,
-)
+from far_ho_tf.variables.identity import dtype_of, find, is_variable, path_of
+from far_ho_tf.variables.numbers import check_numbers, evaluate, is_function
 
 
 def scaled_noise(scales, seed=0, fresh=False):

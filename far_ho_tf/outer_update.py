@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from far_ho_tf.checks import require
-from far_ho_tf.variables import find, is_variable, path_of
+from far_ho_tf.variables.identity import find, is_variable, path_of
 
 
 class OuterUpdate:

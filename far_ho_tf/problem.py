@@ -7,7 +7,6 @@ import keras
 import tensorflow as tf
 
 from far_ho_tf import data, preflight
-from far_ho_tf.autodiff import as_slices, dense, filled
 from far_ho_tf.checks import require, takes_argument
 from far_ho_tf.distribution import outside_scope
 from far_ho_tf.dynamics import as_dynamics
@@ -16,21 +15,19 @@ from far_ho_tf.graphs.functions import TRACING, specs
 from far_ho_tf.hyperparameters import Hyperparameter
 from far_ho_tf.objective import Objective
 from far_ho_tf.replicas import ONE_REPLICA
-from far_ho_tf.state import State, layout
-from far_ho_tf.substitution import substituted, tape_sources
-from far_ho_tf.variables import (
+from far_ho_tf.variables.derivatives import as_slices, dense, filled
+from far_ho_tf.variables.identity import (
     assign,
-    check_variables,
-    common_dtype,
     dtype_of,
     find,
-    is_function,
     is_variable,
     path_of,
     read,
-    to_tensor,
-    trained_variables,
 )
+from far_ho_tf.variables.numbers import is_function, to_tensor
+from far_ho_tf.variables.owners import check_variables, common_dtype, trained_variables
+from far_ho_tf.variables.state import State, layout
+from far_ho_tf.variables.substitution import substituted, tape_sources
 
 
 class BilevelProblem:

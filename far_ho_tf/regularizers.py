@@ -4,7 +4,8 @@ import keras
 import tensorflow as tf
 
 from far_ho_tf.checks import require
-from far_ho_tf.variables import check_numbers, evaluate, is_function, is_variable
+from far_ho_tf.variables.identity import is_variable
+from far_ho_tf.variables.numbers import check_numbers, evaluate, is_function
 
 
 class _Penalty(keras.regularizers.Regularizer):

@@ -9,13 +9,13 @@ import contextlib
 
 import tensorflow as tf
 
-from far_ho_tf.autodiff import Slices, map_slices, vjp
 from far_ho_tf.checks import require
 from far_ho_tf.data.shares import Shares, leading
 from far_ho_tf.distribution import local_replicas, num_replicas, totals
 from far_ho_tf.graphs.functions import once_traced
 from far_ho_tf.packing import pack, unpack
 from far_ho_tf.patches.random_draws import recorded_draws, shared_draws
+from far_ho_tf.variables.derivatives import Slices, map_slices, vjp
 
 
 def as_replicas(strategy, compiled):

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from far_ho_tf.checks import essence, require
-from far_ho_tf.state import State
+from far_ho_tf.variables.state import State
 
 # Of the files' layout. Another number is refused.
 _FORMAT = 2

@@ -4,16 +4,11 @@ import math
 
 import tensorflow as tf
 
-from far_ho_tf.autodiff import power
 from far_ho_tf.checks import check_count, is_integer, require
 from far_ho_tf.graphs.failures import told
-from far_ho_tf.variables import (
-    check_numbers,
-    dtype_of,
-    is_variable,
-    path_of,
-    to_tensor,
-)
+from far_ho_tf.patches.safe_roots import power
+from far_ho_tf.variables.identity import dtype_of, is_variable, path_of
+from far_ho_tf.variables.numbers import check_numbers, to_tensor
 
 
 class Schedule:

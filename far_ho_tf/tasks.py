@@ -14,7 +14,7 @@ from far_ho_tf.distribution import (
 from far_ho_tf.hypergradients import HyperGradientResult, NonFiniteError
 from far_ho_tf.hypergradients.agreement import check_agreement
 from far_ho_tf.notices import in_context
-from far_ho_tf.variables import path_of
+from far_ho_tf.variables.identity import path_of
 
 
 class Tasks:

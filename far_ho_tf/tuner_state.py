@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from far_ho_tf.state import layout
-from far_ho_tf.variables import assign, dtype_of, path_of, read
+from far_ho_tf.variables.identity import assign, dtype_of, path_of, read
+from far_ho_tf.variables.state import layout
 
 
 def runs_of(tuner):

@@ -7,7 +7,7 @@ from far_ho_tf.data.readings import Readings
 from far_ho_tf.data.source import Source, checksum, ended
 from far_ho_tf.graphs.buffers import capacity
 from far_ho_tf.graphs.failures import NOT_EXPLAINED, told
-from far_ho_tf.variables import scalar
+from far_ho_tf.variables.numbers import scalar
 
 
 class DatasetSource(Source):

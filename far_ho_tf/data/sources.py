@@ -22,7 +22,7 @@ from far_ho_tf.data.datasets import DatasetSource
 from far_ho_tf.data.source import Source, checksum, ended
 from far_ho_tf.graphs import buffers
 from far_ho_tf.graphs.failures import NOT_EXPLAINED, told
-from far_ho_tf.variables import scalar
+from far_ho_tf.variables.numbers import scalar
 
 # Bytes that the indices of a run may take.
 _LARGEST_TABLE = 2**28

@@ -14,9 +14,10 @@ import numpy as np
 import tensorflow as tf
 from keras.src.backend import numpy as keras_numpy  # Which keras.ops calls.
 
-from far_ho_tf.autodiff import dense, safe_roots, safe_sqrt
 from far_ho_tf.checks import require
-from far_ho_tf.variables import path_of
+from far_ho_tf.patches.safe_roots import safe_roots, safe_sqrt
+from far_ho_tf.variables.derivatives import dense
+from far_ho_tf.variables.identity import path_of
 
 # keras.optimizers.Optimizer is the agnostic class with TensorFlow's ways added.
 _TensorFlowOptimizer, _AgnosticOptimizer = keras.optimizers.Optimizer.__bases__

@@ -7,7 +7,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from far_ho_tf.autodiff import Slices
 from far_ho_tf.checks import require
 from far_ho_tf.dynamics.arguments import Bounds
 from far_ho_tf.dynamics.base import BoundDynamics, Dynamics
@@ -26,8 +25,10 @@ from far_ho_tf.dynamics.keras_checks import (
     check_used,
     numbers_of,
 )
-from far_ho_tf.substitution import SubstitutionScope
-from far_ho_tf.variables import dtype_of, find, is_function, is_variable, read
+from far_ho_tf.variables.derivatives import Slices
+from far_ho_tf.variables.identity import dtype_of, find, is_variable, read
+from far_ho_tf.variables.numbers import is_function
+from far_ho_tf.variables.substitution import SubstitutionScope
 
 
 class KerasDynamics(Dynamics):

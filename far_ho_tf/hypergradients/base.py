@@ -40,8 +40,9 @@ from far_ho_tf.hypergradients.result import HyperGradientResult, Status
 from far_ho_tf.hypergradients.tangents import check_tangents
 from far_ho_tf.patches.kernels import beside_gpu
 from far_ho_tf.problem import BilevelProblem
-from far_ho_tf.state import State
-from far_ho_tf.variables import preserved, read, scalar
+from far_ho_tf.variables.identity import preserved, read
+from far_ho_tf.variables.numbers import scalar
+from far_ho_tf.variables.state import State
 
 # Bytes from which what a run holds is compared with what is free, and the part of this
 # that it may be: a fifth more was measured.

@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from far_ho_tf.autodiff import vjp, zeros_for_none
 from far_ho_tf.checks import essence
 from far_ho_tf.data.shares import Shares, leading
 from far_ho_tf.replicas import OnShares
+from far_ho_tf.variables.derivatives import vjp, zeros_for_none
 
 # Examples of a replica that are looked at.
 _EXAMPLES = 16

@@ -10,7 +10,7 @@ from far_ho_tf.graphs.functions import once_traced
 from far_ho_tf.graphs.search import coarsest
 from far_ho_tf.hypergradients.comparison import Distances, compare_shares, mapped
 from far_ho_tf.patches.kernels import forms_for
-from far_ho_tf.variables import path_of
+from far_ho_tf.variables.identity import path_of
 
 # How much more than `Distances.noise` rounding may make.
 _NOISE = 10

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from far_ho_tf.autodiff import all_finite
 from far_ho_tf.checks import check_count, require
 from far_ho_tf.distribution import num_replicas, on_each
 from far_ho_tf.graphs.functions import as_one_call
@@ -13,6 +12,7 @@ from far_ho_tf.hypergradients.base import HyperGradient
 from far_ho_tf.hypergradients.program import Outputs
 from far_ho_tf.hypergradients.run import Run, stack, write
 from far_ho_tf.hypergradients.tangents import Directions, Propagation, hidden_zero
+from far_ho_tf.variables.derivatives import all_finite
 
 
 @dataclasses.dataclass(frozen=True)

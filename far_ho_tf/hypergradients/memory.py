@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from far_ho_tf.autodiff import floating
 from far_ho_tf.checks import require
 from far_ho_tf.graphs import search
 from far_ho_tf.graphs.functions import TRACING, specs
@@ -14,7 +13,8 @@ from far_ho_tf.hypergradients.program import Buffers, Inputs, Settings
 from far_ho_tf.hypergradients.reverse_run import ReverseRun
 from far_ho_tf.hypergradients.tangents import Directions, Propagation
 from far_ho_tf.patches.kernels import own_forms
-from far_ho_tf.variables import read
+from far_ho_tf.variables.derivatives import floating
+from far_ho_tf.variables.identity import read
 
 
 class Needs(NamedTuple):

@@ -16,7 +16,7 @@ from far_ho_tf.graphs.vectorize import noted
 from far_ho_tf.notices import tell
 from far_ho_tf.patches.indices import compiled
 from far_ho_tf.patches.kernels import beside_gpu, forms_for
-from far_ho_tf.state import State
+from far_ho_tf.variables.state import State
 
 # Multiplications up to which XLA is the faster on a CPU, by benchmarks/compilers.py.
 # TensorFlow's own kernels are at larger convolutions; at larger matrix products only

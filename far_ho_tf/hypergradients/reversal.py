@@ -5,14 +5,14 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from far_ho_tf.autodiff import all_finite
 from far_ho_tf.checks import require
 from far_ho_tf.graphs.functions import not_inlined
 from far_ho_tf.hypergradients import digits, exact, integers
 from far_ho_tf.hypergradients.run import read, write
 from far_ho_tf.hypergradients.trajectory import Trajectory
-from far_ho_tf.state import State
-from far_ho_tf.variables import read as read_variables
+from far_ho_tf.variables.derivatives import all_finite
+from far_ho_tf.variables.identity import read as read_variables
+from far_ho_tf.variables.state import State
 
 _SAMPLES = 1000
 

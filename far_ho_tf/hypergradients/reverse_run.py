@@ -2,7 +2,12 @@
 
 import tensorflow as tf
 
-from far_ho_tf.autodiff import (
+from far_ho_tf.graphs.functions import as_one_call, specs
+from far_ho_tf.hypergradients.program import Outputs
+from far_ho_tf.hypergradients.run import Run, stack
+from far_ho_tf.hypergradients.split import Split, Traced, flat
+from far_ho_tf.replicas import ONE_REPLICA
+from far_ho_tf.variables.derivatives import (
     add,
     all_finite,
     floating,
@@ -11,12 +16,7 @@ from far_ho_tf.autodiff import (
     with_values,
     zeros_for_none,
 )
-from far_ho_tf.graphs.functions import as_one_call, specs
-from far_ho_tf.hypergradients.program import Outputs
-from far_ho_tf.hypergradients.run import Run, stack
-from far_ho_tf.hypergradients.split import Split, Traced, flat
-from far_ho_tf.replicas import ONE_REPLICA
-from far_ho_tf.state import State
+from far_ho_tf.variables.state import State
 
 
 class ReverseRun(Run):

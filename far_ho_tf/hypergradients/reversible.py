@@ -12,7 +12,8 @@ from far_ho_tf.hypergradients.nonfinite import NonFiniteError
 from far_ho_tf.hypergradients.reversal import Reversal
 from far_ho_tf.hypergradients.reverse import ReverseHG
 from far_ho_tf.hypergradients.reverse_run import ReverseRun
-from far_ho_tf.variables import is_number, path_of
+from far_ho_tf.variables.identity import path_of
+from far_ho_tf.variables.numbers import is_number
 
 _NOTICED = 1e-5  # Relative errors above are warned of.
 

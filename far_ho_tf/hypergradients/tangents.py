@@ -4,7 +4,10 @@ import operator
 
 import tensorflow as tf
 
-from far_ho_tf.autodiff import (
+from far_ho_tf.checks import require
+from far_ho_tf.graphs.vectorize import map_stack
+from far_ho_tf.replicas import ONE_REPLICA
+from far_ho_tf.variables.derivatives import (
     Linearization,
     Slices,
     floating,
@@ -12,10 +15,7 @@ from far_ho_tf.autodiff import (
     linearize_gradient,
     values_of,
 )
-from far_ho_tf.checks import require
-from far_ho_tf.graphs.vectorize import map_stack
-from far_ho_tf.replicas import ONE_REPLICA
-from far_ho_tf.state import State, layout
+from far_ho_tf.variables.state import State, layout
 
 
 class Directions:

@@ -20,7 +20,7 @@ import tensorflow as tf
 from far_ho_tf.graphs import search
 from far_ho_tf.graphs.failures import line_of
 from far_ho_tf.preflight.lines import Line
-from far_ho_tf.variables import path_of, preserved
+from far_ho_tf.variables.identity import path_of, preserved
 
 # Intervals of a line from a hyperparameter's value, and of one that is looked into.
 _INTERVALS = 16

@@ -12,8 +12,8 @@ import numpy as np
 from far_ho_tf.graphs import search
 from far_ho_tf.preflight.jumps import named
 from far_ho_tf.preflight.lines import Line
-from far_ho_tf.variables import find as find_variable
-from far_ho_tf.variables import path_of, preserved
+from far_ho_tf.variables.identity import find as find_variable
+from far_ho_tf.variables.identity import path_of, preserved
 
 # Types of operations that have kinks, between points where they are smooth.
 _KINKS = (

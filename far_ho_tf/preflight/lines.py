@@ -5,11 +5,11 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from far_ho_tf.autodiff import dense, floating
 from far_ho_tf.graphs import search
 from far_ho_tf.patches.custom_gradients import true_derivatives
-from far_ho_tf.substitution import tape_sources
-from far_ho_tf.variables import dtype_of, read
+from far_ho_tf.variables.derivatives import dense, floating
+from far_ho_tf.variables.identity import dtype_of, read
+from far_ho_tf.variables.substitution import tape_sources
 
 # What counts as no jump, beside the value: so many roundings of the coarsest dtype.
 _NOISE = 80.0

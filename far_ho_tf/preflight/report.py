@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from far_ho_tf.autodiff import Slices, dense
 from far_ho_tf.checks import warn_user
 from far_ho_tf.graphs import search
 from far_ho_tf.hyperparameters import unlisted
@@ -25,8 +24,9 @@ from far_ho_tf.preflight.faults import (
     REFUSED_BY_XLA,
     WARNED,
 )
-from far_ho_tf.state import State
-from far_ho_tf.variables import dtype_of, find, path_of, preserved, read
+from far_ho_tf.variables.derivatives import Slices, dense
+from far_ho_tf.variables.identity import dtype_of, find, path_of, preserved, read
+from far_ho_tf.variables.state import State
 
 
 class Report(NamedTuple):

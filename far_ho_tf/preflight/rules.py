@@ -5,9 +5,15 @@ See `patches.custom_gradients`.
 
 import tensorflow as tf
 
-from far_ho_tf.autodiff import all_finite, dense, floating, vjp, zeros_for_none
 from far_ho_tf.graphs.functions import once_traced
 from far_ho_tf.patches.custom_gradients import true_derivatives
+from far_ho_tf.variables.derivatives import (
+    all_finite,
+    dense,
+    floating,
+    vjp,
+    zeros_for_none,
+)
 
 # How far custom gradients may be from the true ones: by rounding.
 _RULES_AGREE = {tf.float64: 1e-9, tf.float32: 1e-4, tf.float16: 0.02, tf.bfloat16: 0.1}

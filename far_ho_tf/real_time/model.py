@@ -17,7 +17,8 @@ from far_ho_tf.outer_update import OuterUpdate
 from far_ho_tf.problem import BilevelProblem
 from far_ho_tf.real_time.objectives import Objectives, check_batch
 from far_ho_tf.real_time.training import RealTimeTraining
-from far_ho_tf.variables import check_variables, find, path_of
+from far_ho_tf.variables.identity import find, path_of
+from far_ho_tf.variables.owners import check_variables
 
 
 class RealTimeModel(keras.Model):

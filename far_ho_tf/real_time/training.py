@@ -4,7 +4,6 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from far_ho_tf.autodiff import all_finite
 from far_ho_tf.graphs.functions import TRACING, once_traced
 from far_ho_tf.hypergradients import NonFiniteError
 from far_ho_tf.hypergradients.dependence import Dependence
@@ -13,8 +12,9 @@ from far_ho_tf.hypergradients.program import Program
 from far_ho_tf.hypergradients.result import Status
 from far_ho_tf.hypergradients.tangents import Directions, Propagation, hidden_zero
 from far_ho_tf.patches.kernels import forms_for
-from far_ho_tf.state import State
-from far_ho_tf.variables import assign, read
+from far_ho_tf.variables.derivatives import all_finite
+from far_ho_tf.variables.identity import assign, read
+from far_ho_tf.variables.state import State
 
 
 class Carried(NamedTuple):

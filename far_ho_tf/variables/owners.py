@@ -1,178 +1,15 @@
-"""Variables of Keras and of TensorFlow, and who owns them; other sources of values."""
-
-import contextlib
-import functools
-import numbers
+"""What owns variables: layers, models and modules, and which of theirs are trained."""
 
 import keras
-import numpy as np
 import tensorflow as tf
-from tensorflow.python.ops.resource_variable_ops import (
-    ResourceVariable,  # What tf.Variable makes outside of strategies.
+
+from far_ho_tf.variables.identity import (
+    VARIABLES,
+    dtype_of,
+    find,
+    is_variable,
+    path_of,
 )
-
-from far_ho_tf.checks import require
-from far_ho_tf.graphs.failures import told
-
-_VARIABLES = (keras.Variable, tf.Variable)
-_COMPOSITE = (
-    *(tf.RaggedTensor, tf.RaggedTensorSpec, tf.SparseTensor, tf.SparseTensorSpec),
-    tf.IndexedSlicesSpec,  # Of a tensor there is a dense one, which TensorFlow takes.
-)
-
-
-def is_variable(value):
-    """Whether it is a Keras variable or a bare tf.Variable."""
-    return isinstance(value, _VARIABLES)
-
-
-def is_composite(value):
-    """Whether it is a ragged or sparse tensor, or what a dataset says of such."""
-    return isinstance(value, _COMPOSITE)
-
-
-def path_of(variable):
-    """The name by which messages and path patterns know a variable."""
-    if isinstance(variable, keras.Variable):
-        return variable.path
-    return variable.name.removesuffix(":0")
-
-
-def dtype_of(variable):
-    """The dtype of a variable or tensor as a `tf.DType`."""
-    return tf.as_dtype(variable.dtype)
-
-
-def find(variable, variables):
-    """The index of `variable` in a list, by identity; `None` if absent."""
-    for index, other in enumerate(variables):
-        if other is variable:
-            return index
-    return None
-
-
-def assign(variables, values):
-    """Assigns each variable its value."""
-    for variable, value in zip(variables, values, strict=True):
-        plain = _plain(variable)
-        if plain is not None and _fits(value, plain):
-            tf.raw_ops.AssignVariableOp(resource=plain.handle, value=value)
-        else:
-            variable.assign(value)
-
-
-@contextlib.contextmanager
-def preserved(variables):
-    """Puts the values of variables back in the end."""
-    values = read(variables)
-    try:
-        yield
-    finally:
-        assign(variables, values)
-
-
-def _fits(value, variable):
-    if not isinstance(value, tf.Tensor):
-        return False
-    return value.dtype == variable.dtype and value.shape == variable.shape
-
-
-def read(variables):
-    """The variables' values as tensors: snapshots that later writes spare."""
-    return [_read(variable) for variable in variables]
-
-
-def _read(variable):
-    plain = _plain(variable)
-    if plain is None:
-        return tf.identity(tf.convert_to_tensor(variable))
-    return tf.raw_ops.ReadVariableOp(resource=plain.handle, dtype=plain.dtype)
-
-
-def _plain(variable):
-    """The `ResourceVariable` of one on one device, outside graphs; else `None`.
-
-    Short runs spend much of their time on reading and assigning in TensorFlow's ways.
-    """
-    if not tf.executing_eagerly():
-        return None
-    if isinstance(variable, keras.Variable):
-        variable = variable.value  # A tensor, where a scope replaces or casts it.
-    return variable if type(variable) is ResourceVariable else None
-
-
-@functools.lru_cache(maxsize=1024)
-def scalar(number):
-    """A Python integer as an int32 scalar tensor."""
-    with tf.init_scope():
-        return tf.constant(number, tf.int32)
-
-
-def is_number(source):
-    """Whether a source is a plain number, or an array or tensor of such."""
-    if isinstance(source, (np.ndarray, tf.Tensor)):
-        dtype = tf.as_dtype(source.dtype) if source.dtype != object else tf.string
-        return dtype.is_floating or dtype.is_integer
-    return isinstance(source, numbers.Real) and not isinstance(source, bool)
-
-
-def is_function(source):
-    """Whether a source has to be called for its value."""
-    return callable(source) and not is_variable(source)
-
-
-def check_numbers(label, value):
-    """Returns plain numbers as an array, and other sources as they are.
-
-    Raises:
-        ValueError: If they are no finite numbers, or lists that are ragged.
-    """
-    if is_variable(value) or is_function(value) or tf.is_symbolic_tensor(value):
-        return value
-    try:
-        array = np.asarray(value)
-        plain = array.dtype.kind in "fiu" and bool(np.all(np.isfinite(array)))
-    except ValueError:  # It is ragged.
-        plain = False
-    require(
-        plain,
-        f"{label} must be finite numbers, a Hyperparameter or a callable.",
-        value=value,
-    )
-    return array
-
-
-def to_tensor(value, dtype):
-    """A variable's, tensor's or number's value; plain numbers in `dtype`.
-
-    By NumPy, since tf.cast(0.1, "float64") rounds to float32 on the way.
-    """
-    if is_variable(value) or tf.is_tensor(value):
-        return tf.convert_to_tensor(value)
-    return tf.constant(np.asarray(value, tf.as_dtype(dtype).as_numpy_dtype))
-
-
-def evaluate(label, source, dtype):
-    """The value of a source, now, as a tensor.
-
-    Args:
-        label: What messages call it.
-        source: A number, an array, a variable, or a callable() -> one of these.
-        dtype: That of plain numbers.
-
-    Raises:
-        ValueError: If it is none of these, or the callable fails.
-    """
-    try:
-        value = source() if is_function(source) else source
-        if value is None:
-            raise TypeError("None for a number")
-        return to_tensor(value, dtype)
-    except Exception as error:
-        raise ValueError(
-            f"{label} must be a number, an array, a Hyperparameter, or a callable() "
-            f"that gives one. Received: {source!r}, which fails with {told(error)}"
-        ) from error
 
 
 def trained_variables(owner, hyperparameters):
@@ -260,7 +97,7 @@ def _owned(owner):
         # The trainable ones first, in Keras' own order.
         return [*owner.trainable_variables, *owner.non_trainable_variables]
     owned = []
-    for leaf in _leaves(owner, (*_VARIABLES, keras.layers.Layer)):
+    for leaf in _leaves(owner, (*VARIABLES, keras.layers.Layer)):
         owned += [leaf] if is_variable(leaf) else _owned(leaf)
     return _once(owned)
 
@@ -280,7 +117,7 @@ def _trained(owner, seen):
     if id(owner) in seen:
         return seen[id(owner)]
     found = seen[id(owner)] = []
-    kinds = (*_VARIABLES, keras.layers.Layer, tf.Module)
+    kinds = (*VARIABLES, keras.layers.Layer, tf.Module)
     for leaf in _leaves(owner, kinds, recursive=False):
         if not is_variable(leaf):
             found += _trained(leaf, seen)

@@ -9,7 +9,7 @@ import contextlib
 import keras
 import tensorflow as tf
 
-from far_ho_tf.variables import find
+from far_ho_tf.variables.identity import find
 
 
 class SubstitutionScope(keras.StatelessScope):
