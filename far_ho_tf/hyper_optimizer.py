@@ -11,7 +11,7 @@ from far_ho_tf.checks import KERAS_NAMES, check_count, check_limit, did_you_mean
 from far_ho_tf.distribution import check_strategy, in_scope_of, outside_scope
 from far_ho_tf.graphs.functions import once_traced
 from far_ho_tf.hypergradients import HyperGradient, NonFiniteError, ReverseHG
-from far_ho_tf.hyperparameters import scalar_names
+from far_ho_tf.hyperparameters.hyperparameter import scalar_names
 from far_ho_tf.inner_runs import InnerRuns, check_mode
 from far_ho_tf.notices import told_to
 from far_ho_tf.outer_update import OuterUpdate

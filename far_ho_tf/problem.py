@@ -12,7 +12,7 @@ from far_ho_tf.distribution import outside_scope
 from far_ho_tf.dynamics import as_dynamics
 from far_ho_tf.graphs.failures import explained, part_of, told
 from far_ho_tf.graphs.functions import TRACING, specs
-from far_ho_tf.hyperparameters import Hyperparameter
+from far_ho_tf.hyperparameters.hyperparameter import Hyperparameter
 from far_ho_tf.objective import Objective
 from far_ho_tf.replicas import ONE_REPLICA
 from far_ho_tf.variables.derivatives import as_slices, dense, filled

@@ -113,14 +113,21 @@ def test_imports_are_seen():
 
 
 def test_contract_is_exported():
-    assert set(CONTRACT) - exported_names() == set()
-    assert all(hasattr(far, name) for name in CONTRACT)
+    assert set(CONTRACT) - set(far.__all__) == set()
+    assert all(hasattr(far, name) for name in far.__all__)
+
+
+def test_nothing_else_is_shown():
+    assert [name for name in dir(far) if not name.startswith("__")] == far.__all__
+    assert far.__version__
+    namespace = {}
+    exec("from far_ho_tf import *", namespace)
+    assert set(far.__all__) <= set(namespace)
 
 
 def public_objects():
     """Exported classes and functions, and those of exported modules."""
-    for name in set(vars(far)) & exported_names():
-        value = getattr(far, name)
+    for value in (getattr(far, name) for name in far.__all__):
         if not inspect.ismodule(value):
             yield value
             continue
@@ -128,13 +135,6 @@ def public_objects():
             own = getattr(member, "__module__", None) == value.__name__
             if own and not inner.startswith("_"):
                 yield member
-
-
-def exported_names():
-    """The names that `far_ho_tf/__init__.py` imports as themselves."""
-    body = ast.parse(FILES[""].read_text()).body
-    imports = [node for node in body if isinstance(node, ast.ImportFrom)]
-    return {alias.asname for node in imports for alias in node.names}
 
 
 def test_public_objects_have_their_own_docstring():

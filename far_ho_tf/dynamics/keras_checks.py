@@ -3,7 +3,7 @@
 import keras
 
 from far_ho_tf.checks import require
-from far_ho_tf.schedules import Schedule
+from far_ho_tf.hyperparameters.schedules import Schedule
 
 # Numbers that Keras' optimizers have, `None` where they are not used.
 CLIPPING = ("clipnorm", "clipvalue", "global_clipnorm")

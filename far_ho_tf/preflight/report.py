@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from far_ho_tf.checks import warn_user
 from far_ho_tf.graphs import search
-from far_ho_tf.hyperparameters import unlisted
+from far_ho_tf.hyperparameters.hyperparameter import unlisted
 from far_ho_tf.notices import tell
 from far_ho_tf.patches.custom_gradients import meeting
 from far_ho_tf.preflight import jumps, kinks, rules

@@ -11,7 +11,7 @@ from far_ho_tf.checks import check_count, check_limit, require
 from far_ho_tf.data import Batches, Placeholder, as_source
 from far_ho_tf.dynamics import as_dynamics
 from far_ho_tf.hypergradients import NonFiniteError
-from far_ho_tf.hyperparameters import Hyperparameter, scalar_names
+from far_ho_tf.hyperparameters.hyperparameter import Hyperparameter, scalar_names
 from far_ho_tf.notices import once, show, told_to
 from far_ho_tf.outer_update import OuterUpdate
 from far_ho_tf.problem import BilevelProblem
