@@ -18,7 +18,7 @@ from far_ho_tf.data.batches import (
     refuse_empty,
     refuse_variables,
 )
-from far_ho_tf.data.datasets import DatasetSource
+from far_ho_tf.data.dataset_source import DatasetSource
 from far_ho_tf.data.source import Source, checksum, ended
 from far_ho_tf.graphs import buffers
 from far_ho_tf.graphs.failures import NOT_EXPLAINED, told

@@ -10,20 +10,20 @@ import tensorflow as tf
 from far_ho_tf.checks import require
 from far_ho_tf.dynamics.arguments import Bounds
 from far_ho_tf.dynamics.base import BoundDynamics, Dynamics
-from far_ho_tf.dynamics.functional import (
-    Number,
-    functional,
-    shares_state,
-    stand_in,
-    underlying,
-)
-from far_ho_tf.dynamics.keras_checks import (
+from far_ho_tf.dynamics.keras.checks import (
     BY_VARIABLE,
     CLIPPING,
     SUMS_GRADIENTS,
     check_optimizer,
     check_used,
     numbers_of,
+)
+from far_ho_tf.dynamics.keras.functional import (
+    Number,
+    functional,
+    shares_state,
+    stand_in,
+    underlying,
 )
 from far_ho_tf.variables.derivatives import Slices
 from far_ho_tf.variables.identity import dtype_of, find, is_variable, read
