@@ -5,7 +5,7 @@ import keras
 from far_ho_tf import callbacks, patches
 from far_ho_tf.checkpoint import Checkpoint
 from far_ho_tf.data import Batches
-from far_ho_tf.distribution import WorkerLostError
+from far_ho_tf.distribution.strategies import WorkerLostError
 from far_ho_tf.dynamics import (
     Adam,
     AdamW,

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from far_ho_tf import tuner_state
 from far_ho_tf.checks import check_count, is_integer, require
-from far_ho_tf.distribution import gathered, worker_name
+from far_ho_tf.distribution.strategies import gathered, worker_name
 from far_ho_tf.hypergradients import NonFiniteError
 from far_ho_tf.saving import CheckpointError, Files, number_of
 

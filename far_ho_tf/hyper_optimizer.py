@@ -8,7 +8,7 @@ import tensorflow as tf
 from far_ho_tf.callbacks import ProgressBar
 from far_ho_tf.checkpoint import with_checkpoint_last
 from far_ho_tf.checks import KERAS_NAMES, check_count, check_limit, did_you_mean
-from far_ho_tf.distribution import check_strategy, in_scope_of, outside_scope
+from far_ho_tf.distribution.strategies import check_strategy, in_scope_of, outside_scope
 from far_ho_tf.graphs.functions import once_traced
 from far_ho_tf.hypergradients import HyperGradient, NonFiniteError, ReverseHG
 from far_ho_tf.hyperparameters.hyperparameter import scalar_names

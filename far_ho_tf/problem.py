@@ -8,13 +8,13 @@ import tensorflow as tf
 
 from far_ho_tf import data, preflight
 from far_ho_tf.checks import require, takes_argument
-from far_ho_tf.distribution import outside_scope
+from far_ho_tf.distribution.replicas import ONE_REPLICA
+from far_ho_tf.distribution.strategies import outside_scope
 from far_ho_tf.dynamics import as_dynamics
 from far_ho_tf.graphs.failures import explained, part_of, told
 from far_ho_tf.graphs.functions import TRACING, specs
 from far_ho_tf.hyperparameters.hyperparameter import Hyperparameter
 from far_ho_tf.objective import Objective
-from far_ho_tf.replicas import ONE_REPLICA
 from far_ho_tf.variables.derivatives import as_slices, dense, filled
 from far_ho_tf.variables.identity import (
     assign,

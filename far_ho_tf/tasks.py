@@ -5,14 +5,14 @@ from concurrent.futures import ThreadPoolExecutor
 import tensorflow as tf
 
 from far_ho_tf.checks import require
-from far_ho_tf.distribution import (
+from far_ho_tf.distribution.strategies import (
     WorkerLostError,
     local_replicas,
     num_replicas,
     summed,
 )
+from far_ho_tf.distribution.worker_agreement import check_agreement
 from far_ho_tf.hypergradients import HyperGradientResult, NonFiniteError
-from far_ho_tf.hypergradients.agreement import check_agreement
 from far_ho_tf.notices import in_context
 from far_ho_tf.variables.identity import path_of
 

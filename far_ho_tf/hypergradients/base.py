@@ -16,17 +16,17 @@ from far_ho_tf.checks import (
     did_you_mean,
     require,
 )
-from far_ho_tf.distribution import (
+from far_ho_tf.distribution.mean_check import Division
+from far_ho_tf.distribution.strategies import (
     check_strategy,
     device,
     num_replicas,
     outside_scope,
 )
+from far_ho_tf.distribution.worker_agreement import check_agreement
 from far_ho_tf.graphs.buffers import capacity, free_memory, text_of_bytes
 from far_ho_tf.graphs.failures import NOT_EXPLAINED
 from far_ho_tf.graphs.functions import TRACING, once_traced
-from far_ho_tf.hypergradients.agreement import check_agreement
-from far_ho_tf.hypergradients.division import Division
 from far_ho_tf.hypergradients.episodes import check_episodes, over_episodes
 from far_ho_tf.hypergradients.nonfinite import cause, raise_non_finite
 from far_ho_tf.hypergradients.program import (

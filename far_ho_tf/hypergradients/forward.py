@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from far_ho_tf.checks import check_count, require
-from far_ho_tf.distribution import num_replicas, on_each
+from far_ho_tf.distribution.strategies import num_replicas, on_each
 from far_ho_tf.graphs.functions import as_one_call
 from far_ho_tf.hypergradients.base import HyperGradient
 from far_ho_tf.hypergradients.program import Outputs

@@ -7,7 +7,7 @@ import tensorflow as tf
 from absl import logging
 
 from far_ho_tf.checks import essence, warn_user
-from far_ho_tf.distribution import WorkerLostError, lost_workers
+from far_ho_tf.distribution.strategies import WorkerLostError, lost_workers
 from far_ho_tf.graphs.compilation import check_in_use, discard_unreadable
 from far_ho_tf.graphs.executables import Executable
 from far_ho_tf.graphs.functions import TRACING, called_with

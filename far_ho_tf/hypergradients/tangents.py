@@ -5,8 +5,8 @@ import operator
 import tensorflow as tf
 
 from far_ho_tf.checks import require
+from far_ho_tf.distribution.replicas import ONE_REPLICA
 from far_ho_tf.graphs.vectorize import map_stack
-from far_ho_tf.replicas import ONE_REPLICA
 from far_ho_tf.variables.derivatives import (
     Linearization,
     Slices,

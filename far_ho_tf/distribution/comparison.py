@@ -7,8 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from far_ho_tf.checks import essence
-from far_ho_tf.data.shares import Shares, leading
-from far_ho_tf.replicas import OnShares
+from far_ho_tf.distribution.replicas import OnShares
+from far_ho_tf.distribution.shards import Shares, leading
 from far_ho_tf.variables.derivatives import vjp, zeros_for_none
 
 # Examples of a replica that are looked at.

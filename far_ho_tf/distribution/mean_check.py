@@ -6,9 +6,9 @@ import ml_dtypes
 import numpy as np
 import tensorflow as tf
 
+from far_ho_tf.distribution.comparison import Distances, compare_shares, mapped
 from far_ho_tf.graphs.functions import once_traced
 from far_ho_tf.graphs.search import coarsest
-from far_ho_tf.hypergradients.comparison import Distances, compare_shares, mapped
 from far_ho_tf.patches.kernels import forms_for
 from far_ho_tf.variables.identity import path_of
 

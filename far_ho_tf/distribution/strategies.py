@@ -8,9 +8,9 @@ import keras
 import tensorflow as tf
 
 from far_ho_tf.checks import essence, require
+from far_ho_tf.distribution.packing import pack, unpack
 from far_ho_tf.graphs.functions import once_traced
 from far_ho_tf.notices import in_context
-from far_ho_tf.packing import pack, unpack
 
 _SUPPORTED = {
     name: getattr(tf.distribute, name)

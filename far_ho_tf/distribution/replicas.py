@@ -10,10 +10,10 @@ import contextlib
 import tensorflow as tf
 
 from far_ho_tf.checks import require
-from far_ho_tf.data.shares import Shares, leading
-from far_ho_tf.distribution import local_replicas, num_replicas, totals
+from far_ho_tf.distribution.packing import pack, unpack
+from far_ho_tf.distribution.shards import Shares, leading
+from far_ho_tf.distribution.strategies import local_replicas, num_replicas, totals
 from far_ho_tf.graphs.functions import once_traced
-from far_ho_tf.packing import pack, unpack
 from far_ho_tf.patches.random_draws import recorded_draws, shared_draws
 from far_ho_tf.variables.derivatives import Slices, map_slices, vjp
 

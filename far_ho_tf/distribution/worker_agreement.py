@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from far_ho_tf.data.source import checksum
-from far_ho_tf.distribution import gathered, worker_name
+from far_ho_tf.distribution.strategies import gathered, worker_name
 from far_ho_tf.variables.identity import read
 
 # Relative difference of first batches that other machines' rounding may make.
