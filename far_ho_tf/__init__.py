@@ -35,7 +35,7 @@ from far_ho_tf.hyperparameters.hyperparameter import Hyperparameter
 from far_ho_tf.hyperparameters.initial_values import scaled_noise
 from far_ho_tf.hyperparameters.schedules import Schedule
 from far_ho_tf.planner import Plan, plan
-from far_ho_tf.problem import BilevelProblem
+from far_ho_tf.problem.bilevel_problem import BilevelProblem
 from far_ho_tf.real_time import RealTimeModel
 from far_ho_tf.saving import CheckpointError
 from far_ho_tf.variables.state import State

@@ -15,7 +15,7 @@ from far_ho_tf.hyperparameters.hyperparameter import scalar_names
 from far_ho_tf.inner_runs import InnerRuns, check_mode
 from far_ho_tf.notices import told_to
 from far_ho_tf.outer_update import OuterUpdate
-from far_ho_tf.problem import BilevelProblem
+from far_ho_tf.problem.bilevel_problem import BilevelProblem
 from far_ho_tf.variables.identity import assign, read
 
 

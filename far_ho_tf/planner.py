@@ -13,7 +13,7 @@ from far_ho_tf.hypergradients import (
     memory,
 )
 from far_ho_tf.prediction import predict
-from far_ho_tf.problem import BilevelProblem
+from far_ho_tf.problem.bilevel_problem import BilevelProblem
 
 
 class Plan(NamedTuple):

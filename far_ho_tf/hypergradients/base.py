@@ -39,7 +39,7 @@ from far_ho_tf.hypergradients.program import (
 from far_ho_tf.hypergradients.result import HyperGradientResult, Status
 from far_ho_tf.hypergradients.tangents import check_tangents
 from far_ho_tf.patches.kernels import beside_gpu
-from far_ho_tf.problem import BilevelProblem
+from far_ho_tf.problem.bilevel_problem import BilevelProblem
 from far_ho_tf.variables.identity import preserved, read
 from far_ho_tf.variables.numbers import scalar
 from far_ho_tf.variables.state import State

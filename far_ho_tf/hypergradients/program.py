@@ -124,7 +124,7 @@ class Program:
 
     Args:
         jit_compile: `True`, `False` or `"auto"`.
-        report: The `preflight.Report` on the problem.
+        report: The `inspection.Report` on the problem.
         fixed_shapes: Whether all batches have one, known shape.
         build: Callable(inputs, search, compiled) -> outputs that builds the graph;
             `compiled`: whether XLA is to compile it.

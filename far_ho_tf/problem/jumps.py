@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from far_ho_tf.graphs import search
 from far_ho_tf.graphs.failures import line_of
-from far_ho_tf.preflight.lines import Line
+from far_ho_tf.problem.lines import Line
 from far_ho_tf.variables.identity import path_of, preserved
 
 # Intervals of a line from a hyperparameter's value, and of one that is looked into.
@@ -59,7 +59,7 @@ class Jump(NamedTuple):
 
 
 def may_jump(part):
-    """Whether a `report.Part` makes steps of a hyperparameter.
+    """Whether an `inspection.Part` makes steps of a hyperparameter.
 
     What TensorFlow makes to differentiate others is left out: it chooses between
     derivatives that differ where there are kinks, and between nothing else.
@@ -77,7 +77,7 @@ def find(part, variables, hyperparameters, assigned):
     """The jumps of a part in its hyperparameters.
 
     Args:
-        part: A `report.Part`.
+        part: A `inspection.Part`.
         variables: List of the trained variables.
         hyperparameters: List of variables.
         assigned: List of `tf.Variable`s that the part assigns.

@@ -6,7 +6,7 @@ import functools
 import keras
 import tensorflow as tf
 
-from far_ho_tf import data, preflight
+from far_ho_tf import data
 from far_ho_tf.checks import require, takes_argument
 from far_ho_tf.distribution.replicas import ONE_REPLICA
 from far_ho_tf.distribution.strategies import outside_scope
@@ -14,7 +14,8 @@ from far_ho_tf.dynamics import as_dynamics
 from far_ho_tf.graphs.failures import explained, part_of, told
 from far_ho_tf.graphs.functions import TRACING, specs
 from far_ho_tf.hyperparameters.hyperparameter import Hyperparameter
-from far_ho_tf.objective import Objective
+from far_ho_tf.problem import inspection
+from far_ho_tf.problem.objective import Objective
 from far_ho_tf.variables.derivatives import as_slices, dense, filled
 from far_ho_tf.variables.identity import (
     assign,
@@ -301,9 +302,9 @@ class BilevelProblem:
 
     @functools.cached_property
     def report(self):
-        """The `preflight.Report` on the traced parts of the problem."""
+        """The `inspection.Report` on the traced parts of the problem."""
         with self.explained():
-            report = outside_scope(preflight.inspect)(self)
+            report = outside_scope(inspection.inspect)(self)
         self.dynamics.leave([find(v, self.variables) for v in report.unread])
         return report
 

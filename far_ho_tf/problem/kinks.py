@@ -10,8 +10,8 @@ the gradient in other ways, too, as what goes through ReLUs does, nothing is tol
 import numpy as np
 
 from far_ho_tf.graphs import search
-from far_ho_tf.preflight.jumps import named
-from far_ho_tf.preflight.lines import Line
+from far_ho_tf.problem.jumps import named
+from far_ho_tf.problem.lines import Line
 from far_ho_tf.variables.identity import find as find_variable
 from far_ho_tf.variables.identity import path_of, preserved
 
@@ -26,7 +26,7 @@ _FLAT = 1e-3
 
 
 def may_matter(part):
-    """Whether a hyperparameter of a `report.Part` goes into something with a kink."""
+    """Whether a hyperparameter of an `inspection.Part` goes into something with kinks."""
     if not _with_kinks(part.operations):  # Of variables neither, which is known.
         return False
     return bool(_with_kinks(search.operations(part.graph, part.roots)))
@@ -36,7 +36,7 @@ def find(part, variables, hyperparameters, assigned, told):
     """Sentences on the hyperparameters that move a part's gradient by jumps alone.
 
     Args:
-        part: The `report.Part` of the inner objective.
+        part: The `inspection.Part` of the inner objective.
         variables: List of the trained variables.
         hyperparameters: List of variables.
         assigned: List of `tf.Variable`s that the part assigns.

@@ -16,14 +16,8 @@ from far_ho_tf.graphs import search
 from far_ho_tf.hyperparameters.hyperparameter import unlisted
 from far_ho_tf.notices import tell
 from far_ho_tf.patches.custom_gradients import meeting
-from far_ho_tf.preflight import jumps, kinks, rules
-from far_ho_tf.preflight.faults import (
-    AVOIDS_XLA,
-    FAULTS,
-    REFUSED,
-    REFUSED_BY_XLA,
-    WARNED,
-)
+from far_ho_tf.problem import jumps, kinks, rules
+from far_ho_tf.problem.faults import AVOIDS_XLA, FAULTS, REFUSED, REFUSED_BY_XLA, WARNED
 from far_ho_tf.variables.derivatives import Slices, dense
 from far_ho_tf.variables.identity import dtype_of, find, path_of, preserved, read
 from far_ho_tf.variables.state import State
