@@ -26,7 +26,7 @@ _FLAT = 1e-3
 
 
 def may_matter(part):
-    """Whether a hyperparameter of an `inspection.Part` goes into something with kinks."""
+    """Whether a hyperparameter of an `inspection.Part` goes into what has kinks."""
     if not _with_kinks(part.operations):  # Of variables neither, which is known.
         return False
     return bool(_with_kinks(search.operations(part.graph, part.roots)))
