@@ -10,13 +10,12 @@ from far_ho_tf.hypergradients import (
     HyperGradient,
     ReverseHG,
     ReversibleHG,
-    exact,
-    memory,
-    reversal,
+    costs,
 )
-from far_ho_tf.hypergradients.checkpoints import num_recomputed
-from far_ho_tf.hypergradients.program import obstacle
-from far_ho_tf.hypergradients.tangents import Directions
+from far_ho_tf.hypergradients.compiler import obstacle
+from far_ho_tf.hypergradients.forward.tangents import Directions
+from far_ho_tf.hypergradients.reverse.binomial import num_recomputed
+from far_ho_tf.hypergradients.reversible import fixed_point, trajectory
 
 # Multiplications of matrix products that take as long as the integers' arithmetic for
 # a weight in a step, there and back (BUILD_NOTES.md, "Long horizons").
@@ -62,7 +61,7 @@ def predict(problem, num_steps, mode):
         (ForwardHG, _forward),
     ):
         if isinstance(mode, kind):
-            complete = memory.of_reverse_step(problem).complete
+            complete = costs.of_reverse_step(problem).complete
             return function(problem, num_steps, mode)._replace(complete=complete)
     raise ValueError(f"Nothing is predicted for such a mode. Received: mode={mode!r}")
 
@@ -70,7 +69,7 @@ def predict(problem, num_steps, mode):
 def _reverse(problem, num_steps, mode):
     count = mode.differentiated_steps(num_steps)
     states, segment, limit = mode.storage(problem, num_steps)
-    back = memory.of_reverse_step(problem, limit)
+    back = costs.of_reverse_step(problem, limit)
     again = 0
     if states < count:
         again = count if segment else num_recomputed(count, states)
@@ -79,7 +78,7 @@ def _reverse(problem, num_steps, mode):
         states, segment, _ = mode.buffers(problem, num_steps).storage
     # One slot more for the last new state, or one that need not be kept.
     slots = states + (limit is not None or not segment)
-    size = slots * memory.state_bytes(problem) + segment * back.kept
+    size = slots * costs.state_bytes(problem) + segment * back.kept
     return Option(
         _name(mode),
         mode,
@@ -90,8 +89,8 @@ def _reverse(problem, num_steps, mode):
 
 
 def _reversible(problem, num_steps, mode):
-    bits = reversal.bits(problem, num_steps)
-    products = memory.of_step(problem).multiplications
+    bits = trajectory.bits(problem, num_steps)
+    products = costs.of_step(problem).multiplications
     integers = _INTEGERS * problem.report.weights / products if products else 0.0
     return Option(
         _name(mode),
@@ -103,36 +102,36 @@ def _reversible(problem, num_steps, mode):
 
 def _reversible_bytes(problem, num_steps, bits, compiler):
     """A step's, the digits that were spilled, extra states, and the initial one."""
-    beyond = bits * num_steps - math.log2(exact.FULL)
-    spills = np.maximum(0, np.ceil(beyond / exact.SPILLED)).astype(int)
+    beyond = bits * num_steps - math.log2(fixed_point.FULL)
+    spills = np.maximum(0, np.ceil(beyond / fixed_point.SPILLED)).astype(int)
     sizes = [variable.shape.num_elements() for variable in problem.start.variables]
-    spilled = exact.SPILLED // 8 * int(np.dot(spills, sizes))
-    extra = num_steps * memory.bytes_of(problem.start.extra)
-    step = memory.of_reversal(problem, compiler)
-    return memory.state_bytes(problem) + step + spilled + extra
+    spilled = fixed_point.SPILLED // 8 * int(np.dot(spills, sizes))
+    extra = num_steps * costs.bytes_of(problem.start.extra)
+    step = costs.of_reversal(problem, compiler)
+    return costs.state_bytes(problem) + step + spilled + extra
 
 
 def _forward(problem, num_steps, mode):
     del num_steps  # It takes the same for each.
     count = Directions(problem.hyperparameters).size
     size = min(count, mode.chunk_size or count)
-    step = memory.of_step(problem).multiplications
+    step = costs.of_step(problem).multiplications
     # From one: convolutions of several are in part loops, whose turns are not counted.
     tangent = 4 / 3
     if step:
-        tangent = memory.of_tangents(problem, 1).multiplications / step - 1
+        tangent = costs.of_tangents(problem, 1).multiplications / step - 1
     return Option(
         f"{_name(mode)}, {count} tangent{'s' if count > 1 else ''}",
         mode,
-        memory.of_tangents(problem, size).bytes(_compiler(problem, mode)),
+        costs.of_tangents(problem, size).bytes(_compiler(problem, mode)),
         math.ceil(count / size) + count * tangent,
     )
 
 
 def _cost(problem, num_steps, steps, steps_back, back=None):
     """In training runs, of the steps made forwards and backwards."""
-    forth = memory.of_step(problem)
-    back = back or memory.of_reverse_step(problem)
+    forth = costs.of_step(problem)
+    back = back or costs.of_reverse_step(problem)
     ratio = 8 / 3  # Where there is no product: 8 for 3, as for a layer.
     if forth.multiplications:
         ratio = back.multiplications / forth.multiplications

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
-from far_ho_tf.hypergradients import residuals
+from far_ho_tf.hypergradients.reverse import residuals
 from far_ho_tf.patches import kernels
 from tests import reference
 from tests.helpers import (

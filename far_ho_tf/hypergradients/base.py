@@ -27,17 +27,17 @@ from far_ho_tf.distribution.worker_agreement import check_agreement
 from far_ho_tf.graphs.buffers import capacity, free_memory, text_of_bytes
 from far_ho_tf.graphs.failures import NOT_EXPLAINED
 from far_ho_tf.graphs.functions import TRACING, once_traced
-from far_ho_tf.hypergradients.episodes import check_episodes, over_episodes
-from far_ho_tf.hypergradients.nonfinite import cause, raise_non_finite
-from far_ho_tf.hypergradients.program import (
+from far_ho_tf.hypergradients.compiler import (
     Buffers,
     Inputs,
     Program,
     Settings,
     obstacle,
 )
+from far_ho_tf.hypergradients.episodes import check_episodes, over_episodes
+from far_ho_tf.hypergradients.forward.tangents import check_tangents
+from far_ho_tf.hypergradients.nonfinite import cause, raise_non_finite
 from far_ho_tf.hypergradients.result import HyperGradientResult, Status
-from far_ho_tf.hypergradients.tangents import check_tangents
 from far_ho_tf.patches.kernels import beside_gpu
 from far_ho_tf.problem.bilevel_problem import BilevelProblem
 from far_ho_tf.variables.identity import preserved, read

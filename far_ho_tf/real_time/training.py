@@ -6,11 +6,15 @@ import tensorflow as tf
 
 from far_ho_tf.graphs.functions import TRACING, once_traced
 from far_ho_tf.hypergradients import NonFiniteError
+from far_ho_tf.hypergradients.compiler import Program
 from far_ho_tf.hypergradients.dependence import Dependence
+from far_ho_tf.hypergradients.forward.tangents import (
+    Directions,
+    Propagation,
+    hidden_zero,
+)
 from far_ho_tf.hypergradients.outer import differentiate_outer
-from far_ho_tf.hypergradients.program import Program
 from far_ho_tf.hypergradients.result import Status
-from far_ho_tf.hypergradients.tangents import Directions, Propagation, hidden_zero
 from far_ho_tf.patches.kernels import forms_for
 from far_ho_tf.variables.derivatives import all_finite
 from far_ho_tf.variables.identity import assign, read

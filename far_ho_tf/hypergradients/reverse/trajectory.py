@@ -4,8 +4,8 @@ import abc
 
 import tensorflow as tf
 
+from far_ho_tf.hypergradients.reverse.window import Window
 from far_ho_tf.hypergradients.run import read, write
-from far_ho_tf.hypergradients.window import Window
 
 
 class Trajectory(abc.ABC):

@@ -8,10 +8,10 @@ from far_ho_tf.checks import require
 from far_ho_tf.graphs import search
 from far_ho_tf.graphs.functions import TRACING, specs
 from far_ho_tf.graphs.peak_memory import bytes_of, is_told, needed, peak
+from far_ho_tf.hypergradients.compiler import Buffers, Inputs, Settings
 from far_ho_tf.hypergradients.dependence import Dependence
-from far_ho_tf.hypergradients.program import Buffers, Inputs, Settings
-from far_ho_tf.hypergradients.reverse_run import ReverseRun
-from far_ho_tf.hypergradients.tangents import Directions, Propagation
+from far_ho_tf.hypergradients.forward.tangents import Directions, Propagation
+from far_ho_tf.hypergradients.reverse.run import ReverseRun
 from far_ho_tf.patches.kernels import own_forms
 from far_ho_tf.variables.derivatives import floating
 from far_ho_tf.variables.identity import read

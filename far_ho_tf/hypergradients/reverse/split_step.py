@@ -6,7 +6,7 @@ import tensorflow as tf
 from tensorflow.python.framework.func_graph import func_graph_from_py_func
 
 from far_ho_tf.graphs.search import CONTROL_FLOW, types
-from far_ho_tf.hypergradients.residuals import kept_of_step, operations_behind
+from far_ho_tf.hypergradients.reverse.residuals import kept_of_step, operations_behind
 
 # Operations that only read a state.
 _READS = ("ReadVariableOp", "Placeholder")

@@ -10,11 +10,11 @@ import tensorflow as tf
 
 from far_ho_tf.checks import check_count, is_integer, require
 from far_ho_tf.graphs.buffers import capacity
-from far_ho_tf.hypergradients import memory
+from far_ho_tf.hypergradients import costs
 from far_ho_tf.hypergradients.base import HyperGradient
-from far_ho_tf.hypergradients.checkpoints import Plan, binomial
-from far_ho_tf.hypergradients.reverse_run import ReverseRun
-from far_ho_tf.hypergradients.trajectory import Checkpointed, Segmented, Stored
+from far_ho_tf.hypergradients.reverse.binomial import Plan, binomial
+from far_ho_tf.hypergradients.reverse.run import ReverseRun
+from far_ho_tf.hypergradients.reverse.trajectory import Checkpointed, Segmented, Stored
 
 # Bytes of products that may be kept of a run even where its states take less.
 _PRODUCTS = 2**28
@@ -126,11 +126,11 @@ class ReverseHG(HyperGradient):
         count = self.differentiated_steps(num_steps)
         storage = self.storage(problem, num_steps)
         steps = capacity(num_steps)
-        room = capacity(count, memory.state_bytes(problem))
+        room = capacity(count, costs.state_bytes(problem))
         if storage.states == count:
             states = min(room, self.truncation or room)
             if self.memory_budget is not None:
-                states = memory.states_within(problem, states, self.memory_budget)
+                states = costs.states_within(problem, states, self.memory_budget)
             storage = storage._replace(states=states, segment=states)
             return ReverseBuffers(steps, storage, True)
         if storage.segment:
@@ -140,7 +140,7 @@ class ReverseHG(HyperGradient):
 
     def held(self, problem, num_steps):
         _, storage, all_states = self.buffers(problem, num_steps)
-        size = storage.states * memory.state_bytes(problem)
+        size = storage.states * costs.state_bytes(problem)
         if not (all_states or storage.segment):
             size += _PLANNED * num_steps
         return super().held(problem, num_steps) + size
@@ -181,10 +181,10 @@ class ReverseHG(HyperGradient):
         """What a run of so many steps keeps, as a `Storage`."""
         count = self.differentiated_steps(num_steps)
         if self.memory_budget is not None:
-            fit = memory.states_within(problem, count, self.memory_budget)
+            fit = costs.states_within(problem, count, self.memory_budget)
             return _scheduled(fit, count)
         keeps = self.keep_products and self._may_keep_products
-        size = memory.state_bytes(problem)
+        size = costs.state_bytes(problem)
         if self.checkpointing is None:
             limit = max(size, _PRODUCTS // capacity(count, size))
             return Storage(count, count, limit if keeps else None)

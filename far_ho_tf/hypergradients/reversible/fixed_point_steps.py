@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from far_ho_tf.hypergradients import exact
+from far_ho_tf.hypergradients.reversible import fixed_point
 
 
 class Integers(NamedTuple):
@@ -24,8 +24,8 @@ def encoded(state, unit):
     """A `State` of `Momentum`, with empty buffers; `unit` is that of velocities."""
     velocities = [velocity for (velocity,) in state.slots]
     return Integers(
-        [exact.encode(variable) for variable in state.variables],
-        [exact.encode(velocity, unit) for velocity in velocities],
+        [fixed_point.encode(variable) for variable in state.variables],
+        [fixed_point.encode(velocity, unit) for velocity in velocities],
         [tf.zeros(variable.shape, tf.int64) for variable in state.variables],
     )
 
@@ -43,13 +43,13 @@ def kick(velocities, buffers, gradients, ratios, unit):
         New velocities and buffers.
     """
     velocities, buffers = _multiply(velocities, buffers, *ratios)
-    kicks = [exact.encode(gradient, unit) for gradient in gradients]
+    kicks = [fixed_point.encode(gradient, unit) for gradient in gradients]
     return [v + g for v, g in zip(velocities, kicks, strict=True)], buffers
 
 
 def undo_kick(velocities, buffers, gradients, ratios, unit):
     """Undoes `kick`."""
-    kicks = [exact.encode(gradient, unit) for gradient in gradients]
+    kicks = [fixed_point.encode(gradient, unit) for gradient in gradients]
     velocities = [v - g for v, g in zip(velocities, kicks, strict=True)]
     return _multiply(velocities, buffers, *reversed(ratios))
 
@@ -73,7 +73,7 @@ def in_range(integers):
     """
     return tf.reduce_all(
         [
-            tf.reduce_all((tensor > -exact.RANGE) & (tensor < exact.RANGE))
+            tf.reduce_all((tensor > -fixed_point.RANGE) & (tensor < fixed_point.RANGE))
             for tensor in integers.variables + integers.velocities
         ]
     )
@@ -81,14 +81,14 @@ def in_range(integers):
 
 def _drifts(velocities, rates, unit):
     return [
-        exact.encode(rate * exact.decode(velocity, unit=unit))
+        fixed_point.encode(rate * fixed_point.decode(velocity, unit=unit))
         for rate, velocity in zip(rates, velocities, strict=True)
     ]
 
 
 def _multiply(velocities, buffers, numerators, denominators):
     pairs = [
-        exact.multiply(velocity, buffer, numerators[index], denominators[index])
+        fixed_point.multiply(velocity, buffer, numerators[index], denominators[index])
         for index, (velocity, buffer) in enumerate(
             zip(velocities, buffers, strict=True)
         )

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from far_ho_tf.hypergradients import exact
+from far_ho_tf.hypergradients.reversible import fixed_point
 
 
 class Digits(NamedTuple):
@@ -51,7 +51,7 @@ def follow(momenta):
     Returns:
         `Digits`.
     """
-    numerators, denominators = exact.ratio(momenta)
+    numerators, denominators = fixed_point.ratio(momenta)
     reversible = tf.reduce_all((numerators > 0) & (momenta <= 1.0))
     steps = tf.cast(tf.shape(momenta)[0], tf.float64)
     off = tf.abs(tf.cast(numerators / denominators, tf.float64) - momenta)
@@ -62,9 +62,9 @@ def follow(momenta):
 
     def step(carry, ratio):
         bounds, _ = carry
-        full = bounds >= exact.FULL
-        bounds = tf.where(full, bounds // (1 << exact.SPILLED) + 1, bounds)
-        return exact.next_bound(bounds, *ratio), full
+        full = bounds >= fixed_point.FULL
+        bounds = tf.where(full, bounds // (1 << fixed_point.SPILLED) + 1, bounds)
+        return fixed_point.next_bound(bounds, *ratio), full
 
     bounds, spills = tf.scan(
         step,
@@ -98,7 +98,7 @@ def spill(flags, arrays, buffers, top):
     for index, buffer in enumerate(buffers):
 
         def push(index=index, buffer=buffer):
-            spilled, rest = exact.spill(buffer)
+            spilled, rest = fixed_point.spill(buffer)
             return arrays[index].write(top[index], spilled), rest
 
         arrays[index], buffers[index] = tf.cond(
@@ -113,7 +113,7 @@ def refill(flags, arrays, buffers, top):
     buffers = [
         tf.cond(
             flags[index],
-            lambda i=index, b=buffer: exact.refill(b, arrays[i].read(top[i])),
+            lambda i=index, b=buffer: fixed_point.refill(b, arrays[i].read(top[i])),
             lambda b=buffer: b,
         )
         for index, buffer in enumerate(buffers)
@@ -124,7 +124,7 @@ def refill(flags, arrays, buffers, top):
 def bits(run, variables):
     """Bits of buffer for each weight and step."""
     last = tf.math.log(tf.cast(run.bounds, tf.float64)) / np.log(2.0)
-    each = exact.SPILLED * tf.cast(_counts(run), tf.float64) + last
+    each = fixed_point.SPILLED * tf.cast(_counts(run), tf.float64) + last
     sizes = tf.constant([v.shape.num_elements() for v in variables], tf.float64)
     mean = tf.tensordot(each, sizes, 1) / tf.reduce_sum(sizes)
     return mean / tf.cast(tf.shape(run.spills)[0], tf.float64)

@@ -9,9 +9,13 @@ from far_ho_tf.checks import check_count, require
 from far_ho_tf.distribution.strategies import num_replicas, on_each
 from far_ho_tf.graphs.functions import as_one_call
 from far_ho_tf.hypergradients.base import HyperGradient
-from far_ho_tf.hypergradients.program import Outputs
+from far_ho_tf.hypergradients.compiler import Outputs
+from far_ho_tf.hypergradients.forward.tangents import (
+    Directions,
+    Propagation,
+    hidden_zero,
+)
 from far_ho_tf.hypergradients.run import Run, stack, write
-from far_ho_tf.hypergradients.tangents import Directions, Propagation, hidden_zero
 from far_ho_tf.variables.derivatives import all_finite
 
 

@@ -4,9 +4,9 @@ import tensorflow as tf
 
 from far_ho_tf.distribution.replicas import ONE_REPLICA
 from far_ho_tf.graphs.functions import as_one_call, specs
-from far_ho_tf.hypergradients.program import Outputs
+from far_ho_tf.hypergradients.compiler import Outputs
+from far_ho_tf.hypergradients.reverse.split_step import Split, Traced, flat
 from far_ho_tf.hypergradients.run import Run, stack
-from far_ho_tf.hypergradients.split import Split, Traced, flat
 from far_ho_tf.variables.derivatives import (
     add,
     all_finite,

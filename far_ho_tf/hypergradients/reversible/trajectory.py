@@ -7,9 +7,13 @@ import tensorflow as tf
 
 from far_ho_tf.checks import require
 from far_ho_tf.graphs.functions import not_inlined
-from far_ho_tf.hypergradients import digits, exact, integers
+from far_ho_tf.hypergradients.reverse.trajectory import Trajectory
+from far_ho_tf.hypergradients.reversible import (
+    digit_buffers,
+    fixed_point,
+    fixed_point_steps,
+)
 from far_ho_tf.hypergradients.run import read, write
-from far_ho_tf.hypergradients.trajectory import Trajectory
 from far_ho_tf.variables.derivatives import all_finite
 from far_ho_tf.variables.identity import read as read_variables
 from far_ho_tf.variables.state import State
@@ -44,30 +48,30 @@ class Reversal(Trajectory):
         self._numbers = _shared(self._make_numbers, xla)
         self._forces = _shared(self._make_forces, xla)
         # Of integers XLA gets nothing wrong, and holds a third less.
-        self._kick = _shared(integers.kick, xla=True)
-        self._drift = _shared(integers.drift, xla=True)
-        self._undo_kick = _shared(integers.undo_kick, xla=True)
-        self._undo_drift = _shared(integers.undo_drift, xla=True)
-        self._in_range = _shared(integers.in_range, xla=True)
+        self._kick = _shared(fixed_point_steps.kick, xla=True)
+        self._drift = _shared(fixed_point_steps.drift, xla=True)
+        self._undo_kick = _shared(fixed_point_steps.undo_kick, xla=True)
+        self._undo_drift = _shared(fixed_point_steps.undo_drift, xla=True)
+        self._in_range = _shared(fixed_point_steps.in_range, xla=True)
         self._floats = _shared(self._make_floats, xla=True)
         self.checks = {}
 
     def record(self, step, state, logs):
         plan = _follow(self._numbers, tf.range(self._run.num_steps))
         start, unit, largest = self._encode(state)
-        spilled = digits.arrays(plan, state.variables)
+        spilled = digit_buffers.arrays(plan, state.variables)
 
         def body(step, exactly, extra, logs, kept, top, largest, good):
             w, v, b = exactly
             spilled, extras = kept
             extras = write(extras, step, extra)
-            spilled, b, top = digits.spill(plan.spills[step], spilled, b, top)
+            spilled, b, top = digit_buffers.spill(plan.spills[step], spilled, b, top)
             _, rates = self._numbers(step)
             g, extra, value, finite, size = self._forces(
-                self._floats(w, exact.UNIT), extra, step
+                self._floats(w, fixed_point.UNIT), extra, step
             )
             v, b = self._kick(v, b, g, plan.ratios(step), unit)
-            exactly = integers.Integers(self._drift(w, v, rates, unit), v, b)
+            exactly = fixed_point_steps.Integers(self._drift(w, v, rates, unit), v, b)
             good &= tf.stack([finite, self._in_range(exactly)])
             logs = write(logs, step, (value, {}))
             kept, largest = (spilled, extras), tf.maximum(largest, size)
@@ -94,7 +98,7 @@ class Reversal(Trajectory):
             "deviation": plan.deviation,
             # No noise where all gradients are zero: digits of zero are zero.
             "noise": tf.math.divide_no_nan(unit * plan.largest_denominator, largest),
-            "bits": digits.bits(plan, state.variables),
+            "bits": digit_buffers.bits(plan, state.variables),
         }
         kept = state, end, kept, top, plan, unit
         return step, self._state(end, extra, unit), logs, kept
@@ -109,10 +113,10 @@ class Reversal(Trajectory):
             _, rates = self._numbers(step)
             w = self._undo_drift(w, v, rates, unit)
             extra = read(extras, step)
-            g, *_ = self._forces(self._floats(w, exact.UNIT), extra, step)
+            g, *_ = self._forces(self._floats(w, fixed_point.UNIT), extra, step)
             v, b = self._undo_kick(v, b, g, plan.ratios(step), unit)
-            b, top = digits.refill(plan.spills[step], spilled, b, top)
-            exactly = integers.Integers(w, v, b)
+            b, top = digit_buffers.refill(plan.spills[step], spilled, b, top)
+            exactly = fixed_point_steps.Integers(w, v, b)
             carry = visit(step, self._state(exactly, extra, unit), {}, carry)
             return step - 1, carry, exactly, top
 
@@ -120,7 +124,7 @@ class Reversal(Trajectory):
         # Encoded once more: floats are half as large to keep.
         pairs = zip(
             tf.nest.flatten(found),
-            tf.nest.flatten(integers.encoded(start, unit)),
+            tf.nest.flatten(fixed_point_steps.encoded(start, unit)),
             strict=True,
         )
         self.checks["recovered"] = tf.reduce_all(
@@ -133,16 +137,16 @@ class Reversal(Trajectory):
         *_, largest = self._forces(state.variables, state.extra, tf.constant(0))
         moving = [tf.reduce_max(tf.abs(velocity)) for (velocity,) in state.slots]
         moving = tf.cast(tf.reduce_max(moving), tf.float64)
-        unit = exact.unit_of(tf.maximum(largest, moving))
-        return integers.encoded(state, unit), unit, largest
+        unit = fixed_point.unit_of(tf.maximum(largest, moving))
+        return fixed_point_steps.encoded(state, unit), unit, largest
 
     def _make_floats(self, tensors, unit):
         dtype = self._run.problem.dtype
-        return [exact.decode(tensor, dtype, unit) for tensor in tensors]
+        return [fixed_point.decode(tensor, dtype, unit) for tensor in tensors]
 
     def _state(self, exactly, extra, unit):
         return State(
-            self._floats(exactly.variables, exact.UNIT),
+            self._floats(exactly.variables, fixed_point.UNIT),
             [(velocity,) for velocity in self._floats(exactly.velocities, unit)],
             extra,
         )
@@ -197,7 +201,7 @@ def _follow(numbers, steps):
     momenta = tf.map_fn(
         lambda step: numbers(step)[0], steps, fn_output_signature=tf.float64
     )
-    return digits.follow(momenta)
+    return digit_buffers.follow(momenta)
 
 
 def _numbers(problem, hyperparameters, step):

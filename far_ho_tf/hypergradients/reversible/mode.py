@@ -9,9 +9,9 @@ from far_ho_tf.checks import require
 from far_ho_tf.dynamics import Momentum
 from far_ho_tf.hypergradients.base import HyperGradient
 from far_ho_tf.hypergradients.nonfinite import NonFiniteError
-from far_ho_tf.hypergradients.reversal import Reversal
-from far_ho_tf.hypergradients.reverse import ReverseHG
-from far_ho_tf.hypergradients.reverse_run import ReverseRun
+from far_ho_tf.hypergradients.reverse.mode import ReverseHG
+from far_ho_tf.hypergradients.reverse.run import ReverseRun
+from far_ho_tf.hypergradients.reversible.trajectory import Reversal
 from far_ho_tf.variables.identity import path_of
 from far_ho_tf.variables.numbers import is_number
 
