@@ -2,8 +2,7 @@
 
 import keras
 
-from far_ho_tf import callbacks, patches
-from far_ho_tf.checkpoint import Checkpoint
+from far_ho_tf import patches
 from far_ho_tf.data import Batches
 from far_ho_tf.distribution.strategies import WorkerLostError
 from far_ho_tf.dynamics import (
@@ -18,7 +17,6 @@ from far_ho_tf.dynamics import (
 )
 from far_ho_tf.graphs import compilation
 from far_ho_tf.graphs.compilation import compile_cache
-from far_ho_tf.hyper_optimizer import HyperOptimizer
 from far_ho_tf.hypergradients import (
     ForwardHG,
     HyperGradient,
@@ -34,10 +32,13 @@ from far_ho_tf.hyperparameters.compat import get_hyperparameter
 from far_ho_tf.hyperparameters.hyperparameter import Hyperparameter
 from far_ho_tf.hyperparameters.initial_values import scaled_noise
 from far_ho_tf.hyperparameters.schedules import Schedule
-from far_ho_tf.planner import Plan, plan
+from far_ho_tf.planning.plan import Plan, plan
 from far_ho_tf.problem.bilevel_problem import BilevelProblem
 from far_ho_tf.real_time import RealTimeModel
-from far_ho_tf.saving import CheckpointError
+from far_ho_tf.resuming.checkpoint import Checkpoint
+from far_ho_tf.resuming.files import CheckpointError
+from far_ho_tf.tuning import callbacks
+from far_ho_tf.tuning.hyper_optimizer import HyperOptimizer
 from far_ho_tf.variables.state import State
 
 __version__ = "0.1.0"

@@ -10,7 +10,7 @@ from far_ho_tf.hypergradients import costs
 from far_ho_tf.hypergradients.reverse import mode as reverse_mode
 from far_ho_tf.hypergradients.reverse import residuals, run, split_step
 from far_ho_tf.patches import kernels
-from far_ho_tf.prediction import predict
+from far_ho_tf.planning.prediction import predict
 from tests import reference
 from tests.dynamics_table import NUM_STEPS, ROWS
 from tests.helpers import (

@@ -85,8 +85,15 @@ def imports():
 
 
 def folder_of(module):
+    """The folder that a module is in; "" for modules of the top."""
     folder = module.partition(".")[0]
     return folder if folder in FOLDERS else ""
+
+
+def test_modules_are_in_folders():
+    at_top = {module for module in FILES if not folder_of(module)}
+    assert at_top == {"", "checks", "contexts", "notices"}
+    assert {folder_of(module) for module in FILES} == {"", *FOLDERS}
 
 
 def test_folders_import_from_those_above():
@@ -94,10 +101,14 @@ def test_folders_import_from_those_above():
         (module, name)
         for module, names in imports().items()
         for name in names
-        if (folder := folder_of(module)) and (other := folder_of(name))
-        if FOLDERS.index(other) > FOLDERS.index(folder)
+        if module and level(name) > level(module)
     }
     assert upwards == set()
+
+
+def level(module):
+    """The place of a module's folder, from the top down."""
+    return ("", *FOLDERS).index(folder_of(module))
 
 
 def test_no_circles():

@@ -8,7 +8,7 @@ import tensorflow as tf
 from far_ho_tf.checks import check_count, is_integer, require
 from far_ho_tf.hypergradients import NonFiniteError
 from far_ho_tf.hypergradients.episodes import check_episodes
-from far_ho_tf.tasks import Tasks
+from far_ho_tf.tuning.tasks import Tasks
 
 _MODES = ("restart", "online", "warm_restart")
 

@@ -7,11 +7,11 @@ import warnings
 import keras
 import tensorflow as tf
 
-from far_ho_tf import tuner_state
 from far_ho_tf.checks import check_count, is_integer, require
 from far_ho_tf.distribution.strategies import gathered, worker_name
 from far_ho_tf.hypergradients import NonFiniteError
-from far_ho_tf.saving import CheckpointError, Files, number_of
+from far_ho_tf.resuming import tuner_state
+from far_ho_tf.resuming.files import CheckpointError, Files, number_of
 
 
 class Checkpoint(keras.callbacks.Callback):

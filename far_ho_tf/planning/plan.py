@@ -12,7 +12,7 @@ from far_ho_tf.hypergradients import (
     ReversibleHG,
     costs,
 )
-from far_ho_tf.prediction import predict
+from far_ho_tf.planning.prediction import predict
 from far_ho_tf.problem.bilevel_problem import BilevelProblem
 
 

@@ -5,17 +5,17 @@ import warnings
 import keras
 import tensorflow as tf
 
-from far_ho_tf.callbacks import ProgressBar
-from far_ho_tf.checkpoint import with_checkpoint_last
 from far_ho_tf.checks import KERAS_NAMES, check_count, check_limit, did_you_mean
 from far_ho_tf.distribution.strategies import check_strategy, in_scope_of, outside_scope
 from far_ho_tf.graphs.functions import once_traced
 from far_ho_tf.hypergradients import HyperGradient, NonFiniteError, ReverseHG
 from far_ho_tf.hyperparameters.hyperparameter import scalar_names
-from far_ho_tf.inner_runs import InnerRuns, check_mode
 from far_ho_tf.notices import told_to
-from far_ho_tf.outer_update import OuterUpdate
 from far_ho_tf.problem.bilevel_problem import BilevelProblem
+from far_ho_tf.resuming.checkpoint import with_checkpoint_last
+from far_ho_tf.tuning.callbacks import ProgressBar
+from far_ho_tf.tuning.inner_runs import InnerRuns, check_mode
+from far_ho_tf.tuning.outer_update import OuterUpdate
 from far_ho_tf.variables.identity import assign, read
 
 
