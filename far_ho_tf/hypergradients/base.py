@@ -57,8 +57,8 @@ class HyperGradient(abc.ABC):
 
     Args:
         jit_compile: `True` compiles the loops with XLA, `False` runs them as
-            plain graphs, `"auto"` chooses (see BUILD_NOTES.md) and says what
-            it chose in `result.status`. It compiles nothing for the few steps of a
+            plain graphs, `"auto"` chooses and says what it chose in `result.status`
+            (see docs/decisions/0043-auto-compiler.md). It compiles nothing for the few steps of a
             short `HyperOptimizer.fit`.
     """
 

@@ -15,7 +15,7 @@ from tensorflow.python.ops import (  # What TensorFlow's derivatives call.
     gen_nn_ops,
 )
 
-# By measurement (BUILD_NOTES.md, "Beside other tools"), before vectorization:
+# By measurement (docs/decisions/0050-kernel-rewrites.md), before vectorization:
 # multiplications up to which a product is slower than a sum over elementwise ones,
 _SMALL_PRODUCT = 4_000
 # elements from which sums along rows are slower than a product with ones, and the

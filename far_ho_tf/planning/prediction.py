@@ -18,7 +18,7 @@ from far_ho_tf.hypergradients.reverse.binomial import num_recomputed
 from far_ho_tf.hypergradients.reversible import fixed_point, trajectory
 
 # Multiplications of matrix products that take as long as the integers' arithmetic for
-# a weight in a step, there and back (BUILD_NOTES.md, "Long horizons").
+# a weight in a step, there and back (docs/decisions/0019-planner.md).
 _INTEGERS = 1000
 
 

@@ -2,7 +2,8 @@
 
 from far_ho_tf.graphs.peak_memory import bytes_of, is_told
 
-# Multiplications behind an element that is worth keeping; see BUILD_NOTES.md.
+# Multiplications behind an element that is worth keeping, by measurement: see
+# docs/decisions/0017-residuals.md.
 _WORTH_KEEPING = 64
 # As many as take the time of an element of TensorFlow's softmax with its loss.
 _IN_A_LOSS = 100
