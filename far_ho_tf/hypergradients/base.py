@@ -58,8 +58,8 @@ class HyperGradient(abc.ABC):
     Args:
         jit_compile: `True` compiles the loops with XLA, `False` runs them as
             plain graphs, `"auto"` chooses and says what it chose in `result.status`
-            (see docs/decisions/0043-auto-compiler.md). It compiles nothing for the few steps of a
-            short `HyperOptimizer.fit`.
+            (see docs/decisions/0043-auto-compiler.md). It compiles nothing for the few
+            steps of a short `HyperOptimizer.fit`.
     """
 
     jit_compile: bool | str = "auto"
