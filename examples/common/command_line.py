@@ -5,7 +5,7 @@ import os
 import pathlib
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from absl import app, flags, logging
 
@@ -95,6 +95,6 @@ def values() -> dict[str, Any]:
     return {flag.name: flag.value for flag in own}
 
 
-def settings(kind: type) -> Any:
+def settings(kind: type[NamedTuple]) -> Any:
     """A `NamedTuple` of the kind, each field the flag of its name."""
-    return kind(**{name: FLAGS[name].value for name in kind._fields})
+    return kind._make(FLAGS[name].value for name in kind._fields)

@@ -6,7 +6,7 @@ data, experiment.py compares the methods, report.py tells what they came to.
 
 import pathlib
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from absl import flags
 
@@ -16,29 +16,27 @@ FLAGS = flags.FLAGS
 
 
 class Experiment(Protocol):
-    """What an example's experiment.py has.
+    """What an example's experiment.py has."""
 
-    Attributes:
-        Settings: A `NamedTuple`; its fields are the flags of the same names.
-    """
+    @property
+    def Settings(self) -> type[NamedTuple]:  # noqa: N802, a class.
+        """Its fields are the flags of the same names."""
 
-    Settings: type
-
-    def compare(self, data: Any, settings: Any, verbose: int) -> Any:
+    def compare(self, data: Any, settings: Any, verbose: int, /) -> Any:
         """Runs all methods; returns whatever report.py understands."""
 
 
 class Report(Protocol):
     """What an example's report.py has."""
 
-    def summarize(self, outcome: Any, flags: dict[str, Any]) -> dict[str, Any]:
+    def summarize(self, outcome: Any, flags: dict[str, Any], /) -> dict[str, Any]:
         """What results.json holds, from what `compare` returned and the flags."""
 
-    def table(self, results: dict[str, Any]) -> str:
+    def table(self, results: dict[str, Any], /) -> str:
         """What `summarize` returned, as text."""
 
     def draw(
-        self, outcome: Any, results: dict[str, Any], folder: pathlib.Path
+        self, outcome: Any, results: dict[str, Any], folder: pathlib.Path, /
     ) -> list[pathlib.Path]:
         """Writes the pictures to a folder; returns their paths."""
 

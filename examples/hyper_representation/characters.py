@@ -104,7 +104,7 @@ def _digits() -> Classes:
 def _omniglot(path: pathlib.Path) -> Classes:
     arrays = _read(path)
     names = [str(name) for name in arrays["alphabet_names"]]
-    characters = {True: [], False: []}
+    characters: dict[bool, list[np.ndarray]] = {True: [], False: []}
     alphabets = np.unique(arrays["alphabet"])
     for alphabet in alphabets:
         mine = arrays["alphabet"] == alphabet

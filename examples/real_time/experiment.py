@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
@@ -200,7 +200,7 @@ class Trainer:
         )
 
 
-def _hyperparameter(name: str, bounds: Sequence[float]) -> far.Hyperparameter:
+def _hyperparameter(name: str, bounds: np.ndarray | list[float]) -> far.Hyperparameter:
     return far.Hyperparameter(
         0.0, name=name, constraint=far.constraints.Interval(*bounds)
     )
@@ -253,7 +253,7 @@ class _Clock(keras.callbacks.Callback):
         super().__init__()
         self._values = values
         self._seconds = 0.0
-        self.history = {"seconds": [], "validation": [], "values": []}
+        self.history: dict[str, list] = {"seconds": [], "validation": [], "values": []}
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._start = time.perf_counter()

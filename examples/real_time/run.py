@@ -65,6 +65,7 @@ flags.DEFINE_integer("verbose", 1, "0: does not tell of each seed.", 0, 1)
 
 def load() -> mnist.Images | speech.Frames:
     """The images or the frames of speech, of which there is a batch at least."""
+    data: mnist.Images | speech.Frames
     if FLAGS.dataset == "spoken_digit":
         data = speech.load(FLAGS.data_dir, seed=0)
     else:
