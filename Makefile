@@ -34,7 +34,7 @@ $(LINTER): setup.py | $(INSTALLED)
 	touch $@
 
 demo: install  ## Data hyper-cleaning on the embedded MNIST images
-	$(BIN)/python examples/data_hyper_cleaning.py
+	$(BIN)/python examples/data_hyper_cleaning/run.py
 
 test: install  ## Run representative cases of every test, in two processes
 	$(PYTEST) -m 'not thorough'

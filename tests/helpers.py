@@ -241,22 +241,19 @@ def traces_seen(monkeypatch):
     return seen
 
 
-def run_example(script, *flags, cache=""):
+def run_example(name, *flags, cache=""):
     """Runs an example as a user does; returns the `CompletedProcess`.
 
     Args:
+        name: Of its folder in examples/.
         cache: A folder for what XLA compiles. With one, an example imports TensorFlow
             before it reads its flags, and most tests are of these.
     """
     root = pathlib.Path(__file__).parents[1]
     return subprocess.run(
-        [sys.executable, root / "examples" / script, *flags],
+        [sys.executable, root / "examples" / name / "run.py", *flags],
         capture_output=True,
         text=True,
         check=False,
-        env={
-            **os.environ,
-            "PYTHONPATH": str(root),
-            "FAR_HO_TF_COMPILE_CACHE": str(cache),
-        },
+        env={**os.environ, "FAR_HO_TF_COMPILE_CACHE": str(cache)},
     )

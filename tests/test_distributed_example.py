@@ -1,4 +1,4 @@
-"""examples/distributed.py, as users start it."""
+"""examples/distributed/run.py, as users start it."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import pytest
 
 from tests.helpers import relative_error, run_example
 
-EXAMPLES = pathlib.Path(__file__).parents[1] / "examples"
+ROOT = pathlib.Path(__file__).parents[1]
 
 SHORT = (
     *("--hyper_iterations", "2", "--num_steps", "4", "--batch_size", "25"),
@@ -21,7 +21,7 @@ SHORT = (
 
 def tuned(folder, *flags):
     """The hyperparameters and the validation losses that results.json holds."""
-    done = run_example("distributed.py", *SHORT, "--output_dir", folder, *flags)
+    done = run_example("distributed", *SHORT, "--output_dir", folder, *flags)
     assert done.returncode == 0, done.stderr
     assert (folder / "curve.png").exists()
     results = json.loads((folder / "results.json").read_text())
@@ -70,7 +70,7 @@ def test_two_workers_give_the_same(expected, tmp_path):
     ],
 )
 def test_wrong_flags(flags, words, tmp_path):
-    done = run_example("distributed.py", "--output_dir", tmp_path, *flags)
+    done = run_example("distributed", "--output_dir", tmp_path, *flags)
     assert done.returncode == 1
     assert words in done.stderr + done.stdout
     assert "Traceback" not in done.stderr
@@ -88,7 +88,7 @@ def test_wrong_flags(flags, words, tmp_path):
 def test_wrong_configuration(value, tmp_path, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", value)
     flags = ("--strategy", "multi_worker", "--output_dir", tmp_path)
-    done = run_example("distributed.py", *flags)
+    done = run_example("distributed", *flags)
     assert done.returncode == 1
     assert "TF_CONFIG must be JSON" in done.stderr
     assert "Traceback" not in done.stderr
@@ -97,22 +97,23 @@ def test_wrong_configuration(value, tmp_path, monkeypatch):
 @pytest.mark.thorough
 def test_a_checkpoint_of_another_run(tmp_path):
     flags = (*SHORT, "--output_dir", tmp_path / "o", "--checkpoint_dir", tmp_path / "c")
-    assert run_example("distributed.py", *flags).returncode == 0
-    done = run_example("distributed.py", *flags, "--seed", "1")
+    assert run_example("distributed", *flags).returncode == 0
+    done = run_example("distributed", *flags, "--seed", "1")
     assert done.returncode == 1
     assert "inner_data.seed=0" in done.stderr
     assert "Traceback" not in done.stderr
     (tmp_path / "file").touch()
-    done = run_example("distributed.py", *flags, "--checkpoint_dir", tmp_path / "file")
+    done = run_example("distributed", *flags, "--checkpoint_dir", tmp_path / "file")
     assert done.returncode == 1
-    assert "distributed.py: `directory` must be a folder" in done.stderr
+    assert "distributed/run.py: `directory` must be a folder" in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_workers_end_with_their_launcher(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
-        "import os, sys, time, launcher\n"
+        "import os, sys, time\n"
+        "from examples.distributed import launcher\n"
         "if not launcher.is_worker():\n"
         "    sys.exit(launcher.launch(2))\n"
         "launcher.end_with_launcher()\n"
@@ -123,7 +124,7 @@ def test_workers_end_with_their_launcher(tmp_path):
         [sys.executable, script],
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(EXAMPLES)},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     ) as launcher:
         lines = [launcher.stdout.readline() for _ in range(2)]
         workers = [os.pidfd_open(int(line.split()[-1])) for line in lines]

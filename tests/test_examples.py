@@ -9,17 +9,41 @@ import sys
 import numpy as np
 import pytest
 
-import cleaning_experiment
-import cleaning_report
-import mnist
+from examples.common import mnist
+from examples.data_hyper_cleaning import experiment, report
 from tests.helpers import run_example
 
 ROOT = pathlib.Path(__file__).parents[1]
-REAL_TIME = "real_time.py"
+NAMES = sorted(path.parent.name for path in ROOT.glob("examples/*/run.py"))
+REAL_TIME = "real_time"
 
 
-def run(*flags, script="data_hyper_cleaning.py", **options):
-    return run_example(script, *flags, **options)
+def run(*flags, name="data_hyper_cleaning", **options):
+    return run_example(name, *flags, **options)
+
+
+def test_examples_are_found():
+    assert len(NAMES) == 7
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_from_any_folder(name, tmp_path):
+    """At once, which is without TensorFlow."""
+    script = ROOT / "examples" / name / "run.py"
+    environment = {key: os.environ[key] for key in os.environ if key != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", script, "--help"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "--output_dir" in done.stdout
+    assert f"(default: 'results/{name}')" in done.stdout
+    imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
+    assert "examples.common.steps" in imported
+    assert not imported & {"tensorflow", "keras", "matplotlib", "far_ho_tf"}
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +110,7 @@ def test_pictures(demo):
 
 def test_half_of_the_labels_become_wrong():
     true = np.random.RandomState(0).randint(0, 10, 5000)
-    given, wrong = cleaning_experiment.corrupt(true, seed=1)
+    given, wrong = experiment.corrupt(true, seed=1)
     assert wrong.sum() == 2500
     assert np.array_equal(given != true, wrong)
     assert (given.min(), given.max()) == (0, 9)
@@ -94,7 +118,7 @@ def test_half_of_the_labels_become_wrong():
     shifts = np.bincount((given - true)[wrong] % 10, minlength=10)
     assert shifts[0] == 0
     assert shifts[1:].min() > 200
-    other, _ = cleaning_experiment.corrupt(true, seed=2)
+    other, _ = experiment.corrupt(true, seed=2)
     assert not np.array_equal(given, other)
 
 
@@ -113,7 +137,7 @@ def test_without_the_compile_cache_that_was_asked_for(tmp_path):
 def test_score():
     weights = np.array([0.0, 0.0, 9e-4, 1e-3, 0.5])
     wrong = np.array([True, False, True, True, False])
-    assert cleaning_experiment.score(weights, wrong) == pytest.approx(
+    assert experiment.score(weights, wrong) == pytest.approx(
         {"precision": 2 / 3, "recall": 2 / 3, "f1": 2 / 3, "flagged": 3}
     )
 
@@ -121,7 +145,7 @@ def test_score():
 def test_extremes():
     weights = np.array([0.0, 0.5, 0.0, 0.9, 0.0])
     hypergradient = np.array([0.1, 0.0, 0.3, 0.0, 0.2])
-    most, least = cleaning_report.extremes(weights, hypergradient, 3)
+    most, least = report.extremes(weights, hypergradient, 3)
     assert most.tolist() == [3, 1, 0]
     assert least.tolist() == [2, 4, 0]
 
@@ -130,8 +154,8 @@ def test_extremes():
 def test_targets():
     """The whole experiment: mean F1 and accuracies over the seeds 0, 1 and 2."""
     data = mnist.load("embedded", None, 5000, 5000)
-    images, true = data.train
-    settings = cleaning_experiment.Settings(
+    settings = experiment.Settings(
+        seed=0,
         num_steps=100,
         learning_rate=0.5,
         momentum=0.9,
@@ -142,19 +166,9 @@ def test_targets():
     )
     rows = []
     for seed in range(3):
-        given, wrong = cleaning_experiment.corrupt(true, seed)
-        cleaned = cleaning_experiment.clean(
-            (images, given), data.validation, wrong, settings, verbose=0
-        )
-        kept = cleaned["weights"] >= cleaning_experiment.FLAG_BELOW
-        f1 = cleaning_experiment.score(cleaned["weights"], wrong)["f1"]
-        accuracies = [
-            cleaning_experiment.final_accuracy(
-                [(images[mask], given[mask]), data.validation], data.test, settings
-            )
-            for mask in (np.ones_like(wrong), ~wrong, kept)
-        ]
-        rows.append([f1, *accuracies])
+        outcome = experiment.compare(data, settings._replace(seed=seed), verbose=0)
+        ours = report.summarize(outcome, {})["ours"]
+        rows.append([ours["f1"], *outcome.accuracies.values()])
     f1, baseline, oracle, ours = np.mean(rows, axis=0)
     assert f1 >= 0.94
     assert ours >= baseline + 4
@@ -178,11 +192,12 @@ def test_a_missing_data_set_is_said_with_what_to_do(flags):
 
 def test_it_is_said_before_tensorflow_is_imported():
     code = (
-        "import sys, mnist\n"
+        "import sys\n"
+        "from examples.common import mnist\n"
         "try:\n    mnist.load('mnist', '/nowhere', 1, 1)\n"
         "except ValueError:\n    sys.exit('tensorflow' in sys.modules)\n"
     )
-    path = {"PYTHONPATH": str(ROOT / "examples")}
+    path = {"PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | path)
 
 
@@ -259,7 +274,7 @@ def real_time(tmp_path_factory):
         "hyper_learning_rate": 0.4,
         "output_dir": folder,
     }
-    done = run(*(f"--{k}={v}" for k, v in small.items()), script=REAL_TIME)
+    done = run(*(f"--{k}={v}" for k, v in small.items()), name=REAL_TIME)
     assert done.returncode == 0, done.stderr
     return folder, done.stdout, json.loads((folder / "results.json").read_text())
 
@@ -308,7 +323,7 @@ class TestRealTime:
         ],
     )
     def test_errors(self, flags, message, tmp_path):
-        done = run(*flags, f"--output_dir={tmp_path}", script=REAL_TIME)
+        done = run(*flags, f"--output_dir={tmp_path}", name=REAL_TIME)
         assert done.returncode != 0
         assert message in done.stderr + done.stdout
         assert "Traceback" not in done.stderr

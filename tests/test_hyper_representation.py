@@ -8,12 +8,12 @@ import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
-import few_shot
-import representation_experiment as experiment
-from few_shot_episodes import Episodes
+from examples.common import mnist
+from examples.hyper_representation import characters, experiment
+from examples.hyper_representation.episodes import Episodes
 from tests.helpers import assert_close, in_tiers, run_example
 
-SCRIPT = "hyper_representation.py"
+NAME = "hyper_representation"
 SETTINGS = experiment.Settings(
     seed=0,
     ways=3,
@@ -28,6 +28,7 @@ SETTINGS = experiment.Settings(
     features=5,
     test_episodes=10,
     test_every=1,
+    replicas=1,
 )
 
 
@@ -94,10 +95,10 @@ class TestEpisodes:
 
 class TestClasses:
     def test_digits(self):
-        classes = few_shot.load()
+        classes = characters.load()
         assert (len(classes.train), len(classes.test)) == (28, 12)
         assert classes.train.dtype == np.uint8
-        with np.load(few_shot.mnist.EMBEDDED) as arrays:
+        with np.load(mnist.EMBEDDED) as arrays:
             sets = [
                 (arrays["train_images"], arrays["train_labels"], classes.train),
                 (arrays["test_images"], arrays["test_labels"], classes.test),
@@ -119,8 +120,8 @@ class TestClasses:
 
     def test_omniglot(self, tmp_path):
         arrays = omniglot()
-        np.savez(tmp_path / few_shot.OMNIGLOT, **arrays)
-        classes = few_shot.load(tmp_path)
+        np.savez(tmp_path / characters.OMNIGLOT, **arrays)
+        classes = characters.load(tmp_path)
         assert classes.name == "Omniglot"
         # Greek's two characters; one of each other alphabet but Tagalog, not there.
         assert classes.train.shape == (4 * 2, 3, 28, 28)
@@ -146,15 +147,15 @@ class TestClasses:
     def test_an_omniglot_that_is_none(self, change, message, tmp_path):
         arrays = omniglot()
         change(arrays)
-        np.savez(tmp_path / few_shot.OMNIGLOT, **arrays)
+        np.savez(tmp_path / characters.OMNIGLOT, **arrays)
         with pytest.raises(ValueError, match=message):
-            few_shot.load(tmp_path)
+            characters.load(tmp_path)
 
     @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 broken"])
     def test_a_file_that_is_no_archive(self, content, tmp_path):
-        (tmp_path / few_shot.OMNIGLOT).write_bytes(content)
+        (tmp_path / characters.OMNIGLOT).write_bytes(content)
         with pytest.raises(ValueError, match="cannot be read"):
-            few_shot.load(tmp_path)
+            characters.load(tmp_path)
 
 
 def omniglot():
@@ -254,7 +255,7 @@ def short_run(tmp_path_factory, replicas):
     }
     folder = tmp_path_factory.mktemp("representation") / "made"
     done = run_example(
-        SCRIPT,
+        NAME,
         *(f"--{k}={v}" for k, v in flags.items()),
         f"--replicas={replicas}",
         f"--output_dir={folder}",
@@ -316,8 +317,9 @@ class TestRun:
             features=64,
             test_episodes=300,
             test_every=1000,
+            replicas=1,
         )
-        outcome = experiment.compare(few_shot.load(), settings, verbose=0)
+        outcome = experiment.compare(characters.load(), settings, verbose=0)
         learned, *others = (
             outcome[name].mean for name in ("learned", "pixels", "initial")
         )
@@ -339,7 +341,7 @@ class TestRun:
     ],
 )
 def test_errors(flags, message):
-    done = run_example(SCRIPT, *flags)
+    done = run_example(NAME, *flags)
     assert done.returncode != 0
     assert message in done.stderr + done.stdout
     assert "Traceback" not in done.stderr

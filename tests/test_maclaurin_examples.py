@@ -8,14 +8,14 @@ import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
-import mnist
-import penalties_experiment
-import pixels_experiment
-import schedules_experiment
+from examples.common import mnist
+from examples.learned_data import experiment as learned_data
+from examples.per_weight_l2 import experiment as per_weight_l2
+from examples.training_schedules import experiment as training_schedules
 from tests.helpers import in_tiers, run_example
 
-SCRIPTS = ["training_schedules.py", "per_weight_l2.py", "learned_data.py"]
-SETTINGS = schedules_experiment.Settings(
+NAMES = ["training_schedules", "per_weight_l2", "learned_data"]
+SETTINGS = training_schedules.Settings(
     hidden_units=50,
     batch_size=200,
     num_steps=100,
@@ -29,9 +29,9 @@ SETTINGS = schedules_experiment.Settings(
 )
 
 
-def finished(folder, script, flags):
+def finished(folder, name, flags):
     done = run_example(
-        script, *(f"--{k}={v}" for k, v in flags.items()), f"--output_dir={folder}"
+        name, *(f"--{k}={v}" for k, v in flags.items()), f"--output_dir={folder}"
     )
     assert done.returncode == 0, done.stderr
     return folder, done.stdout, json.loads((folder / "results.json").read_text())
@@ -55,7 +55,7 @@ def small_schedules(tmp_path_factory):
         "start_scale": 0.2,
     }
     folder = tmp_path_factory.mktemp("schedules") / "made"
-    return finished(folder, "training_schedules.py", flags)
+    return finished(folder, "training_schedules", flags)
 
 
 class TestSchedules:
@@ -69,7 +69,7 @@ class TestSchedules:
         assert dict(results["grid"])[results["best_constant_rate"]] == pytest.approx(
             mean["constant"]["train_loss"]
         )
-        assert [rate for rate, _ in results["grid"]] == list(schedules_experiment.GRID)
+        assert [rate for rate, _ in results["grid"]] == list(training_schedules.GRID)
         assert results["names"][:2] == ["dense/kernel", "dense/bias"]
         for key, start in (("learning_rates", np.exp(-1)), ("momenta", 0.5)):
             values = np.array(results["schedules"][key])
@@ -92,7 +92,7 @@ class TestSchedules:
         settings = SETTINGS._replace(
             hidden_units=4, batch_size=40, num_steps=7, num_draws=1, start_scale=0.3
         )
-        training = schedules_experiment.Training(
+        training = training_schedules.Training(
             (images, labels), (images, labels), settings
         )
         training.begin(0.7)
@@ -102,7 +102,7 @@ class TestSchedules:
             [(keras.Variable(tf.zeros(shape)), 1.0) for shape in shapes], fresh=True
         )
         weights = [
-            0.3 * draw(tf.constant(schedules_experiment.UNSEEN)) for _, draw in noise
+            0.3 * draw(tf.constant(training_schedules.UNSEEN)) for _, draw in noise
         ]
         velocities = [tf.zeros(shape) for shape in shapes]
 
@@ -132,10 +132,10 @@ class TestSchedules:
     @pytest.mark.thorough
     def test_half_the_loss_of_the_best_constant_rate(self):
         """All of it, for one seed."""
-        data = schedules_experiment.center(mnist.load("embedded", None, 10_000, 0))
-        assert np.abs(data.train[0].mean(axis=0)).max() < 1e-5
-        training = schedules_experiment.Training(data.train, data.test, SETTINGS)
-        outcomes, _ = schedules_experiment.compare(training, SETTINGS, verbose=0)
+        data = mnist.load("embedded", None, 10_000, 0)
+        centered = training_schedules.center(data)
+        assert np.abs(centered.train[0].mean(axis=0)).max() < 1e-5
+        outcomes, _ = training_schedules.compare(data, SETTINGS, verbose=0)
         loss = {name: np.mean(one.train_loss) for name, one in outcomes.items()}
         assert loss["start"] > 0.45
         assert loss["constant"] < 0.23
@@ -153,7 +153,7 @@ def small_penalties(tmp_path_factory):
         "hyper_iterations": 8,
     }
     folder = tmp_path_factory.mktemp("penalties") / "made"
-    return finished(folder, "per_weight_l2.py", flags)
+    return finished(folder, "per_weight_l2", flags)
 
 
 class TestPenalties:
@@ -178,7 +178,8 @@ class TestPenalties:
     @pytest.mark.thorough
     def test_below_the_best_global_penalty(self):
         """The mean over three seeds, with fewer hyper-iterations."""
-        settings = penalties_experiment.Settings(
+        settings = per_weight_l2.Settings(
+            num_seeds=3,
             num_train=1000,
             num_validation=5000,
             num_steps=100,
@@ -189,10 +190,7 @@ class TestPenalties:
             start_log_penalty=-6.0,
         )
         data = mnist.load("embedded", None, 6000, 0)
-        losses = [
-            penalties_experiment.compare(*data.train, data.test, seed, settings, 0)
-            for seed in range(3)
-        ]
+        losses = per_weight_l2.compare(data, settings, verbose=0)
         test = {
             name: np.mean([one["losses"][name].test for one in losses])
             for name in ("none", "global", "per_weight")
@@ -205,7 +203,7 @@ class TestPenalties:
 def small_pixels(tmp_path_factory):
     flags = {"num_train": 200, "num_steps": 8, "hyper_iterations": 6, "num_draws": 2}
     folder = tmp_path_factory.mktemp("pixels") / "made"
-    return finished(folder, "learned_data.py", flags)
+    return finished(folder, "learned_data", flags)
 
 
 class TestLearnedData:
@@ -227,14 +225,14 @@ class TestLearnedData:
     def test_draws_have_one_image_of_each_class(self):
         images = np.arange(40.0)[:, None]
         labels = np.arange(40) % 10
-        drawn = pixels_experiment.draw((images, labels), np.random.RandomState(0))
+        drawn = learned_data.draw((images, labels), np.random.RandomState(0))
         assert (drawn[:, 0] % 10).tolist() == list(range(10))
 
     def test_the_training_by_hand(self):
         """Two steps of momentum descent from zero, on ten given images."""
         random = np.random.RandomState(0)
         train = (random.rand(30, 6).astype("float32"), np.arange(30) % 10)
-        settings = pixels_experiment.Settings(
+        settings = learned_data.Settings(
             seed=0,
             num_steps=2,
             learning_rate=0.5,
@@ -243,7 +241,7 @@ class TestLearnedData:
             hyper_learning_rate=0.1,
             num_draws=1,
         )
-        training = pixels_experiment.Training(train, train, settings)
+        training = learned_data.Training(train, train, settings)
         x = random.rand(10, 6).astype("float32")
         outcome = training.on(x)
         w, b, penalty = np.zeros((6, 10)), np.zeros(10), np.exp(-5.0)
@@ -264,7 +262,7 @@ class TestLearnedData:
     def test_learned_images_teach_more_than_real_ones(self):
         """With fewer hyper-iterations, on the embedded images."""
         data = mnist.load("embedded", None, 10_000, 0)
-        settings = pixels_experiment.Settings(
+        settings = learned_data.Settings(
             seed=0,
             num_steps=20,
             learning_rate=0.1,
@@ -273,13 +271,13 @@ class TestLearnedData:
             hyper_learning_rate=0.03,
             num_draws=5,
         )
-        outcome = pixels_experiment.compare(data.train, data.test, settings, 0)
+        outcome = learned_data.compare(data, settings, verbose=0)
         real = np.mean([one.test_accuracy for one in outcome["real"]])
         assert 30 < real < 60
         assert outcome["learned"].test_accuracy > 88
 
 
-@pytest.mark.parametrize("script", in_tiers(SCRIPTS, ["per_weight_l2.py"]))
+@pytest.mark.parametrize("name", in_tiers(NAMES, ["per_weight_l2"]))
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -290,8 +288,8 @@ class TestLearnedData:
         (["surplus"], "Unexpected arguments: surplus"),
     ],
 )
-def test_errors(script, flags, message):
-    done = run_example(script, *flags)
+def test_errors(name, flags, message):
+    done = run_example(name, *flags)
     assert done.returncode != 0
     assert message in done.stderr + done.stdout
     assert "Traceback" not in done.stderr
@@ -299,7 +297,7 @@ def test_errors(script, flags, message):
 
 def test_a_batch_larger_than_the_set(tmp_path):
     done = run_example(
-        "training_schedules.py", "--num_train=100", f"--output_dir={tmp_path}"
+        "training_schedules", "--num_train=100", f"--output_dir={tmp_path}"
     )
     assert done.returncode != 0
     assert "--batch_size 200" in done.stderr
