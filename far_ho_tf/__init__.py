@@ -39,7 +39,7 @@ from far_ho_tf.resuming.checkpoint import Checkpoint
 from far_ho_tf.resuming.files import CheckpointError
 from far_ho_tf.tuning import callbacks
 from far_ho_tf.tuning.hyper_optimizer import HyperOptimizer
-from far_ho_tf.variables.state import State
+from far_ho_tf.variables.state import Position, State
 
 __version__ = "0.1.0"
 
@@ -62,6 +62,7 @@ __all__ = [
     "Momentum",
     "NonFiniteError",
     "Plan",
+    "Position",
     "RMSprop",
     "RealTimeModel",
     "ReversalError",

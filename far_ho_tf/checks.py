@@ -123,12 +123,12 @@ def essence(error):
 _BETWEEN = ("far_ho_tf", "tensorflow", "keras", "functools", "contextlib")
 
 
-def warn_user(message):
+def warn_user(message, category=UserWarning):
     """Warns at the line of the user's that led here, be it through a trace."""
     frame, level = sys._getframe(), 1
     while frame.f_back and _package(frame) in _BETWEEN:
         frame, level = frame.f_back, level + 1
-    warnings.warn(message, stacklevel=level)
+    warnings.warn(message, category, stacklevel=level)
 
 
 def _package(frame):

@@ -39,7 +39,7 @@ def refused(tuner, directory, match, iterations=2, **options):
     with pytest.raises(ValueError, match=match):
         fit(tuner, iterations, callbacks=[far.Checkpoint(directory)], **options)
     same(state_of(tuner), before)
-    assert tuner.inner_runs.position.outer_step == 0
+    assert tuner.inner_runs.outer_step == 0
 
 
 @pytest.mark.parametrize(

@@ -234,8 +234,8 @@ class TestErrors:
 
     def test_they_begin_anew(self):
         problem = episodic(Classification())
-        state = far.ReverseHG().compute(problem, 2, episodes=[0]).state
-        self.refused(problem, "Episodes begin anew", episodes=[0], state=state)
+        end = far.ReverseHG().compute(problem, 2, episodes=[0]).end
+        self.refused(problem, "Episodes begin anew", episodes=[0], start=end)
         tuner = far.HyperOptimizer(problem)
         with pytest.raises(ValueError, match="mode='restart'"):
             tuner.run(2, mode="online", episodes=2)

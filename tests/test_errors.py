@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
+from far_ho_tf.hypergradients import execution
 
 
 @pytest.fixture
@@ -263,7 +264,7 @@ class TestDynamics:
             mode.compute(problem, 4)
         result = mode.compute(problem, 3)
         with fails("`learning_rate`", "ends before step 5"):
-            mode.compute(problem, 3, state=result.state, first_step=3)
+            mode.compute(problem, 3, start=result.end)
 
     @pytest.mark.parametrize(
         "schedule",
@@ -458,9 +459,11 @@ class TestNumbersOfSteps:
         problem = far.BilevelProblem(**parts)
         for name in ("first_step", "outer_step"):
             with fails(f"`{name}`", "from 0 to 2147483647", "=2147483648"):
-                far.ReverseHG().compute(problem, 1, **{name: 2**31})
+                start = far.Position(**{name: 2**31})
+                far.ReverseHG().compute(problem, 1, start=start)
         with fails("`num_steps`", "beyond step 2147483647", "num_steps=9"):
-            far.ReverseHG().compute(problem, 9, first_step=2**31 - 8)
+            start = far.Position(first_step=2**31 - 8)
+            far.ReverseHG().compute(problem, 9, start=start)
         with fails("`num_steps`", "2147483647"):
             far.plan(problem, 2**31 + 1)
 
@@ -477,7 +480,7 @@ class TestNumbersOfSteps:
     )
     def test_more_than_memory_holds(self, parts, mode, least, monkeypatch):
         """Which would end the process."""
-        monkeypatch.setattr("far_ho_tf.hypergradients.base.free_memory", lambda: 4e9)
+        monkeypatch.setattr(execution, "free_memory", lambda: 4e9)
         if isinstance(mode, far.ReversibleHG):
             parts["dynamics"] = far.Momentum(*parts["hyperparameters"], 0.9)
         problem = far.BilevelProblem(**parts)
@@ -485,11 +488,11 @@ class TestNumbersOfSteps:
             mode.compute(problem, 10**9)
 
     def test_what_memory_holds(self, parts, monkeypatch):
-        monkeypatch.setattr("far_ho_tf.hypergradients.base.free_memory", lambda: 1e5)
+        monkeypatch.setattr(execution, "free_memory", lambda: 1e5)
         compute(parts, 1000)
-        monkeypatch.setattr("far_ho_tf.hypergradients.base._LARGE", 0)
+        monkeypatch.setattr(execution, "_LARGE", 0)
         compute(parts, 1000)
-        monkeypatch.setattr("far_ho_tf.hypergradients.base.free_memory", lambda: 1e4)
+        monkeypatch.setattr(execution, "free_memory", lambda: 1e4)
         with fails("ReverseHG holds", "num_steps=1000"):
             compute(parts, 1000)
 

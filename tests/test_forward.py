@@ -463,14 +463,14 @@ class TestErrors:
         results = [mode.compute(p, 2) for p in (small, large, adam)]
         for wrong in (results[0].tangents, results[2].tangents, [1]):
             with pytest.raises(ValueError, match="`tangents` must be those"):
-                mode.compute(large, 2, state=results[1].state, tangents=wrong)
+                mode.compute(large, 2, start=results[1].end._replace(tangents=wrong))
         with pytest.raises(ValueError, match="`state` must be that"):
-            mode.compute(large, 2, state=results[2].state)
+            mode.compute(large, 2, start=results[2].end)
         tangents = results[1].tangents
         with pytest.raises(ValueError, match="go with a `state`"):
-            mode.compute(large, 2, tangents=tangents)
+            mode.compute(large, 2, start=far.Position(tangents=tangents))
         with pytest.raises(ValueError, match="in forward mode only"):
-            far.ReverseHG().compute(large, 2, state=results[1].state, tangents=tangents)
+            far.ReverseHG().compute(large, 2, start=results[1].end)
 
     @pytest.mark.parametrize("chunk_size", [None, 1])
     def test_where_the_tangents_became_infinite(self, chunk_size):

@@ -68,7 +68,7 @@ def test_online_goes_on_where_it_was(mode):
     half = tuner.run(3, mode=mode)
     rest = tuner.run(3, mode=mode)
     assert_close(rest.state.variables, whole.state.variables, 1e-12)
-    expected = far.ReverseHG().compute(problem, 3, state=half.state, first_step=3)
+    expected = far.ReverseHG().compute(problem, 3, start=half.end)
     assert_close(rest.hypergradients, expected.hypergradients, 1e-12)
     again = tuner.run(6)  # "restart" forgets it all.
     assert_close(again.hypergradients, whole.hypergradients, 1e-12)

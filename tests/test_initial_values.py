@@ -44,7 +44,7 @@ def test_noise_is_the_same_or_fresh(method):
         found = [float(tuner.run(2).hypergradients[0]) for _ in range(3)]
         assert len(set(found)) == (3 if fresh else 1)
         # The number of the hyper-iteration draws it again.
-        again = method().compute(case.problem, 2, outer_step=1)
+        again = method().compute(case.problem, 2, start=far.Position(outer_step=1))
         assert float(again.hypergradients[0]) == found[1]
 
 

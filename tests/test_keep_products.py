@@ -254,7 +254,7 @@ class TestWhatIsKept:
         """A step makes 2 products for the first layer, which passes nothing back, and
         3 for the second; its second derivative 2 and 6.
         """
-        again = costs.of_reverse_step(self.problem())
+        again = costs.of_reverse_step(self.problem(), None)
         assert again.kept == 0
         assert again.multiplications == 4 * FIRST + 9 * SECOND
         found = costs.of_reverse_step(self.problem(), 10**9)

@@ -86,9 +86,7 @@ def test_truncation_is_a_run_from_a_constant_state(last, checkpointing, jit_comp
     """The hypergradient of the last steps alone, from where the others end."""
     bilevel, _ = shared()
     before = far.ReverseHG(jit_compile).compute(bilevel, NUM_STEPS - last)
-    expected = far.ReverseHG(jit_compile).compute(
-        bilevel, last, state=before.state, first_step=NUM_STEPS - last
-    )
+    expected = far.ReverseHG(jit_compile).compute(bilevel, last, start=before.end)
     mode = far.ReverseHG(jit_compile, checkpointing=checkpointing, truncation=last)
     result = mode.compute(bilevel, NUM_STEPS)
     assert_close(result.hypergradients, expected.hypergradients, 1e-12)

@@ -131,4 +131,4 @@ def test_the_bar_hears_of_what_other_threads_trace(kind, capsys):
         tuner.fit(hyper_iterations=1, num_steps=2, verbose=1)
     assert "tracing …" in capsys.readouterr().out
     # w_2 = λ after any step of rate ½, so that dE/dλ = 2 (1 − ½).
-    assert float(tuner.inner_runs.position.states[0].variables[0]) == 1.0
+    assert float(tuner.inner_runs.positions[0].state.variables[0]) == 1.0

@@ -207,7 +207,7 @@ def test_reverse_online_counts_the_last_steps():
 def test_online_goes_on_after_a_restart():
     """With the tangents of the run before it; chunks do not keep them."""
     _, bilevel, _, _ = classification()
-    whole = GRAPH.compute(bilevel, 8, outer_step=1)
+    whole = GRAPH.compute(bilevel, 8, start=far.Position(outer_step=1))
     tuner = far.HyperOptimizer(bilevel, GRAPH, keras.optimizers.SGD(0.0))
     tuner.run(4)
     result = tuner.run(4, mode="online")
@@ -240,10 +240,26 @@ def test_chunks_make_no_difference(chunk_size, jit_compile):
     assert_close(
         tf.nest.flatten(result.tangents), tf.nest.flatten(whole.tangents), 1e-9
     )
-    rest = mode.compute(
-        bilevel, 5, result.state, first_step=5, tangents=result.tangents
-    )
+    rest = mode.compute(bilevel, 5, start=result.end)
     assert_close(rest.hypergradients, twice.hypergradients, 1e-9)
+
+
+def test_a_start_as_it_was_given_before():
+    bilevel, half, twice = in_one_piece()
+    with pytest.warns(DeprecationWarning, match=r"start=result\.end") as told:
+        rest = GRAPH.compute(
+            bilevel, 5, half.state, first_step=5, tangents=half.tangents
+        )
+    assert told[0].filename == __file__
+    assert_close(rest.hypergradients, twice.hypergradients, 1e-9)
+    again = GRAPH.compute(bilevel, 5, start=half.end)
+    assert_close(again.hypergradients, rest.hypergradients, 1e-15)
+    assert (half.end.first_step, half.end.outer_step) == (5, 0)
+    assert (again.end.first_step, again.end.outer_step) == (10, 0)
+    with pytest.raises(ValueError, match="Give `start` alone"):
+        GRAPH.compute(bilevel, 5, start=half.end, first_step=5)
+    with pytest.raises(ValueError, match=r"`start` must be None or a far\.Position"):
+        GRAPH.compute(bilevel, 5, start=half)
 
 
 class Quadratic:

@@ -137,7 +137,9 @@ class Training:
         rows = []
         for draw in range(self._settings.num_draws):
             result = self._hypergradient.compute(
-                self._problem, self._settings.num_steps, outer_step=UNSEEN + draw
+                self._problem,
+                self._settings.num_steps,
+                start=far.Position(outer_step=UNSEEN + draw),
             )
             logits = self._model(self._test[0])
             right = np.argmax(logits, axis=1) == self._test[1]

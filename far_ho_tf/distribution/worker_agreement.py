@@ -18,8 +18,8 @@ def check_agreement(problem, strategy):
     """Refuses workers that begin with other values, or hold other data, than others.
 
     Hyperparameters, the inner state, arrays of data and settings of `far.Batches` must
-    be the same, bit for bit; the first batches of other data up to rounding. Looks
-    once at each problem; does nothing where there is one worker.
+    be the same, bit for bit; the first batches of other data up to rounding. Does
+    nothing where there is one worker.
 
     Args:
         problem: A `BilevelProblem`.
@@ -28,10 +28,6 @@ def check_agreement(problem, strategy):
     Raises:
         ValueError: On all workers, if they differ.
     """
-    problem.cached(("agreement", strategy), lambda: _compare(problem, strategy))
-
-
-def _compare(problem, strategy):
     if worker_name(strategy) is None:
         return
     prints = {

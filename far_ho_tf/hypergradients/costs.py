@@ -1,5 +1,7 @@
 """What the parts of a run take: bytes and multiplications, told from traced graphs."""
 
+import functools
+import weakref
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -40,30 +42,43 @@ class Needs(NamedTuple):
         return self.in_xla if compiler == "xla" else self.in_graph
 
 
+def _kept(function):
+    """A function of a problem whose results are kept as long as the problem lives."""
+    kept = weakref.WeakKeyDictionary()
+
+    @functools.wraps(function)
+    def call(problem, *arguments):
+        results = kept.setdefault(problem, {})
+        if arguments not in results:
+            results[arguments] = function(problem, *arguments)
+        return results[arguments]
+
+    return call
+
+
+@_kept
 def state_bytes(problem):
     """The size of a state: variables, slots and what else a step changes."""
-    # Asked for in each hyper-iteration.
-    return problem.cached("bytes of a state", lambda: bytes_of(problem.state_specs()))
+    return bytes_of(problem.state_specs())
 
 
+@_kept
 def of_step(problem):
     """The `Needs` of a training step."""
-    return problem.cached(
-        "needs of a step",
-        lambda: _trace(
-            problem,
-            lambda run, state: run.step(tf.constant(0), state),
-            problem.state_specs(),
-        ),
+    return _trace(
+        problem,
+        lambda run, state: run.step(tf.constant(0), state),
+        problem.state_specs(),
     )
 
 
-def of_reverse_step(problem, limit=None):
+@_kept
+def of_reverse_step(problem, limit):
     """The `Needs` of a step back, with what it repeats of the training step.
 
     Args:
         problem: A `BilevelProblem`.
-        limit: See `ReverseRun`.
+        limit: See `ReverseRun`; `None` where nothing is kept.
     """
 
     def visit(run, state_and_carry):
@@ -72,15 +87,13 @@ def of_reverse_step(problem, limit=None):
         more = (state, _zeros(run.split.kept)) if run.split else ()
         return run.visit(tf.constant(0), state, choice, carry, *more)
 
-    def trace():
-        state = problem.state_specs()
-        cotangent = state._replace(extra=floating(state.extra))
-        carry = cotangent, read(problem.hyperparameters)
-        return _trace(problem, visit, (state, carry), limit)
-
-    return problem.cached(f"needs of a reverse step, {limit}", trace)
+    state = problem.state_specs()
+    cotangent = state._replace(extra=floating(state.extra))
+    carry = cotangent, read(problem.hyperparameters)
+    return _trace(problem, visit, (state, carry), limit)
 
 
+@_kept
 def of_tangents(problem, count):
     """The `Needs` of a training step with so many tangents."""
 
@@ -89,15 +102,12 @@ def of_tangents(problem, count):
             *state_and_tangents, tf.constant(0), run.batch(0)
         )
 
-    def trace():
-        state = problem.state_specs()
-        tangents = tf.nest.map_structure(
-            lambda t: tf.TensorSpec((count, *t.shape), t.dtype),
-            state._replace(extra=floating(state.extra)),
-        )
-        return _trace(problem, propagate, (state, tangents))
-
-    return problem.cached(f"needs of {count} tangents", trace)
+    state = problem.state_specs()
+    tangents = tf.nest.map_structure(
+        lambda t: tf.TensorSpec((count, *t.shape), t.dtype),
+        state._replace(extra=floating(state.extra)),
+    )
+    return _trace(problem, propagate, (state, tangents))
 
 
 def _propagation(problem, hyperparameters, count):
@@ -112,7 +122,7 @@ def of_reversal(problem, compiler):
     cotangents that a step is given until the step ends, beside the new integers, their
     floats, and what a step back needs.
     """
-    back = of_reverse_step(problem)
+    back = of_reverse_step(problem, None)
     size = state_bytes(problem)
     integers = 3 * problem.report.weights * tf.int64.size
     beyond = back.bytes(compiler) - 2 * size
@@ -132,7 +142,7 @@ def states_within(problem, count, budget):
     Raises:
         ValueError: If it is less than one state and what a step needs.
     """
-    back = of_reverse_step(problem)
+    back = of_reverse_step(problem, None)
     require(
         back.complete,
         "`memory_budget` cannot be kept where a step holds loops, or shapes that are "

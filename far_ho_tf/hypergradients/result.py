@@ -4,7 +4,7 @@ import dataclasses
 
 import tensorflow as tf
 
-from far_ho_tf.variables.state import State
+from far_ho_tf.variables.state import Position, State
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +58,8 @@ class HyperGradientResult:
             first axis that counts episodes, and the state is that of the last. Of a
             list of problems, choices, state, status and tangents are lists, with
             `None` for those that ran on another worker.
+        end: The `Position` at which the run ended: `compute(..., start=result.end)`
+            goes on from it.
     """
 
     outer_value: tf.Tensor
@@ -68,3 +70,4 @@ class HyperGradientResult:
     status: Status
     tangents: State | None = None
     outer_values: tf.Tensor | None = None
+    end: Position | None = None

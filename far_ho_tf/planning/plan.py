@@ -106,7 +106,7 @@ def plan(problem, num_steps, memory_budget=None):
     budget = check_count("memory_budget", memory_budget)
     problem.dynamics.check_last(num_steps - 1)
     with problem.explained():
-        costs.of_reverse_step(problem)  # Raises what the user's own functions do.
+        costs.of_reverse_step(problem, None)  # Raises what the user's own functions do.
     options = []
     for mode in _modes(num_steps, budget):
         with contextlib.suppress(ValueError):  # Not with these dynamics or this budget.

@@ -61,7 +61,7 @@ def predict(problem, num_steps, mode):
         (ForwardHG, _forward),
     ):
         if isinstance(mode, kind):
-            complete = costs.of_reverse_step(problem).complete
+            complete = costs.of_reverse_step(problem, None).complete
             return function(problem, num_steps, mode)._replace(complete=complete)
     raise ValueError(f"Nothing is predicted for such a mode. Received: mode={mode!r}")
 
@@ -131,7 +131,7 @@ def _forward(problem, num_steps, mode):
 def _cost(problem, num_steps, steps, steps_back, back=None):
     """In training runs, of the steps made forwards and backwards."""
     forth = costs.of_step(problem)
-    back = back or costs.of_reverse_step(problem)
+    back = back or costs.of_reverse_step(problem, None)
     ratio = 8 / 3  # Where there is no product: 8 for 3, as for a layer.
     if forth.multiplications:
         ratio = back.multiplications / forth.multiplications

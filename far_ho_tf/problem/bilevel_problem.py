@@ -123,9 +123,16 @@ class BilevelProblem:
             self._outer_objective = Objective(
                 "outer_objective", outer_objective, self.outer_data, self.dtype
             )
+            self._labels = {
+                "inner_objective": self._inner_objective.label,
+                "outer_objective": self._outer_objective.label,
+                "dynamics": "`dynamics`",
+                "initial_values": "`initial_values`",
+            }
             self._initial_map = self._check_initial_values(initial_values or [])
             self._snapshots = read(self.owned)
-            self._programs = {}
+            # By gradient mode: see `execution_of`.
+            self.executions = {}
             # Finds the state that is to be kept as it is now. What is wrong with the
             # problem is said when it is computed.
             with contextlib.suppress(Exception):
@@ -291,14 +298,7 @@ class BilevelProblem:
 
     def explained(self):
         """Within, what TensorFlow and Keras raise names the part that it came from."""
-        return explained(
-            {
-                "inner_objective": self._inner_objective.label,
-                "outer_objective": self._outer_objective.label,
-                "dynamics": "`dynamics`",
-                "initial_values": "`initial_values`",
-            }
-        )
+        return explained(self._labels)
 
     @functools.cached_property
     def report(self):
@@ -381,19 +381,10 @@ class BilevelProblem:
         with substituted(names, values + hyperparameters):
             return self._objective(role)(batch)
 
-    def cached(self, key, build):
-        """What is kept for `key`, such as a program, built at its first use.
-
-        It lives with the problem, so that it is freed with it.
-        """
-        if key not in self._programs:
-            self._programs[key] = build()
-        return self._programs[key]
-
     def write_back(self, state):
         """Lets the model's own variables hold a state."""
-        assign(self.variables, state.variables)
-        assign(self.extra_variables, state.extra)
+        names = self.variables + self.extra_variables
+        assign(names, state.variables + state.extra)
 
     def _objective(self, role):
         is_inner = role == "inner_objective"

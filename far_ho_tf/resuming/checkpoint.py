@@ -324,7 +324,7 @@ def _plain(episodes):
 
 
 def _versions():
-    package = sys.modules[__package__]
+    package = sys.modules["far_ho_tf"]
     return (
         f"far_ho_tf {package.__version__}, TensorFlow {tf.__version__}, "
         f"Keras {keras.__version__}"

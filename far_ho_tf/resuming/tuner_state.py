@@ -9,12 +9,12 @@ import numpy as np
 import tensorflow as tf
 
 from far_ho_tf.variables.identity import assign, dtype_of, path_of, read
-from far_ho_tf.variables.state import layout
+from far_ho_tf.variables.state import Position, layout
 
 
 def runs_of(tuner):
     """How many hyper-iterations it has made, in all its fits and runs."""
-    return tuner.inner_runs.position.outer_step
+    return tuner.inner_runs.outer_step
 
 
 def capture(tuner):
@@ -23,7 +23,7 @@ def capture(tuner):
         "hyperparameters": read(tuner.hyperparameters),
         "optimizers": [read(one.variables) for one in _optimizers(tuner)],
         "good": tuner._good,
-        "position": tuner.inner_runs.position._asdict(),
+        "position": _position(tuner.inner_runs),
         "problems": [
             {"start": problem.start, "owned": read(problem.owned)}
             for problem in tuner.problems
@@ -44,14 +44,31 @@ def restore(tuner, state):
     for optimizer, values in zip(_optimizers(tuner), state["optimizers"], strict=True):
         assign(optimizer.variables, values)
     tuner._good = state["good"]
-    tuner.inner_runs.position = tuner.inner_runs.position._replace(
-        **{name: _tensors(part) for name, part in state["position"].items()}
-    )
+    _restore_position(tuner.inner_runs, state["position"])
     for problem, part in zip(tuner.problems, state["problems"], strict=True):
         problem.start = _tensors(part["start"])
     tuner.inner_runs.write_back()
     for problem, part in zip(tuner.problems, state["problems"], strict=True):
         assign(problem.owned, part["owned"])
+
+
+def _position(runs):
+    """Where `InnerRuns` stand: all problems are at the same step."""
+    one = runs.positions[0]
+    return {
+        "states": [position.state for position in runs.positions],
+        "tangents": [position.tangents for position in runs.positions],
+        "first_step": one.first_step,
+        "outer_step": one.outer_step,
+        "episode": runs.episode,
+    }
+
+
+def _restore_position(runs, saved):
+    counts = saved["first_step"], saved["outer_step"]
+    pairs = zip(saved["states"], saved["tangents"], strict=True)
+    runs.positions = [Position(*map(_tensors, pair), *counts) for pair in pairs]
+    runs.episode = saved["episode"]
 
 
 def describe(tuner):

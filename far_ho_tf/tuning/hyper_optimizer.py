@@ -97,6 +97,8 @@ class HyperOptimizer:
         single = len(update.optimizers) == 1
         self.optimizer = update.optimizers[0] if single else update.optimizers
         self._update = outside_scope(once_traced(update.apply))
+        taken = ("outer_value", "hypergradient_norm")
+        self._named = scalar_names(self.hyperparameters, taken)
         self.stop_training = False
         self.history = self.status = None
         self.divergence = None
@@ -241,7 +243,7 @@ class HyperOptimizer:
             "outer_value": float(result.outer_value),
             "hypergradient_norm": float(tf.linalg.global_norm(result.hypergradients)),
         }
-        for name, variable in scalar_names(self.hyperparameters, logs):
+        for name, variable in self._named:
             logs[name] = float(tf.convert_to_tensor(variable))
         return logs
 

@@ -1,46 +1,18 @@
 """The inner runs of a `HyperOptimizer`: where they stand, and how they go on."""
 
 import dataclasses
-from typing import NamedTuple
 
 import tensorflow as tf
 
 from far_ho_tf.checks import check_count, is_integer, require
+from far_ho_tf.distribution.strategies import outside_scope
 from far_ho_tf.hypergradients import NonFiniteError
 from far_ho_tf.hypergradients.episodes import check_episodes
+from far_ho_tf.hypergradients.execution import execution_of
 from far_ho_tf.tuning.tasks import Tasks
+from far_ho_tf.variables.state import Position
 
 _MODES = ("restart", "online", "warm_restart")
-
-
-class Position(NamedTuple):
-    """Where the runs of the problems have arrived.
-
-    Attributes:
-        states: List of `State`s, `None` for Φ_0.
-        tangents: List of tangents or `None`.
-        first_step: Integer, the next inner step.
-        outer_step: Integer, the next step of the outer data.
-        episode: Integer, the next episode that has not been seen.
-    """
-
-    states: list
-    tangents: list
-    first_step: int
-    outer_step: int
-    episode: int
-
-    def lacks_tangents(self):
-        """Whether there are states without tangents."""
-        return any(
-            state is not None and tangents is None
-            for state, tangents in zip(self.states, self.tangents, strict=True)
-        )
-
-
-def _beginning(problems, outer_step=0, episode=0):
-    nothing = [None] * len(problems)
-    return Position(nothing, nothing, 0, outer_step, episode)
 
 
 class InnerRuns:
@@ -52,16 +24,26 @@ class InnerRuns:
         strategy: A `tf.distribute.Strategy` or `None`.
 
     Attributes:
-        position: A `Position`.
+        positions: List of the `Position`s where the runs of the problems have arrived.
+        episode: Integer, the next episode that has not been seen.
     """
 
     def __init__(self, problems, hypergradient, strategy):
         self._problems = problems
         self._hypergradient = hypergradient
         self._strategy = strategy
+        self._executions = {}
+        self._has_no_episodes = False
         self._tasks = Tasks(strategy, problems[0].hyperparameters)
-        self.position = _beginning(problems)
+        self.positions = [Position() for _ in problems]
+        self.episode = 0
 
+    @property
+    def outer_step(self):
+        """The number of the next hyper-iteration."""
+        return self.positions[0].outer_step
+
+    @outside_scope
     def evaluate(
         self,
         num_steps,
@@ -72,48 +54,61 @@ class InnerRuns:
     ):
         """Trains and differentiates, without the outer update.
 
-        Where that diverges, position and models stay as they were.
+        Where that diverges, positions and models stay as they were.
 
         Args:
             num_steps, mode, episodes: See `HyperOptimizer.run`.
             outer_limit: See `HyperOptimizer.fit`.
             hyper_iterations: See `HyperGradient.compute`.
         """
-        check_mode(mode)
-        position = self.position
-        count = len(self._problems)
-        if mode == "restart":
-            position = _beginning(self._problems, position.outer_step, position.episode)
-        elif mode == "warm_restart":
-            position = position._replace(tangents=[None] * count)
-        elif self._hypergradient.has_tangents and position.lacks_tangents():
-            raise ValueError(
-                "The last run did not keep its tangents, so that `mode='online'` "
-                "cannot go on from it: in chunks (`chunk_size`), `mode='restart'` "
-                f"drops them. Received: {self._hypergradient}"
-            )
-        numbers, episode = self._numbers(episodes, mode, position.episode)
+        starts = [self._start(mode, position) for position in self.positions]
+        numbers, episode = self._numbers(episodes, mode)
+        keeps = None if mode == "restart" else True
         results, result = self._compute(
-            num_steps, mode, numbers, position, hyper_iterations
+            num_steps, starts, keeps, numbers, hyper_iterations
         )
         _check_limit(result.outer_value, outer_limit)
         # In order, as several problems may share a model.
         for problem, one in zip(self._problems, results, strict=True):
             if one is not None:
                 problem.write_back(one.state)
-        position = position._replace(outer_step=position.outer_step + 1)
-        if episodes is None:
-            position = position._replace(
-                states=[one and one.state for one in results],
-                tangents=[one and one.tangents for one in results],
-                first_step=position.first_step + num_steps,
-            )
-        self.position = position._replace(episode=episode)
+        self.episode = episode
+        if numbers is None:
+            self.positions = [
+                Position(first_step=start.first_step + num_steps)
+                if one is None
+                else one.end
+                for one, start in zip(results, starts, strict=True)
+            ]
+        following = starts[0].outer_step + 1
+        self.positions = [
+            position._replace(outer_step=following) for position in self.positions
+        ]
         return result
 
-    def _numbers(self, episodes, mode, unseen):
+    def _start(self, mode, position):
+        """Where a run begins that goes on from a position, or does not."""
+        if mode == "restart":
+            return Position(outer_step=position.outer_step)
+        if mode == "warm_restart":
+            return position._replace(tangents=None)
+        lacks = position.state is not None and position.tangents is None
+        if self._hypergradient.has_tangents and lacks:
+            raise ValueError(
+                "The last run did not keep its tangents, so that `mode='online'` "
+                "cannot go on from it: in chunks (`chunk_size`), `mode='restart'` "
+                f"drops them. Received: {self._hypergradient}"
+            )
+        return position
+
+    def _numbers(self, episodes, mode):
         """The numbers of episodes as a list or `None`, and the next that is unseen."""
+        unseen = self.episode
         if episodes is None:
+            if not self._has_no_episodes:
+                for problem in self._problems:
+                    check_episodes(problem, None, None, several=False)
+                self._has_no_episodes = True
             return None, unseen
         require(
             len(self._problems) == 1,
@@ -132,22 +127,18 @@ class InnerRuns:
         check_episodes(self._problems[0], None, episodes, several=False)
         return list(episodes), unseen
 
-    def _compute(self, num_steps, mode, episodes, position, hyper_iterations):
+    def _compute(self, num_steps, starts, keep_tangents, episodes, hyper_iterations):
         """The results of the problems, `None` where on another worker; their mean."""
 
         def compute(index, strategy, episodes=None):
-            return self._hypergradient.compute(
-                self._problems[index],
-                num_steps,
-                position.states[index],
-                position.first_step,
-                position.outer_step,
-                position.tangents[index],
-                keep_tangents=None if mode == "restart" else True,
-                episodes=episodes,
-                strategy=strategy,
-                write_back=False,
-                hyper_iterations=hyper_iterations,
+            key = index, episodes is None and strategy is self._strategy
+            if key not in self._executions:
+                self._executions[key] = execution_of(
+                    self._hypergradient, self._problems[index], strategy
+                )
+            return self._executions[key].run(
+                *(num_steps, starts[index], keep_tangents, episodes),
+                *(hyper_iterations, strategy),
             )
 
         if len(self._problems) == 1 and episodes is None:
@@ -207,9 +198,9 @@ class InnerRuns:
 
     def write_back(self):
         """Lets the models hold the states that the last runs arrived at."""
-        for problem, state in zip(self._problems, self.position.states, strict=True):
-            if state is not None:
-                problem.write_back(state)
+        for problem, position in zip(self._problems, self.positions, strict=True):
+            if position.state is not None:
+                problem.write_back(position.state)
 
 
 def check_mode(mode):

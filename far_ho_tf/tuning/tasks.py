@@ -30,6 +30,7 @@ class Tasks:
     def __init__(self, strategy, hyperparameters):
         self._hyperparameters = hyperparameters
         self._strategy = strategy
+        self._checked = []
         self._count = num_replicas(strategy)
         self._local = local_replicas(strategy)
 
@@ -37,9 +38,11 @@ class Tasks:
         """Refuses problems that cannot run at the same time, and workers that differ.
 
         Args:
-            problems: List of `BilevelProblem`s.
+            problems: List of `BilevelProblem`s, always the same.
             episodes: Whether they are episodes of one.
         """
+        if episodes in self._checked:
+            return
         for problem in problems:
             check_agreement(problem, self._strategy)
         orders = [
@@ -62,6 +65,7 @@ class Tasks:
             "it a keras.Variable.",
             variables=[path_of(variable) for variable in bare],
         )
+        self._checked.append(episodes)
 
     def run(self, work, number):
         """Makes this worker's part of the runs.

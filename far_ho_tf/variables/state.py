@@ -23,6 +23,25 @@ class State(NamedTuple):
     extra: list
 
 
+class Position(NamedTuple):
+    """Where a run stands, to go on from.
+
+    Attributes:
+        state: A `State`; `None` for Φ_0, with which a run begins.
+        tangents: In forward mode the tangents of the state, so that derivatives are
+            those of all steps since Φ_0; `None`: it is a constant.
+        first_step: Integer, the number of the next inner step, by which data and
+            schedules count.
+        outer_step: Integer, the number of the hyper-iteration, by which the outer data
+            count.
+    """
+
+    state: State | None = None
+    tangents: State | None = None
+    first_step: int = 0
+    outer_step: int = 0
+
+
 def layout(structure):
     """The shapes of a structure's tensors, as a structure to compare and show."""
     return tf.nest.map_structure(lambda tensor: str(tensor.shape), structure)

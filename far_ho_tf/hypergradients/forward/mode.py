@@ -16,7 +16,8 @@ from far_ho_tf.hypergradients.forward.tangents import (
     hidden_zero,
 )
 from far_ho_tf.hypergradients.run import Run, stack, write
-from far_ho_tf.variables.derivatives import all_finite
+from far_ho_tf.variables.derivatives import all_finite, floating
+from far_ho_tf.variables.state import State, layout
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +82,23 @@ class ForwardHG(HyperGradient):
     @property
     def splits_batches(self):
         return not self.spread_tangents
+
+    def check_tangents(self, problem, tangents):
+        if tangents is None:
+            return
+        start = problem.start
+        size = Directions(problem.hyperparameters).size
+        slots = problem.dynamics.initial_slots(start.variables)
+        expected = tf.nest.map_structure(
+            lambda t: tf.TensorSpec((size, *t.shape), t.dtype),
+            State(start.variables, slots, floating(start.extra)),
+        )
+        require(
+            isinstance(tangents, State) and layout(tangents) == layout(expected),
+            "`tangents` must be those of a result of this problem.",
+            tangents=layout(tangents) if isinstance(tangents, State) else tangents,
+            expected=layout(expected),
+        )
 
     def keeps_tangents(self, problem, asked):
         size = Directions(problem.hyperparameters).size

@@ -4,7 +4,6 @@ import operator
 
 import tensorflow as tf
 
-from far_ho_tf.checks import require
 from far_ho_tf.distribution.replicas import ONE_REPLICA
 from far_ho_tf.graphs.vectorize import map_stack
 from far_ho_tf.variables.derivatives import (
@@ -15,7 +14,7 @@ from far_ho_tf.variables.derivatives import (
     linearize_gradient,
     values_of,
 )
-from far_ho_tf.variables.state import State, layout
+from far_ho_tf.variables.state import State
 
 
 class Directions:
@@ -60,31 +59,6 @@ def hidden_zero(step):
     as large as all tangents.
     """
     return tf.minimum(step, 0)
-
-
-def check_tangents(problem, tangents):
-    """Refuses tangents that do not fit a problem.
-
-    Args:
-        problem: A `BilevelProblem`.
-        tangents: What was given for them.
-    """
-    start = problem.start
-    size = Directions(problem.hyperparameters).size
-    expected = State(
-        start.variables,
-        problem.dynamics.initial_slots(start.variables),
-        floating(start.extra),
-    )
-    expected = tf.nest.map_structure(
-        lambda t: tf.TensorSpec((size, *t.shape), t.dtype), expected
-    )
-    require(
-        isinstance(tangents, State) and layout(tangents) == layout(expected),
-        "`tangents` must be those of a result of this problem.",
-        tangents=layout(tangents) if isinstance(tangents, State) else tangents,
-        expected=layout(expected),
-    )
 
 
 class Propagation:

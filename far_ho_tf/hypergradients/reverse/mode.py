@@ -169,7 +169,7 @@ class ReverseHG(HyperGradient):
             trajectory = Checkpointed(run, begin, inputs.schedule, storage.states)
         return run.differentiate(trajectory, first)
 
-    def describe(self, problem, num_steps, checks):
+    def describe(self, problem, num_steps):
         count = self.differentiated_steps(num_steps)
         truncated = {"truncated": count} if count < num_steps else {}
         return truncated | {"kept_states": self.storage(problem, num_steps).states}

@@ -109,9 +109,6 @@ class ReversibleHG(HyperGradient):
             variables=[path_of(variable) for variable in constrained],
         )
 
-    def describe(self, problem, num_steps, checks):
-        return {"buffer_bits": float(checks["bits"])}
-
     def verify(self, checks):
         name = type(self).__name__
         alternative = 'Alternative: far.ReverseHG(checkpointing="sqrt").'
@@ -138,6 +135,7 @@ class ReversibleHG(HyperGradient):
                 f"not deterministic. {alternative}"
             )
         self._warn(float(checks["deviation"]), float(checks["noise"]))
+        return {"buffer_bits": float(checks["bits"])}
 
     def _warn(self, deviation, noise):
         """Of what rounding may have done to the hypergradient."""

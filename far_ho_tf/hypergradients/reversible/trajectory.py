@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from far_ho_tf.checks import require
-from far_ho_tf.graphs.functions import not_inlined
+from far_ho_tf.graphs.functions import not_inlined, once_traced
 from far_ho_tf.hypergradients.reverse.trajectory import Trajectory
 from far_ho_tf.hypergradients.reversible import (
     digit_buffers,
@@ -180,10 +180,7 @@ def bits(problem, num_steps):
     def follow(hyperparameters, steps):
         return _follow(lambda step: _numbers(problem, hyperparameters, step), steps)
 
-    compute = problem.cached(
-        "digits",
-        lambda: tf.function(follow, autograph=False, reduce_retracing=True),
-    )
+    compute = once_traced(follow)
     steps = tf.range(0, num_steps, math.ceil(num_steps / _SAMPLES))
     found = compute(read_variables(problem.hyperparameters), steps)
     require(
