@@ -18,7 +18,7 @@ import tensorflow as tf
 from absl import app, flags
 
 import far_ho_tf as far
-from far_ho_tf.prediction import predict
+from far_ho_tf.planning.prediction import predict
 from peak_memory import FREEING, growth
 from problems import plain_training, seconds
 

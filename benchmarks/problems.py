@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 import far_ho_tf as far
-from far_ho_tf.hypergradients.forms import forms_for
+from far_ho_tf.patches.kernels import forms_for
 
 
 def dense(sizes, batch, num_steps):

@@ -1,46 +1,89 @@
 """far_ho_tf: hypergradients through training, for TensorFlow and Keras."""
 
-__version__ = "0.1.0"
-
 import keras
 
-from far_ho_tf import callbacks as callbacks
-from far_ho_tf import compilation, patches
-from far_ho_tf import constraints as constraints
-from far_ho_tf import regularizers as regularizers
-from far_ho_tf.checkpoint import Checkpoint as Checkpoint
-from far_ho_tf.compilation import compile_cache as compile_cache
-from far_ho_tf.data import Batches as Batches
-from far_ho_tf.distribution import WorkerLostError as WorkerLostError
-from far_ho_tf.dynamics import Adam as Adam
-from far_ho_tf.dynamics import AdamW as AdamW
+from far_ho_tf import patches
+from far_ho_tf.data import Batches
+from far_ho_tf.distribution.strategies import WorkerLostError
 from far_ho_tf.dynamics import (
-    BacktrackingGradientDescent as BacktrackingGradientDescent,
+    Adam,
+    AdamW,
+    BacktrackingGradientDescent,
+    Dynamics,
+    GradientDescent,
+    KerasDynamics,
+    Momentum,
+    RMSprop,
 )
-from far_ho_tf.dynamics import Dynamics as Dynamics
-from far_ho_tf.dynamics import GradientDescent as GradientDescent
-from far_ho_tf.dynamics import KerasDynamics as KerasDynamics
-from far_ho_tf.dynamics import Momentum as Momentum
-from far_ho_tf.dynamics import RMSprop as RMSprop
-from far_ho_tf.hyper_optimizer import HyperOptimizer as HyperOptimizer
-from far_ho_tf.hypergradients import ForwardHG as ForwardHG
-from far_ho_tf.hypergradients import HyperGradient as HyperGradient
-from far_ho_tf.hypergradients import HyperGradientResult as HyperGradientResult
-from far_ho_tf.hypergradients import NonFiniteError as NonFiniteError
-from far_ho_tf.hypergradients import ReversalError as ReversalError
-from far_ho_tf.hypergradients import ReverseHG as ReverseHG
-from far_ho_tf.hypergradients import ReversibleHG as ReversibleHG
-from far_ho_tf.hypergradients import Status as Status
-from far_ho_tf.hyperparameters import Hyperparameter as Hyperparameter
-from far_ho_tf.hyperparameters import get_hyperparameter as get_hyperparameter
-from far_ho_tf.initial_values import scaled_noise as scaled_noise
-from far_ho_tf.planner import Plan as Plan
-from far_ho_tf.planner import plan as plan
-from far_ho_tf.problem import BilevelProblem as BilevelProblem
-from far_ho_tf.real_time import RealTimeModel as RealTimeModel
-from far_ho_tf.saving import CheckpointError as CheckpointError
-from far_ho_tf.schedules import Schedule as Schedule
-from far_ho_tf.state import State as State
+from far_ho_tf.graphs import compilation
+from far_ho_tf.graphs.compilation import compile_cache
+from far_ho_tf.hypergradients import (
+    ForwardHG,
+    HyperGradient,
+    HyperGradientResult,
+    NonFiniteError,
+    ReversalError,
+    ReverseHG,
+    ReversibleHG,
+    Status,
+)
+from far_ho_tf.hyperparameters import constraints, regularizers
+from far_ho_tf.hyperparameters.compat import get_hyperparameter
+from far_ho_tf.hyperparameters.hyperparameter import Hyperparameter
+from far_ho_tf.hyperparameters.initial_values import scaled_noise
+from far_ho_tf.hyperparameters.schedules import Schedule
+from far_ho_tf.planning.plan import Plan, plan
+from far_ho_tf.problem.bilevel_problem import BilevelProblem
+from far_ho_tf.real_time import RealTimeModel
+from far_ho_tf.resuming.checkpoint import Checkpoint
+from far_ho_tf.resuming.files import CheckpointError
+from far_ho_tf.tuning import callbacks
+from far_ho_tf.tuning.hyper_optimizer import HyperOptimizer
+from far_ho_tf.variables.state import State
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Adam",
+    "AdamW",
+    "BacktrackingGradientDescent",
+    "Batches",
+    "BilevelProblem",
+    "Checkpoint",
+    "CheckpointError",
+    "Dynamics",
+    "ForwardHG",
+    "GradientDescent",
+    "HyperGradient",
+    "HyperGradientResult",
+    "HyperOptimizer",
+    "Hyperparameter",
+    "KerasDynamics",
+    "Momentum",
+    "NonFiniteError",
+    "Plan",
+    "RMSprop",
+    "RealTimeModel",
+    "ReversalError",
+    "ReverseHG",
+    "ReversibleHG",
+    "Schedule",
+    "State",
+    "Status",
+    "WorkerLostError",
+    "callbacks",
+    "compile_cache",
+    "constraints",
+    "get_hyperparameter",
+    "plan",
+    "regularizers",
+    "scaled_noise",
+]
+
+
+def __dir__():
+    return [*__all__, *(name for name in globals() if name.startswith("__"))]
+
 
 if keras.backend.backend() != "tensorflow":
     raise ImportError(

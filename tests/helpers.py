@@ -14,7 +14,7 @@ import tensorflow as tf
 from tensorflow.python.framework import ops
 
 import far_ho_tf as far
-from far_ho_tf.hypergradients.program import Program
+from far_ho_tf.hypergradients.compiler import Program
 from far_ho_tf.patches import registry
 
 

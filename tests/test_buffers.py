@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
-from far_ho_tf.buffers import capacity
-from far_ho_tf.data import sources
+from far_ho_tf.data import array_sources
+from far_ho_tf.graphs.buffers import capacity
 from tests.helpers import hyper, in_tiers
 
 RATE, A = 0.05, 0.9
@@ -91,13 +91,13 @@ class TestTheTableOfIndices:
         return far.Batches(np.arange(50), batch_size=8, seed=3, **options)
 
     @pytest.mark.parametrize("shuffle", [True, False])
-    @pytest.mark.parametrize("limit", [sources._LARGEST_TABLE, 10])
+    @pytest.mark.parametrize("limit", [array_sources._LARGEST_TABLE, 10])
     def test_batches_are_those_of_their_step(self, shuffle, limit, monkeypatch):
         """Read ahead, from far on, back again, and where the table is too large."""
-        monkeypatch.setattr(sources, "_LARGEST_TABLE", limit)
-        monkeypatch.setattr(sources, "_READ_AHEAD", 8 * 16)
+        monkeypatch.setattr(array_sources, "_LARGEST_TABLE", limit)
+        monkeypatch.setattr(array_sources, "_READ_AHEAD", 8 * 16)
         batches = self.batches(shuffle=shuffle)
-        source = sources.as_source(batches, "inner_data")
+        source = array_sources.as_source(batches, "inner_data")
         for first_step, num_steps in ((0, 5), (5, 5), (10, 10), (2**30, 9), (3, 2)):
             prepared = source.prepare(first_step, num_steps)
             assert (prepared[1] is None) == (limit == 10)
@@ -106,7 +106,7 @@ class TestTheTableOfIndices:
                 np.testing.assert_array_equal(found, batches(step))
 
     def test_the_next_run_finds_its_steps(self):
-        source = sources.as_source(self.batches(), "inner_data")
+        source = array_sources.as_source(self.batches(), "inner_data")
         table = source.prepare(0, 5)[1]
         assert source.prepare(5, 5)[1] is table
         assert source.prepare(len(table) - 5, 5)[1] is table

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
-from far_ho_tf import saving
+from far_ho_tf.resuming import encoding
 from tests.helpers import in_tiers, normalized_network
 
 STEPS = 3
@@ -381,7 +381,9 @@ def test_old_ones_are_removed(tmp_path):
 def test_every_dtype_is_saved_as_it_is(dtype):
     tensors = [tf.cast(tf.constant(value), dtype) for value in (1.7, [[0.1, 2.0]], [])]
     state = far.State(tensors, [(), (tensors[0],)], [])
-    found = saving.from_bytes(saving.to_bytes({"a": state, "b": [None, 1, "c", 0.1]}))
+    found = encoding.from_bytes(
+        encoding.to_bytes({"a": state, "b": [None, 1, "c", 0.1]})
+    )
     assert found["b"] == [None, 1, "c", 0.1]
     assert isinstance(found["a"], far.State)
     assert found["a"].slots[0] == ()

@@ -5,10 +5,7 @@ import functools
 import numpy as np
 import pytest
 
-from far_ho_tf.hypergradients.checkpoints import (
-    binomial,
-    num_recomputed,
-)
+from far_ho_tf.hypergradients.reverse.binomial import binomial, num_recomputed
 
 
 @functools.cache

@@ -12,8 +12,8 @@ import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
-from far_ho_tf import compilation
-from far_ho_tf.hypergradients.program import obstacle
+from far_ho_tf.graphs import compilation
+from far_ho_tf.hypergradients.compiler import obstacle
 
 # w_1 = w_0 − 2η(w_0 − 1), and so on: E = w_3² from w_0 = 3 at η = 0.1.
 SCRIPT = textwrap.dedent(

@@ -8,7 +8,12 @@ import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
-from far_ho_tf.constraints import CappedSimplex, Interval, L1Ball, UnitSimplex
+from far_ho_tf.hyperparameters.constraints import (
+    CappedSimplex,
+    Interval,
+    L1Ball,
+    UnitSimplex,
+)
 
 TOLERANCES = {"float32": 2e-6, "float64": 1e-11}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import far_ho_tf
-from far_ho_tf import compilation
+from far_ho_tf.graphs import compilation
 
 ROOT = Path(far_ho_tf.__file__).parent.parent
 MODULES = [
@@ -52,7 +52,7 @@ def test_doctests(name):
 
 def test_doctests_are_found():
     finder = doctest.DocTestFinder()
-    module = importlib.import_module("far_ho_tf.constraints")
+    module = importlib.import_module("far_ho_tf.hyperparameters.constraints")
     assert sum(bool(test.examples) for test in finder.find(module)) >= 4
 
 

@@ -307,7 +307,7 @@ def test_the_failure_of_another_worker(failures, error, monkeypatch):
     def summed(strategy, structure):
         return *structure[:-1], structure[-1] + tf.constant(failures, tf.float64)
 
-    monkeypatch.setattr("far_ho_tf.tasks.summed", summed)
+    monkeypatch.setattr("far_ho_tf.tuning.tasks.summed", summed)
     tuner = far.HyperOptimizer(
         episodic(Classification()), far.ReverseHG(jit_compile=False)
     )

@@ -14,17 +14,11 @@ import tensorflow as tf
 from tensorflow.python.ops import gen_image_ops
 
 import far_ho_tf as far
-from far_ho_tf.hypergradients.program import obstacle
+from far_ho_tf.graphs.search import operations
+from far_ho_tf.hypergradients.compiler import obstacle
 from far_ho_tf.patches.moments import moments, stopped_moments
-from far_ho_tf.preflight.faults import (
-    AVOIDS_XLA,
-    FAULTS,
-    REFUSED,
-    REFUSED_BY_XLA,
-    WARNED,
-)
-from far_ho_tf.preflight.graph_search import operations
-from far_ho_tf.preflight.report import Report
+from far_ho_tf.problem.faults import AVOIDS_XLA, FAULTS, REFUSED, REFUSED_BY_XLA, WARNED
+from far_ho_tf.problem.inspection import Report
 from tests.helpers import assert_close, relative_error
 
 RANDOM = np.random.RandomState(0)

@@ -7,7 +7,7 @@ import tensorflow as tf
 from tensorflow.python.ops import gen_math_ops
 
 import far_ho_tf as far
-from far_ho_tf.hypergradients.forms import kernel_forms, own_forms, xla_forms
+from far_ho_tf.patches.kernels import kernel_forms, own_forms, xla_forms
 from tests import reference
 from tests.helpers import Classification, assert_close, hyper, in_tiers
 
@@ -477,7 +477,7 @@ def test_programs(compiler, monkeypatch):
         called.append((a.shape, b.shape))
         return MAT_MUL(a, b, *arguments, **options)
 
-    monkeypatch.setattr("far_ho_tf.hypergradients.forms._product", counted)
+    monkeypatch.setattr("far_ho_tf.patches.kernels._product", counted)
     monkeypatch.setattr(gen_math_ops, "mat_mul", counted)
     problem = Classification()
     rate = problem.hyper(0.1, "rate")

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tensorflow.python.eager.polymorphic_function import compiler_ir
 
 import far_ho_tf as far
-from far_ho_tf.autodiff import linearize, linearize_gradient
+from far_ho_tf.variables.derivatives import linearize, linearize_gradient
 from tests.helpers import (
     Classification,
     assert_close,

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
-from far_ho_tf.preflight import jumps, report
+from far_ho_tf.problem import inspection, jumps
 from tests.helpers import assert_close, hyper
 
 DTYPE = tf.float64
@@ -241,9 +241,9 @@ def test_rounding_is_no_jump(policy):
 
 def test_what_derivatives_choose_by_is_not_looked_into():
     """Which would take time for nothing."""
-    parts, *_ = report._trace(bilevel(KINKS["maximum"]))
+    parts, *_ = inspection._trace(bilevel(KINKS["maximum"]))
     assert not jumps.may_jump(parts[0])
-    parts, *_ = report._trace(bilevel(JUMPS["Floor"]))
+    parts, *_ = inspection._trace(bilevel(JUMPS["Floor"]))
     assert jumps.may_jump(parts[0])
 
 

@@ -6,15 +6,11 @@ import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
-from far_ho_tf.hypergradients import (
-    forms,
-    memory,
-    residuals,
-    reverse,
-    reverse_run,
-    split,
-)
-from far_ho_tf.prediction import predict
+from far_ho_tf.hypergradients import costs
+from far_ho_tf.hypergradients.reverse import mode as reverse_mode
+from far_ho_tf.hypergradients.reverse import residuals, run, split_step
+from far_ho_tf.patches import kernels
+from far_ho_tf.planning.prediction import predict
 from tests import reference
 from tests.dynamics_table import NUM_STEPS, ROWS
 from tests.helpers import (
@@ -32,7 +28,7 @@ FIRST, SECOND = 12 * 5 * 4, 12 * 4 * 3  # Multiplications of a product of each l
 @pytest.fixture(autouse=True)
 def small_products_too(monkeypatch):
     monkeypatch.setattr(residuals, "_WORTH_KEEPING", 1)
-    monkeypatch.setattr(forms, "_SMALL_PRODUCT", 0)
+    monkeypatch.setattr(kernels, "_SMALL_PRODUCT", 0)
 
 
 @pytest.fixture(autouse=True)
@@ -40,17 +36,17 @@ def splits(monkeypatch):
     """The `Split`s that were made."""
     made = []
 
-    class Seen(split.Split):
+    class Seen(split_step.Split):
         def __init__(self, *arguments):
             super().__init__(*arguments)
             made.append(self)
 
-    monkeypatch.setattr(reverse_run, "Split", Seen)
+    monkeypatch.setattr(run, "Split", Seen)
     return made
 
 
 def kept(problem, limit=10**9):
-    return memory.of_reverse_step(problem, limit).kept
+    return costs.of_reverse_step(problem, limit).kept
 
 
 @pytest.mark.filterwarnings("ignore:.*moves weights by a sign")
@@ -258,10 +254,10 @@ class TestWhatIsKept:
         """A step makes 2 products for the first layer, which passes nothing back, and
         3 for the second; its second derivative 2 and 6.
         """
-        again = memory.of_reverse_step(self.problem())
+        again = costs.of_reverse_step(self.problem())
         assert again.kept == 0
         assert again.multiplications == 4 * FIRST + 9 * SECOND
-        found = memory.of_reverse_step(self.problem(), 10**9)
+        found = costs.of_reverse_step(self.problem(), 10**9)
         assert found.multiplications == 2 * FIRST + 6 * SECOND
         # Both layers' results, and what comes back to the first.
         assert found.kept == 8 * 12 * (4 + 3 + 4)
@@ -275,8 +271,8 @@ class TestWhatIsKept:
     def test_the_limit_is_the_state_or_what_a_run_may_take(self, monkeypatch):
         problem, mode = self.problem(), far.ReverseHG()
         assert mode.storage(problem, 100) == (100, 100, 2**28 // 128)
-        monkeypatch.setattr(reverse, "_PRODUCTS", 1000)
-        size = memory.state_bytes(problem)
+        monkeypatch.setattr(reverse_mode, "_PRODUCTS", 1000)
+        size = costs.state_bytes(problem)
         assert mode.storage(problem, 100) == (100, 100, size)
         segments = far.ReverseHG(checkpointing="sqrt")
         assert segments.storage(problem, 100) == (10 + 10, 10, size)
@@ -294,18 +290,18 @@ class TestWhatIsKept:
         assert option.cost == pytest.approx(1 + back / step)
         assert option.name == "ReverseHG()"
         # There is room for 1,024 steps.
-        size = 1025 * memory.state_bytes(problem) + 1024 * 8 * 12 * (4 + 3 + 4)
-        found = memory.of_reverse_step(problem, 2**28 // 1024)
+        size = 1025 * costs.state_bytes(problem) + 1024 * 8 * 12 * (4 + 3 + 4)
+        found = costs.of_reverse_step(problem, 2**28 // 1024)
         assert option.memory == size + found.in_xla
 
     def test_the_planner_knows_segments(self):
         problem = self.problem()
         option = predict(problem, 1000, far.ReverseHG(checkpointing="sqrt"))
-        back = memory.of_reverse_step(problem, memory.state_bytes(problem))
+        back = costs.of_reverse_step(problem, costs.state_bytes(problem))
         assert back.kept == 8 * 12 * 4
         step = 2 * FIRST + 3 * SECOND
         assert option.cost == pytest.approx(2 + back.multiplications / step)
-        size = 65 * memory.state_bytes(problem) + 32 * back.kept
+        size = 65 * costs.state_bytes(problem) + 32 * back.kept
         assert option.memory == size + back.in_xla
 
 

@@ -1,132 +1,27 @@
 """The order of modules, the public names, and their docstrings."""
 
 import ast
+import graphlib
 import inspect
 from pathlib import Path
 
 import far_ho_tf as far
 
-# A module imports only from modules above it.
-LAYERS = (
-    "contexts",
-    "patches.registry",
-    "patches.complex_numbers",
-    "patches.ctc",
-    "patches.custom_gradients",
-    "patches.cross_entropy",
-    "patches.fused_batch_norm",
-    "patches.indices",
-    "patches.isotonic_regression",
-    "patches.layer_numbers",
-    "patches.linear_algebra",
-    "patches.logsumexp",
-    "patches.moments",
-    "patches.not_differentiable",
-    "patches.padding",
-    "patches.products",
-    "patches.projection",
-    "patches.second_derivatives",
-    "patches.selections",
-    "patches.surrogates",
-    "patches.zeros_and_ties",
+# A folder imports only from folders above it, and from the modules of the top.
+FOLDERS = (
     "patches",
-    "notices",
-    "checks",
-    "buffers",
-    "failures",
+    "graphs",
     "variables",
-    "substitution",
     "hyperparameters",
-    "constraints",
-    "autodiff",
-    "compilation",
-    "tracing",
-    "executables",
-    "batching",
-    "schedules",
-    "regularizers",
-    "initial_values",
-    "dynamics.arguments",
-    "dynamics.base",
-    "dynamics.gradient_descent",
-    "dynamics.backtracking",
-    "dynamics.momentum",
-    "dynamics.adam",
-    "dynamics.rmsprop",
-    "dynamics.functional",
-    "dynamics.keras_checks",
-    "dynamics.keras_optimizer",
-    "dynamics",
-    "data.permutation",
-    "data.batches",
-    "data.readings",
-    "data.shares",
-    "data.source",
-    "data.datasets",
-    "data.sources",
     "data",
-    "draws",
-    "packing",
+    "dynamics",
     "distribution",
-    "replicas",
-    "state",
-    "saving",
-    "preflight.shapes",
-    "preflight.registry",
-    "preflight.graph_search",
-    "preflight.faults",
-    "preflight.lines",
-    "preflight.jumps",
-    "preflight.kinks",
-    "preflight.rules",
-    "preflight.report",
-    "preflight",
-    "objective",
     "problem",
-    "hypergradients.forms",
-    "hypergradients.rewrites",
-    "hypergradients.program",
-    "hypergradients.result",
-    "hypergradients.agreement",
-    "hypergradients.comparison",
-    "hypergradients.division",
-    "hypergradients.episodes",
-    "hypergradients.nonfinite",
-    "hypergradients.dependence",
-    "hypergradients.outer",
-    "hypergradients.tangents",
-    "hypergradients.base",
-    "hypergradients.run",
-    "hypergradients.forward",
-    "hypergradients.checkpoints",
-    "hypergradients.window",
-    "hypergradients.trajectory",
-    "hypergradients.peaks",
-    "hypergradients.residuals",
-    "hypergradients.split",
-    "hypergradients.reverse_run",
-    "hypergradients.exact",
-    "hypergradients.integers",
-    "hypergradients.digits",
-    "hypergradients.memory",
-    "hypergradients.reverse",
-    "hypergradients.reversal",
-    "hypergradients.reversible",
     "hypergradients",
-    "prediction",
-    "planner",
-    "tuner_state",
-    "callbacks",
-    "checkpoint",
-    "tasks",
-    "outer_update",
-    "inner_runs",
-    "hyper_optimizer",
-    "real_time.objectives",
-    "real_time.training",
-    "real_time.model",
+    "planning",
+    "resuming",
+    "tuning",
     "real_time",
-    "",  # far_ho_tf itself.
 )
 CONTRACT = (
     "Adam",
@@ -184,34 +79,66 @@ def _module_name(full):
     return rest if root == "far_ho_tf" else None
 
 
-def test_every_module_has_a_layer():
-    assert sorted(FILES) == sorted(LAYERS)
+def imports():
+    """The modules that each module imports."""
+    return {module: imported_modules(path) for module, path in FILES.items()}
 
 
-def test_imports_go_downwards():
+def folder_of(module):
+    """The folder that a module is in; "" for modules of the top."""
+    folder = module.partition(".")[0]
+    return folder if folder in FOLDERS else ""
+
+
+def test_modules_are_in_folders():
+    at_top = {module for module in FILES if not folder_of(module)}
+    assert at_top == {"", "checks", "contexts", "notices"}
+    assert {folder_of(module) for module in FILES} == {"", *FOLDERS}
+
+
+def test_folders_import_from_those_above():
     upwards = {
-        module: imported_modules(FILES[module]) - set(LAYERS[:layer])
-        for layer, module in enumerate(LAYERS)
+        (module, name)
+        for module, names in imports().items()
+        for name in names
+        if module and level(name) > level(module)
     }
-    assert {module: names for module, names in upwards.items() if names} == {}
+    assert upwards == set()
+
+
+def level(module):
+    """The place of a module's folder, from the top down."""
+    return ("", *FOLDERS).index(folder_of(module))
+
+
+def test_no_circles():
+    order = [*graphlib.TopologicalSorter(imports()).static_order()]
+    assert order[-1] == ""  # far_ho_tf itself, which imports what it exports.
 
 
 def test_imports_are_seen():
     """The two tests around would pass if no import were found."""
-    assert "preflight.graph_search" in imported_modules(FILES["preflight.report"])
-    assert "hypergradients.base" in imported_modules(FILES["hypergradients.reverse"])
-    assert imported_modules(FILES["data.permutation"]) == set()
+    found = imports()
+    assert {"dynamics.arguments", "dynamics.base"} <= found["dynamics.momentum"]
+    assert found["data.permutation"] == set()
 
 
 def test_contract_is_exported():
-    assert set(CONTRACT) - exported_names() == set()
-    assert all(hasattr(far, name) for name in CONTRACT)
+    assert set(CONTRACT) - set(far.__all__) == set()
+    assert all(hasattr(far, name) for name in far.__all__)
+
+
+def test_nothing_else_is_shown():
+    assert [name for name in dir(far) if not name.startswith("__")] == far.__all__
+    assert far.__version__
+    namespace = {}
+    exec("from far_ho_tf import *", namespace)
+    assert set(far.__all__) <= set(namespace)
 
 
 def public_objects():
     """Exported classes and functions, and those of exported modules."""
-    for name in set(vars(far)) & exported_names():
-        value = getattr(far, name)
+    for value in (getattr(far, name) for name in far.__all__):
         if not inspect.ismodule(value):
             yield value
             continue
@@ -219,13 +146,6 @@ def public_objects():
             own = getattr(member, "__module__", None) == value.__name__
             if own and not inner.startswith("_"):
                 yield member
-
-
-def exported_names():
-    """The names that `far_ho_tf/__init__.py` imports as themselves."""
-    body = ast.parse(FILES[""].read_text()).body
-    imports = [node for node in body if isinstance(node, ast.ImportFrom)]
-    return {alias.asname for node in imports for alias in node.names}
 
 
 def test_public_objects_have_their_own_docstring():

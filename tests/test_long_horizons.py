@@ -8,7 +8,8 @@ import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
-from far_ho_tf.hypergradients import forms, residuals
+from far_ho_tf.hypergradients.reverse import residuals
+from far_ho_tf.patches import kernels
 from tests import reference
 from tests.helpers import (
     Classification,
@@ -35,7 +36,7 @@ TRUNCATED = pairwise([1, 11], [None, 2, "sqrt"], [False, True])
 def products_are_kept(monkeypatch):
     """However small they are."""
     monkeypatch.setattr(residuals, "_WORTH_KEEPING", 1)
-    monkeypatch.setattr(forms, "_SMALL_PRODUCT", 0)
+    monkeypatch.setattr(kernels, "_SMALL_PRODUCT", 0)
 
 
 def momentum(problem, **options):

@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
-from far_ho_tf.variables import path_of, trained_variables
+from far_ho_tf.variables.identity import path_of
+from far_ho_tf.variables.owners import trained_variables
 from tests.helpers import assert_close, hyper, in_tiers
 
 

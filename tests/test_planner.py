@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
-from far_ho_tf.hypergradients.peaks import peak
-from far_ho_tf.prediction import predict
+from far_ho_tf.graphs.peak_memory import peak
+from far_ho_tf.planning.prediction import predict
 from tests.helpers import Classification, hyper
 
 ELEMENTS = 5 * 4 + 4 + 4 * 3 + 3  # Of the network of `Classification`.

@@ -471,13 +471,13 @@ class TestErrors:
 
     def test_a_mismatch(self, monkeypatch):
         """Were the gradient another one on the way back, it would not go unseen."""
-        from far_ho_tf.hypergradients import integers
+        from far_ho_tf.hypergradients.reversible import fixed_point_steps
 
-        undo = integers.undo_kick
+        undo = fixed_point_steps.undo_kick
 
         def wrong(velocities, buffers, gradients, *others):
             return undo(velocities, buffers, [g + 1e-9 for g in gradients], *others)
 
-        monkeypatch.setattr(integers, "undo_kick", wrong)
+        monkeypatch.setattr(fixed_point_steps, "undo_kick", wrong)
         with pytest.raises(far.ReversalError, match="bit for bit"):
             far.ReversibleHG().compute(self.problem(far.Momentum(0.1)), 3)

@@ -9,8 +9,8 @@ from tensorflow.core.protobuf import config_pb2
 from tensorflow.python.eager import context
 
 import far_ho_tf as far
-from far_ho_tf.hypergradients.rewrites import few_rewrites, no_rewrites
-from far_ho_tf.tracing import called_with
+from far_ho_tf.graphs.functions import called_with
+from far_ho_tf.graphs.rewrites import few_rewrites, no_rewrites
 from tests.helpers import traces_seen
 
 

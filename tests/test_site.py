@@ -10,22 +10,20 @@ DOCS = ROOT / "docs"
 
 
 def public_names():
-    """What `far_ho_tf/__init__.py` imports `as` itself; of modules their classes."""
-    for module, name in re_exported(ROOT / "far_ho_tf" / "__init__.py"):
-        file = ROOT.joinpath(*module.split("."), f"{name}.py")
+    """Those in `far_ho_tf.__all__`; in the place of a module its classes."""
+    body = ast.parse((ROOT / "far_ho_tf" / "__init__.py").read_text(encoding="utf-8"))
+    imported, listed = {}, []
+    for node in body.body:
+        if isinstance(node, ast.ImportFrom):
+            imported |= {alias.name: node.module for alias in node.names}
+        elif isinstance(node, ast.Assign) and node.targets[0].id == "__all__":
+            listed = ast.literal_eval(node.value)
+    for name in listed:
+        file = ROOT.joinpath(*imported[name].split("."), f"{name}.py")
         if file.exists():
             yield from (f"{name}.{child}" for child in classes(file))
         else:
             yield name
-
-
-def re_exported(file):
-    """Pairs (module, name) of `from module import name as name`."""
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom):
-            for name in node.names:
-                if name.name == name.asname:
-                    yield node.module, name.name
 
 
 def classes(file):

@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
-from far_ho_tf import problem
-from far_ho_tf.tracing import TRACING, ConcreteFunctions, as_one_call
+from far_ho_tf.graphs.functions import TRACING, ConcreteFunctions, as_one_call
+from far_ho_tf.problem import bilevel_problem
 
 
 def test_one_for_each_kind():
@@ -80,8 +80,8 @@ def test_problems_are_made_by_one_thread_at_a_time(monkeypatch):
     assert traced.is_set()
     traced.clear()
     at_the_lock.clear()
-    assert problem.TRACING is TRACING
-    monkeypatch.setattr(problem, "TRACING", Told())
+    assert bilevel_problem.TRACING is TRACING
+    monkeypatch.setattr(bilevel_problem, "TRACING", Told())
     thread = threading.Thread(target=make)
     with TRACING:
         thread.start()

@@ -3,7 +3,7 @@
 * Files of the repository that are not pages are named, as links cannot lead there.
 * Formulas in docstrings become MathML, which browsers draw by themselves.
 * Examples in docstrings become blocks of code.
-* The pages of docs/decisions, where there are any, are a section of their own.
+* The pages of docs/decisions are in the navigation, however many there are.
 """
 
 import html
@@ -25,7 +25,8 @@ def on_config(config):
     pages = sorted(page.name for page in docs.glob("decisions/*.md"))
     pages.sort(key=lambda name: name not in {"index.md", "README.md"})
     if pages:
-        config.nav.append({"Decisions": [f"decisions/{name}" for name in pages]})
+        decisions = [f"decisions/{name}" for name in pages]
+        config.nav.append({"Development": [{"Decisions": decisions}]})
     return config
 
 

@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from far_ho_tf.checks import check_count, is_integer, require
 from far_ho_tf.data.permutation import hash32, permute
-from far_ho_tf.variables import is_composite, is_variable
+from far_ho_tf.variables.identity import is_composite, is_variable
 
 
 class Batches:

@@ -6,7 +6,7 @@ import zlib
 
 import tensorflow as tf
 
-from far_ho_tf.tracing import ConcreteFunctions
+from far_ho_tf.graphs.functions import ConcreteFunctions
 
 _SCALAR = tf.TensorSpec([], tf.int32)
 _SOME = 8  # In the place of a length that is not known.

@@ -2,9 +2,9 @@
 
 import tensorflow as tf
 
-from far_ho_tf.autodiff import safe_sqrt
 from far_ho_tf.dynamics.arguments import Bounds
 from far_ho_tf.dynamics.base import Dynamics
+from far_ho_tf.patches.safe_roots import safe_sqrt
 
 
 class Adam(Dynamics):

@@ -14,17 +14,10 @@ import numpy as np
 import tensorflow as tf
 
 from far_ho_tf.checks import warn_user
-from far_ho_tf.failures import told
-from far_ho_tf.schedules import Schedule
-from far_ho_tf.variables import (
-    dtype_of,
-    find,
-    is_function,
-    is_number,
-    is_variable,
-    path_of,
-    to_tensor,
-)
+from far_ho_tf.graphs.failures import told
+from far_ho_tf.hyperparameters.schedules import Schedule
+from far_ho_tf.variables.identity import dtype_of, find, is_variable, path_of
+from far_ho_tf.variables.numbers import is_function, is_number, to_tensor
 
 _FREE = object()  # A variable that no pair or pattern has given a value yet.
 

@@ -6,10 +6,10 @@ import warnings
 import numpy as np
 import tensorflow as tf
 
-from far_ho_tf.autodiff import power
 from far_ho_tf.checks import check_count, require
 from far_ho_tf.dynamics.arguments import Bounds
 from far_ho_tf.dynamics.base import Dynamics
+from far_ho_tf.patches.safe_roots import power
 
 
 class BacktrackingGradientDescent(Dynamics):

@@ -6,8 +6,9 @@ import tensorflow as tf
 
 from far_ho_tf.checks import essence, require
 from far_ho_tf.dynamics import arguments
-from far_ho_tf.schedules import Schedule
-from far_ho_tf.variables import dtype_of, is_function, is_number, path_of
+from far_ho_tf.hyperparameters.schedules import Schedule
+from far_ho_tf.variables.identity import dtype_of, path_of
+from far_ho_tf.variables.numbers import is_function, is_number
 
 
 class Dynamics:

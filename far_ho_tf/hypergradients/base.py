@@ -8,7 +8,6 @@ import time
 
 import tensorflow as tf
 
-from far_ho_tf.buffers import capacity, free_memory, text_of_bytes
 from far_ho_tf.checks import (
     KERAS_NAMES,
     LAST_STEP,
@@ -17,31 +16,33 @@ from far_ho_tf.checks import (
     did_you_mean,
     require,
 )
-from far_ho_tf.distribution import (
+from far_ho_tf.distribution.mean_check import Division
+from far_ho_tf.distribution.strategies import (
     check_strategy,
     device,
     num_replicas,
     outside_scope,
 )
-from far_ho_tf.failures import NOT_EXPLAINED
-from far_ho_tf.hypergradients.agreement import check_agreement
-from far_ho_tf.hypergradients.division import Division
-from far_ho_tf.hypergradients.episodes import check_episodes, over_episodes
-from far_ho_tf.hypergradients.forms import beside_gpu
-from far_ho_tf.hypergradients.nonfinite import cause, raise_non_finite
-from far_ho_tf.hypergradients.program import (
+from far_ho_tf.distribution.worker_agreement import check_agreement
+from far_ho_tf.graphs.buffers import capacity, free_memory, text_of_bytes
+from far_ho_tf.graphs.failures import NOT_EXPLAINED
+from far_ho_tf.graphs.functions import TRACING, once_traced
+from far_ho_tf.hypergradients.compiler import (
     Buffers,
     Inputs,
     Program,
     Settings,
     obstacle,
 )
+from far_ho_tf.hypergradients.episodes import check_episodes, over_episodes
+from far_ho_tf.hypergradients.forward.tangents import check_tangents
+from far_ho_tf.hypergradients.nonfinite import cause, raise_non_finite
 from far_ho_tf.hypergradients.result import HyperGradientResult, Status
-from far_ho_tf.hypergradients.tangents import check_tangents
-from far_ho_tf.problem import BilevelProblem
-from far_ho_tf.state import State
-from far_ho_tf.tracing import TRACING, once_traced
-from far_ho_tf.variables import preserved, read, scalar
+from far_ho_tf.patches.kernels import beside_gpu
+from far_ho_tf.problem.bilevel_problem import BilevelProblem
+from far_ho_tf.variables.identity import preserved, read
+from far_ho_tf.variables.numbers import scalar
+from far_ho_tf.variables.state import State
 
 # Bytes from which what a run holds is compared with what is free, and the part of this
 # that it may be: a fifth more was measured.
@@ -56,9 +57,9 @@ class HyperGradient(abc.ABC):
 
     Args:
         jit_compile: `True` compiles the loops with XLA, `False` runs them as
-            plain graphs, `"auto"` chooses (see BUILD_NOTES.md) and says what
-            it chose in `result.status`. It compiles nothing for the few steps of a
-            short `HyperOptimizer.fit`.
+            plain graphs, `"auto"` chooses and says what it chose in `result.status`
+            (see docs/decisions/0043-auto-compiler.md). It compiles nothing for the few
+            steps of a short `HyperOptimizer.fit`.
     """
 
     jit_compile: bool | str = "auto"

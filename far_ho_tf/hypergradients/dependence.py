@@ -1,6 +1,6 @@
 """Which hyperparameters something depends on, as found while tracing."""
 
-from far_ho_tf.variables import path_of
+from far_ho_tf.variables.identity import path_of
 
 
 class Dependence:

@@ -3,9 +3,9 @@
 import numpy as np
 import tensorflow as tf
 
-from far_ho_tf.batching import map_stack
 from far_ho_tf.checks import is_integer, require
-from far_ho_tf.hypergradients.program import Outputs
+from far_ho_tf.graphs.vectorize import map_stack
+from far_ho_tf.hypergradients.compiler import Outputs
 
 
 def check_episodes(problem, state, episodes, several):

@@ -4,9 +4,9 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework import op_callbacks
 
-from far_ho_tf.autodiff import all_finite
-from far_ho_tf.failures import told, where_now
-from far_ho_tf.variables import path_of
+from far_ho_tf.graphs.failures import told, where_now
+from far_ho_tf.variables.derivatives import all_finite
+from far_ho_tf.variables.identity import path_of
 
 # Beyond it, numbers are those of a run that diverges.
 _DIVERGED = 1e6

@@ -2,11 +2,11 @@
 
 import tensorflow as tf
 
-from far_ho_tf.autodiff import floating, zeros_for_none
 from far_ho_tf.checks import warn_user
-from far_ho_tf.replicas import ONE_REPLICA
-from far_ho_tf.state import State
-from far_ho_tf.variables import path_of
+from far_ho_tf.distribution.replicas import ONE_REPLICA
+from far_ho_tf.variables.derivatives import floating, zeros_for_none
+from far_ho_tf.variables.identity import path_of
+from far_ho_tf.variables.state import State
 
 
 def differentiate_outer(

@@ -4,7 +4,7 @@ import dataclasses
 
 import tensorflow as tf
 
-from far_ho_tf.state import State
+from far_ho_tf.variables.state import State
 
 
 @dataclasses.dataclass(frozen=True)

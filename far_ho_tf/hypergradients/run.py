@@ -2,13 +2,13 @@
 
 import tensorflow as tf
 
-from far_ho_tf.autodiff import all_finite
+from far_ho_tf.distribution.replicas import ONE_REPLICA, as_replicas
+from far_ho_tf.graphs.functions import as_one_call
 from far_ho_tf.hypergradients.dependence import Dependence
-from far_ho_tf.hypergradients.forms import beside_gpu
 from far_ho_tf.hypergradients.outer import differentiate_outer
-from far_ho_tf.replicas import ONE_REPLICA, as_replicas
-from far_ho_tf.state import State
-from far_ho_tf.tracing import as_one_call
+from far_ho_tf.patches.kernels import beside_gpu
+from far_ho_tf.variables.derivatives import all_finite
+from far_ho_tf.variables.state import State
 
 
 class Run:

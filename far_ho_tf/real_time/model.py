@@ -11,13 +11,14 @@ from far_ho_tf.checks import check_count, check_limit, require
 from far_ho_tf.data import Batches, Placeholder, as_source
 from far_ho_tf.dynamics import as_dynamics
 from far_ho_tf.hypergradients import NonFiniteError
-from far_ho_tf.hyperparameters import Hyperparameter, scalar_names
+from far_ho_tf.hyperparameters.hyperparameter import Hyperparameter, scalar_names
 from far_ho_tf.notices import once, show, told_to
-from far_ho_tf.outer_update import OuterUpdate
-from far_ho_tf.problem import BilevelProblem
+from far_ho_tf.problem.bilevel_problem import BilevelProblem
 from far_ho_tf.real_time.objectives import Objectives, check_batch
-from far_ho_tf.real_time.training import RealTimeTraining
-from far_ho_tf.variables import check_variables, find, path_of
+from far_ho_tf.real_time.steps import RealTimeTraining
+from far_ho_tf.tuning.outer_update import OuterUpdate
+from far_ho_tf.variables.identity import find, path_of
+from far_ho_tf.variables.owners import check_variables
 
 
 class RealTimeModel(keras.Model):

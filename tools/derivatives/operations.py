@@ -139,7 +139,7 @@ def by_tapes(gradient, vector, direction):
 
 def by_reverse(gradient, vector, direction):
     """Reverse over reverse, as far_ho_tf does it."""
-    from far_ho_tf.autodiff import vjp
+    from far_ho_tf.variables.derivatives import vjp
 
     with tf.GradientTape() as tape:
         tape.watch(vector)
@@ -149,7 +149,7 @@ def by_reverse(gradient, vector, direction):
 
 def by_forward(gradient, vector, direction):
     """Forward over reverse, as far_ho_tf does it."""
-    from far_ho_tf.autodiff import linearize
+    from far_ho_tf.variables.derivatives import linearize
 
     linearization = linearize(lambda: gradient(vector), vector)
     return linearization.targets, linearization.jvp(direction)

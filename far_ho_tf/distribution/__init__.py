@@ -1,0 +1,1 @@
+"""Replicas and workers: shards of batches, sums over them, and what must agree."""

@@ -1,0 +1,202 @@
+"""How far objectives on a batch are from the mean of those on its shares."""
+
+import contextlib
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from far_ho_tf.checks import essence
+from far_ho_tf.distribution.replicas import OnShares
+from far_ho_tf.distribution.shards import Shares, leading
+from far_ho_tf.variables.derivatives import vjp, zeros_for_none
+
+# Examples of a replica that are looked at.
+_EXAMPLES = 16
+# Of what TensorFlow says where shapes do not go together.
+_SHAPES_DIFFER = ("imensions must", "imension must", "ncompatible shapes")
+
+
+class Distances(NamedTuple):
+    """How far what is computed on a batch is from a mean of that on its shares.
+
+    Vectors with an element for each tensor: the value, the gradients by variables and
+    hyperparameters, and the state that is assigned.
+
+    Attributes:
+        mean, total: From the shares' weighted mean, and from their sum.
+        size: Of what was added up.
+        noise: How much it moves with the rounding of variables and hyperparameters.
+    """
+
+    mean: np.ndarray
+    total: np.ndarray
+    size: np.ndarray
+    noise: np.ndarray
+
+
+def compare_shares(problem, count, inputs, slope, eps):
+    """Measures how far both objectives are from means over shares.
+
+    Args:
+        problem: A `BilevelProblem`.
+        count: Integer, the number of shares.
+        inputs: `Inputs`.
+        slope: Scalar tensor, by how much floating data fall off to the last example.
+        eps: Scalar tensor, the rounding that `Distances.noise` is measured with.
+
+    Returns:
+        `Distances` of the inner and of the outer objective.
+    """
+    shaken = _shaken(inputs, eps)
+
+    def inner(inputs, batch):
+        _, extra, value = problem.oracle(inputs.start, inputs.hyperparameters, batch)
+        return value, extra
+
+    def outer(inputs, batch):
+        values = inputs.start, inputs.hyperparameters
+        return problem.outer_value(*values, batch), []
+
+    def compare(role, objective, source, prepared, step):
+        batch = _sloped(_some(source.batch(prepared, step), count), slope)
+
+        def measured(function, inputs, argument):
+            return _measured(problem, function, inputs, argument)
+
+        def on_batch(inputs):
+            return measured(lambda b: objective(inputs, b), inputs, batch)
+
+        whole, moved = on_batch(inputs), on_batch(shaken)
+        shares = Shares(batch, count)
+        if shares.size is None:
+            return Distances(*[tf.zeros([len(whole)], tf.float64)] * 4)
+        program = OnShares(lambda b: objective(inputs, b), batch, shares)
+        parts = [shares.part(index) for index in range(count)]
+        with _rows_explained(role, count):
+            rows = [measured(program, inputs, part) for part in parts]
+        return _distances(whole, moved, rows, [part.weight for part in parts])
+
+    return (
+        compare(
+            "inner_objective",
+            *(inner, problem.inner_data, inputs.inner, inputs.first_step),
+        ),
+        compare(
+            "outer_objective",
+            *(outer, problem.outer_data, inputs.outer, inputs.outer_step),
+        ),
+    )
+
+
+def _measured(problem, function, inputs, batch):
+    """List of tensors: the value, the gradients, and the assigned state."""
+    variables, _, hyperparameters = problem.sources(
+        inputs.start, inputs.hyperparameters
+    )
+    sources = variables + hyperparameters
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(sources)
+        value, extra = function(batch)
+    gradients = vjp(tape, value, sources, tf.ones_like(value))
+    return [value, *zeros_for_none(gradients, sources), *extra]
+
+
+def _distances(whole, moved, rows, weights):
+    """`Distances`, of tensors on the batch and of those on its shares.
+
+    Args:
+        whole, moved: Lists of tensors, on the batch: the second of shaken inputs.
+        rows: Lists of tensors, of each share.
+        weights: List of scalars, the shares' parts of the examples.
+    """
+    # A share without examples has one that does not count.
+    weights = tf.stack(weights)
+
+    def vector(tensor):
+        return tf.reshape(tf.cast(tensor, tf.float64), [-1])
+
+    columns = []
+    for tensors in zip(whole, moved, *rows, strict=True):
+        one, other, *parts = map(vector, tensors)
+        parts = tf.where(weights[:, None] > 0, tf.stack(parts), tf.zeros_like(parts))
+        mean = tf.linalg.matvec(parts, weights, transpose_a=True)
+        sizes = tf.reduce_sum(tf.norm(parts, axis=1))
+        columns.append(
+            [
+                tf.norm(one - mean),
+                tf.norm(one - tf.reduce_sum(parts, axis=0)),
+                tf.maximum(tf.norm(one), sizes),
+                tf.norm(one - other),
+            ]
+        )
+    return Distances(*map(tf.stack, zip(*columns, strict=True)))
+
+
+@contextlib.contextmanager
+def _rows_explained(role, count):
+    """Within, what TensorFlow says of shapes gets a hint at their likely cause."""
+    try:
+        yield
+    except (ValueError, tf.errors.InvalidArgumentError) as error:
+        if not any(words in str(error) for words in _SHAPES_DIFFER):
+            raise
+        raise ValueError(
+            f"`{role}` cannot be evaluated on one of {count} shares of a batch, though "
+            "on the whole batch. What holds a row for each example (weights, labels, "
+            "noise) must be part of the data, or be read by tf.gather with indices "
+            "that are; what does not (seeds) must have no dimensions, or not be part "
+            f"of the data. Received: {essence(error)}"
+        ) from error
+
+
+def mapped(inputs, move):
+    """`Inputs` with moved variables and hyperparameters."""
+    return inputs._replace(
+        start=inputs.start._replace(variables=list(map(move, inputs.start.variables))),
+        hyperparameters=list(map(move, inputs.hyperparameters)),
+    )
+
+
+def _shaken(inputs, eps):
+    """`Inputs` moved by rounding: each element up or down."""
+
+    def move(tensor):
+        shape = tf.shape(tensor)
+        up = tf.random.stateless_uniform(shape, [1, 2], 0, 2, tf.int32)
+        signs = tf.cast(2 * up - 1, tensor.dtype)
+        return tensor + tf.cast(eps, tensor.dtype) * signs * tf.maximum(
+            tf.abs(tensor), tf.ones_like(tensor)
+        )
+
+    return mapped(inputs, move)
+
+
+def _some(batch, count):
+    """Examples spread over the batch, so many that their shares differ in size."""
+    size, most = Shares(batch, count).size, _EXAMPLES * count + 1
+    if not isinstance(size, int) or size <= most:
+        return batch
+    rows = np.linspace(0, size - 1, most).astype(np.int32)
+    return tf.nest.map_structure(
+        lambda tensor: tf.gather(tensor, rows) if tensor.shape.rank else tensor, batch
+    )
+
+
+def _sloped(batch, slope):
+    """A batch whose floating tensors fall off by `slope` to the last example.
+
+    So no two shares are alike, and weights that are all one are so no more.
+    """
+    size = leading(tf.nest.flatten(batch))
+    if size is None:
+        return batch
+    ramp = 1 - slope * tf.linspace(tf.zeros_like(slope), tf.ones_like(slope), size)
+
+    def scaled(tensor):
+        if not (tensor.shape.rank and tensor.dtype.is_floating):
+            return tensor
+        shape = [-1] + [1] * (tensor.shape.rank - 1)
+        return tensor * tf.cast(tf.reshape(ramp, shape), tensor.dtype)
+
+    return tf.nest.map_structure(scaled, batch)

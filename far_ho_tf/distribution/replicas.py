@@ -1,0 +1,312 @@
+"""Replicas that share the work of a step.
+
+A step is a gradient oracle, which costs the time, and an update rule. Loops and
+update rules run once, in cross-replica context; an objective's derivatives run on
+each replica, on its share of the batch, and are averaged by the shares' sizes.
+"""
+
+import contextlib
+
+import tensorflow as tf
+
+from far_ho_tf.checks import require
+from far_ho_tf.distribution.packing import pack, unpack
+from far_ho_tf.distribution.shards import Shares, leading
+from far_ho_tf.distribution.strategies import local_replicas, num_replicas, totals
+from far_ho_tf.graphs.functions import once_traced
+from far_ho_tf.patches.random_draws import recorded_draws, shared_draws
+from far_ho_tf.variables.derivatives import Slices, map_slices, vjp
+
+
+def as_replicas(strategy, compiled):
+    """What shares the batches of a run.
+
+    Args:
+        strategy: A supported `tf.distribute.Strategy` or `None`.
+        compiled: Whether XLA compiles what runs on each of several replicas.
+    """
+    if num_replicas(strategy) == 1:
+        return ONE_REPLICA
+    return Replicas(strategy, compiled)
+
+
+class OneReplica:
+    """Takes each batch as a whole."""
+
+    def mean(self, function, batch):
+        """A function's value on a batch.
+
+        Args:
+            function: Callable(batch) -> structure of tensors and `None`.
+            batch: A structure of tensors.
+        """
+        return function(batch)
+
+    def pullback(self, function, sources, batch):
+        """A function's value on a batch, and its vector–Jacobian product.
+
+        Args:
+            function: Callable(batch) -> structure of floating tensors.
+            sources: Structure of tensors or `tf.Variable`s that it reads.
+            batch: A structure of tensors.
+
+        Returns:
+            The value; a callable(cotangents) that gives the product, structured as
+            the sources: `None` where nothing depends on the source.
+        """
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(sources)
+            targets = function(batch)
+        return targets, lambda cotangents: vjp(tape, targets, sources, cotangents)
+
+
+ONE_REPLICA = OneReplica()
+
+
+class Replicas(OneReplica):
+    """Splits each batch over the replicas of a strategy.
+
+    The shares' sizes differ by one example at most. Tensors of a batch without a
+    first axis go to all replicas, and a batch without any examples is not split.
+
+    Args:
+        strategy: A `tf.distribute.Strategy`.
+        compiled: Whether XLA compiles what runs on a replica.
+    """
+
+    def __init__(self, strategy, compiled):
+        self._strategy = strategy
+        self._compiled = compiled
+
+    def mean(self, function, batch):
+        """The mean of a function's values on the shares, weighted by their sizes.
+
+        Returns:
+            Structured as the function's values. Of what is not floating (seeds)
+            there is no mean: it must be, and is taken to be, the same everywhere.
+            `Slices` are those of all shares, one after another, times their weights.
+        """
+        program, parts = self._parts(function, batch)
+        if not parts:
+            return function(batch)
+        return self._reduce(program, parts, lambda number: program(parts[number]))
+
+    def pullback(self, function, sources, batch):
+        """The mean of values on the shares, and its vector–Jacobian product."""
+        program, parts = self._parts(function, batch)
+        if not parts:
+            return super().pullback(function, sources, batch)
+        taped = {}
+
+        def forward(number):
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(sources)
+                targets = program(parts[number])
+            taped[number] = tape, targets
+            return targets
+
+        def pull(cotangents):
+            def on_share(number):
+                own = map_slices(
+                    lambda slices: _own(slices, parts[number], program.size), cotangents
+                )
+                return vjp(*taped[number], sources, own)
+
+            return self._reduce(program, parts, on_share)
+
+        return self._reduce(program, parts, forward), pull
+
+    def _parts(self, function, batch):
+        """The function on shares, and this worker's.
+
+        Returns:
+            `OnShares`; a mapping from the numbers of replicas to `Share`s, which is
+            empty where the batch has no examples.
+        """
+        shares = Shares(batch, self._strategy.num_replicas_in_sync)
+        if shares.size is None:
+            return None, {}
+        program = OnShares(function, batch, shares, self._compiled)
+        parts = {}
+        for number, _ in local_replicas(self._strategy):
+            parts[number] = shares.part(number)
+            program.trace(parts[number])
+        program.check_readings(parts[number])
+        return program, parts
+
+    def _reduce(self, program, parts, make):
+        """The weighted mean of what each replica makes of its share.
+
+        One vector for each dtype travels between devices.
+
+        Args:
+            program: `OnShares`.
+            parts: Mapping from numbers of replicas to `Share`s.
+            make: Callable(number) -> structure of tensors, `None` and `Slices`.
+        """
+        made = []
+
+        def on_replica():
+            context = tf.distribute.get_replica_context()
+            number = int(tf.get_static_value(context.replica_id_in_sync_group))
+            share, rows = parts[number], []
+
+            def place(slices):
+                placed = _placed(slices, share, program.size)
+                rows.append(placed.rows)
+                return placed._replace(rows=None)
+
+            structure = map_slices(place, make(number))
+            made.append(structure)
+            vectors, others = pack(structure, share.weight)
+            return [*rows, *vectors], others
+
+        sums, others = totals(self._strategy, on_replica)
+        count = len(_rows(made[0]))
+        rows = iter(sums[:count])
+        return map_slices(
+            lambda slices: slices._replace(rows=next(rows)),
+            unpack(made[0], sums[count:], others),
+        )
+
+
+class OnShares:
+    """A function of a batch as one program for each size of a share.
+
+    Not one for each replica: it is traced on no device and runs on the caller's.
+
+    Args:
+        function: Callable(batch) -> structure of tensors and `None`.
+        batch: A structure of tensors.
+        shares: The batch's `Shares`.
+        compiled: Whether XLA compiles it.
+
+    Attributes:
+        size: As that of the `Shares`.
+    """
+
+    def __init__(self, function, batch, shares, compiled=False):
+        self._function = function
+        self._batch = batch
+        self.size = shares.size
+        self._compiled = compiled
+        self._programs = {}
+
+    def __call__(self, share):
+        """The function's value on a `Share`."""
+        self.trace(share)
+        return self._programs[_shapes(share)](share.tensors, share.first)
+
+    def trace(self, share):
+        """Makes the program for a `Share`, where there is no replica context.
+
+        Where a replica is known, Keras' losses would divide by the number of them.
+        """
+        if _shapes(share) in self._programs:
+            return
+        with tf.device(None), _synchronization_refused():
+            with recorded_draws() as drawn:
+                program = self._trace(share)
+            if drawn:
+                # Not within the trace of a share: Keras' calls of a model do not nest.
+                with recorded_draws() as whole:
+                    once_traced(self._function).get_concrete_function(self._batch)
+                program = self._trace(share, whole)
+        self._programs[_shapes(share)] = program
+
+    def check_readings(self, share):
+        """Refuses `Slices` of which shares have no parts of those of the batch.
+
+        Args:
+            share: A `Share` for which the program was traced.
+        """
+        counts = _counts(self._programs[_shapes(share)])
+        if not counts:
+            return
+        with tf.device(None):
+            whole = once_traced(self._function).get_concrete_function(self._batch)
+        for count, in_all in zip(counts, _counts(whole), strict=True):
+            known = None not in (count, in_all) and isinstance(self.size, int)
+            require(
+                known and count * self.size == in_all * leading(share.tensors),
+                "On several replicas rows of a variable (Embedding, tf.gather) count "
+                "under a Keras optimizer as on one only if each example reads so many "
+                "rows, and all batches are of one size. Alternatives: one replica, or "
+                "what sees sums: far.Adam and the like, Keras' SGD without clipping.",
+                rows_of_a_batch=in_all,
+                rows_of_a_share=count,
+                examples_of_a_batch=self.size,
+                examples_of_a_share=leading(share.tensors),
+            )
+
+    def _trace(self, share, whole=None):
+        """Args: share: A `Share`; whole: The shapes of the draws of the batch."""
+
+        def on_share(tensors, first):
+            rows = contextlib.nullcontext()
+            if whole:
+                rows = shared_draws(leading(tensors), first, self.size, whole)
+            with rows:
+                return self._function(tf.nest.pack_sequence_as(self._batch, tensors))
+
+        compiler = once_traced(on_share, jit_compile=self._compiled)
+        return compiler.get_concrete_function(share.tensors, share.first)
+
+
+def _counts(program):
+    """Of each `Slices` that a program returns, how many they are."""
+    return [rows.shape[0] for rows in _rows(program.structured_outputs)]
+
+
+def _rows(structure):
+    found = []
+    map_slices(lambda slices: found.append(slices.rows), structure)
+    return found
+
+
+def _placed(slices, share, size):
+    """A share's `Slices` among those of the batch, zeros in the place of others."""
+    first, examples = tf.get_static_value(share.first), leading(share.tensors)
+    each = slices.values.shape[0] // examples
+    place = [each * first, each * (size - first - examples)]
+    others = [[0, 0]] * (slices.values.shape.rank - 1)
+    # Also where it overlaps with another's, as it has no weight.
+    counts = tf.cast(share.weight > 0, tf.int64)
+    return Slices(
+        tf.pad(slices.values, [place, *others]),
+        tf.pad(tf.cast(slices.rows, tf.int64) * counts, [place]),
+    )
+
+
+def _own(slices, share, size):
+    """A share's part of the values of a batch; undoes `_placed`."""
+    if slices.values is None:
+        return slices
+    each = slices.values.shape[0] // size
+    first = each * tf.get_static_value(share.first)
+    values = slices.values[first : first + each * leading(share.tensors)]
+    return slices._replace(values=values)
+
+
+def _shapes(share):
+    return tuple(tuple(tensor.shape) for tensor in share.tensors)
+
+
+@contextlib.contextmanager
+def _synchronization_refused():
+    """Within, to ask for all replicas' values, as of one there is nothing to ask."""
+
+    def refuse(*arguments, **options):
+        raise ValueError(
+            "An objective synchronizes replicas, as "
+            "BatchNormalization(synchronized=True) does: that cannot be differentiated "
+            "twice within a loop. Without, each replica normalizes its share of the "
+            "batch by itself."
+        )
+
+    context = tf.distribute.get_replica_context()
+    context.all_reduce = refuse
+    try:
+        yield
+    finally:
+        del context.all_reduce

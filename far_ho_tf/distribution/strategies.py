@@ -1,0 +1,203 @@
+"""Strategies of `tf.distribute`, their devices and workers."""
+
+import contextlib
+import functools
+from concurrent.futures import ThreadPoolExecutor
+
+import keras
+import tensorflow as tf
+
+from far_ho_tf.checks import essence, require
+from far_ho_tf.distribution.packing import pack, unpack
+from far_ho_tf.graphs.functions import once_traced
+from far_ho_tf.notices import in_context
+
+_SUPPORTED = {
+    name: getattr(tf.distribute, name)
+    for name in ("MirroredStrategy", "MultiWorkerMirroredStrategy", "OneDeviceStrategy")
+}
+
+
+class WorkerLostError(RuntimeError):
+    """Another worker of a `MultiWorkerMirroredStrategy` has stopped.
+
+    The processes that are left cannot go on. Start all of them again: with
+    `far.Checkpoint` they resume from what was saved.
+    """
+
+
+@contextlib.contextmanager
+def lost_workers(strategy):
+    """Within, TensorFlow's errors of collectives become a `WorkerLostError`.
+
+    Where there are several workers: the GPUs of one have collectives too.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        # Their kind is that of other errors too; all name a collective operation.
+        collective = "collective" in str(error).lower()
+        if not collective or worker_name(strategy) is None:
+            raise
+        raise WorkerLostError(
+            "Another worker of the strategy has stopped or does not answer, and the "
+            "run cannot go on without it. Look at what it said last, and start all "
+            "workers again: with far.Checkpoint they resume. Received: "
+            f"{essence(error)}"
+        ) from error
+
+
+def check_strategy(strategy):
+    """Returns a strategy that is supported, or `None`.
+
+    Raises:
+        ValueError: If it is another.
+    """
+    require(
+        strategy is None or isinstance(strategy, tuple(_SUPPORTED.values())),
+        f"`strategy` must be None or one of tf.distribute's {', '.join(_SUPPORTED)}.",
+        strategy=strategy,
+    )
+    return strategy
+
+
+def num_replicas(strategy):
+    """Integer, 1 where there is no strategy."""
+    return 1 if strategy is None else strategy.num_replicas_in_sync
+
+
+def device(strategy):
+    """A scope in which a program runs on the strategy's first device."""
+    if strategy is None:
+        return contextlib.nullcontext()
+    return tf.device(strategy.extended.worker_devices[0])
+
+
+def local_replicas(strategy):
+    """The replicas of this worker.
+
+    Returns:
+        List of pairs (number among all replicas, a strategy for its device alone).
+    """
+    if strategy is None:
+        return [(0, None)]
+    numbers = []
+
+    def note(context):
+        numbers.append(context.replica_id_in_sync_group)
+        return tf.zeros([])
+
+    strategy.experimental_distribute_values_from_function(note)
+    devices = strategy.extended.worker_devices
+    return [
+        (number, tf.distribute.OneDeviceStrategy(name))
+        for number, name in zip(numbers, devices, strict=True)
+    ]
+
+
+def worker_name(strategy):
+    """The name of this worker among several, such as "worker-0"; `None` for one."""
+    if strategy is None or num_replicas(strategy) == len(local_replicas(strategy)):
+        return None
+    resolver = strategy.cluster_resolver
+    return f"{resolver.task_type}-{resolver.task_id}"
+
+
+def summed(strategy, structure):
+    """The sum over workers of a structure of floating tensors, on each of them."""
+    if worker_name(strategy) is None:
+        return structure
+    local = local_replicas(strategy)
+    vectors, _ = pack(structure, 1.0)
+
+    def on_first(vector):
+        def value(context):
+            first = context.replica_id_in_sync_group == local[0][0]
+            return vector if first else tf.zeros_like(vector)
+
+        values = strategy.experimental_distribute_values_from_function(value)
+        with lost_workers(strategy):
+            return strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None)
+
+    return unpack(structure, [on_first(vector) for vector in vectors], [])
+
+
+def outside_scope(function):
+    """Makes a function one that runs as it were outside of any `strategy.scope()`.
+
+    There Keras' optimizers update variables that are mirrored, and others. A scope
+    belongs to a thread.
+    """
+
+    @functools.wraps(function)
+    def outside(*arguments, **options):
+        if not tf.distribute.in_cross_replica_context():
+            return function(*arguments, **options)
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(in_context(function), *arguments, **options).result()
+
+    return outside
+
+
+def in_scope_of(variables, function, *arguments):
+    """Calls a function within the `strategy.scope()` in which variables were made.
+
+    Where they were made in none, outside of any.
+    """
+    for variable in variables:
+        value = variable.value if isinstance(variable, keras.Variable) else variable
+        if isinstance(value, tf.distribute.DistributedValues):
+            with value.distribute_strategy.scope():
+                return function(*arguments)
+    return outside_scope(function)(*arguments)
+
+
+def gathered(strategy, tensor):
+    """A tensor of each replica's, stacked; on each worker the tensor is its own."""
+    # Run eagerly, TensorFlow would warn of its slowness.
+    each = once_traced(lambda one: on_each(strategy, lambda _: ([one], [])))
+    with lost_workers(strategy):
+        (rows,), _ = each(tensor)
+    return rows
+
+
+def on_each(strategy, function):
+    """What a function makes on each replica.
+
+    Args:
+        strategy: A `tf.distribute.Strategy`.
+        function: Callable(number of the replica, an int32 scalar) -> two lists of
+            tensors.
+
+    Returns:
+        The tensors of the first list, stacked over replicas; those of the second, of
+        one replica, as they must be the same on all.
+    """
+
+    def on_replica():
+        context = tf.distribute.get_replica_context()
+        number = context.replica_id_in_sync_group
+        rows, others = function(number)
+        place = tf.one_hot(number, context.num_replicas_in_sync)
+        # Not by strategy.gather: with two strategies in one process it fails.
+        return [tf.tensordot(tf.cast(place, r.dtype), r, 0) for r in rows], others
+
+    return totals(strategy, on_replica)
+
+
+def totals(strategy, function):
+    """The sums over replicas of what a function makes on each.
+
+    Args:
+        strategy: A `tf.distribute.Strategy`.
+        function: Callable() -> two lists of tensors, called within a replica.
+
+    Returns:
+        The sums of the tensors of the first list; those of the second, of one replica,
+        as they must be the same on all.
+    """
+    summands, others = strategy.run(function)
+    add = tf.distribute.ReduceOp.SUM
+    with lost_workers(strategy):
+        sums = [strategy.reduce(add, summand, axis=None) for summand in summands]
+    return sums, [strategy.experimental_local_results(one)[0] for one in others]

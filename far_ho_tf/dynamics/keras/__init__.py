@@ -1,0 +1,1 @@
+"""Keras optimizers as dynamics: their own update rules, made functions of tensors."""

@@ -1,0 +1,396 @@
+"""Any Keras optimizer as dynamics."""
+
+import warnings
+from collections.abc import Mapping
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from far_ho_tf.checks import require
+from far_ho_tf.dynamics.arguments import Bounds
+from far_ho_tf.dynamics.base import BoundDynamics, Dynamics
+from far_ho_tf.dynamics.keras.checks import (
+    BY_VARIABLE,
+    CLIPPING,
+    SUMS_GRADIENTS,
+    check_optimizer,
+    check_used,
+    numbers_of,
+)
+from far_ho_tf.dynamics.keras.functional import (
+    Number,
+    functional,
+    shares_state,
+    stand_in,
+    underlying,
+)
+from far_ho_tf.variables.derivatives import Slices
+from far_ho_tf.variables.identity import dtype_of, find, is_variable, read
+from far_ho_tf.variables.numbers import is_function
+from far_ho_tf.variables.substitution import SubstitutionScope
+
+
+class KerasDynamics(Dynamics):
+    """A Keras optimizer as dynamics, its numbers among the hyperparameters.
+
+    Weights move as `optimizer.apply` moves them: the optimizer's own
+    `update_step` is used, with weight decay, clipping, learning-rate schedules
+    and averages (EMA) as Keras has them. It gets the gradient of an embedding as
+    Keras' tape gives it, a `tf.IndexedSlices`: most optimizers, and clipping, treat
+    each reading of a row by itself. √0, as of Adam where all gradients of
+    a weight were zero so far, has the derivative 0 (`autodiff.safe_sqrt`).
+
+    What Python decides (`nesterov`, `amsgrad`, whether there is momentum) stays
+    as the optimizer was made. A float is read when a problem's steps are traced,
+    the learning rate, a variable, when they run. A limit for clipping among the
+    hyperparameters is one whatever its value: 0 stops the weights, where Keras'
+    0 means no limit.
+
+    Args:
+        optimizer: A `keras.optimizers.Optimizer`; one that is built already must
+            be for the variables of the problem.
+        hyperparameters: Mapping from names of its numbers ("learning_rate",
+            "beta_1", "weight_decay", "clipnorm", ...; an error lists them all) to
+            what takes their place; see `Dynamics` for what a numeric argument
+            takes.
+
+    Attributes:
+        optimizer: As given.
+
+    Raises:
+        ValueError: If the optimizer does something that has no place within a
+            differentiated step; the message names the alternative.
+
+    Example:
+
+    >>> import far_ho_tf as far, keras
+    >>> rate = far.Hyperparameter(1e-3, name="rate")
+    >>> decay = far.Hyperparameter(1e-2, name="decay")
+    >>> dynamics = far.KerasDynamics(
+    ...     keras.optimizers.AdamW(),
+    ...     hyperparameters={"learning_rate": rate, "weight_decay": decay},
+    ... )
+    >>> dynamics.slot_names
+    ()
+    """
+
+    bounds = {
+        **Dynamics.bounds,
+        **dict.fromkeys(("beta_1", "beta_2"), Bounds(0.0, 1.0)),
+        **dict.fromkeys(("rho", "momentum", "ema_momentum"), Bounds(0.0, 1.0, "[]")),
+        **dict.fromkeys(("epsilon", "weight_decay"), Bounds(0.0)),
+        **dict.fromkeys(CLIPPING, Bounds(0.0, float("inf"), "()")),
+    }
+
+    def __init__(self, optimizer, hyperparameters=None):
+        check_optimizer(optimizer)
+        hyperparameters = {} if hyperparameters is None else hyperparameters
+        require(
+            isinstance(hyperparameters, Mapping),
+            "`hyperparameters` of KerasDynamics must be a mapping from names of the "
+            "optimizer's numbers to their values.",
+            hyperparameters=hyperparameters,
+        )
+        for name in hyperparameters:
+            require(
+                name in numbers_of(optimizer),
+                f"{type(optimizer).__name__} has no number `{name}` that could be a "
+                f"hyperparameter. It has {numbers_of(optimizer)}.",
+                hyperparameters=list(hyperparameters),
+            )
+        check_used(optimizer, hyperparameters)
+        self.optimizer = optimizer
+        super().__init__(**hyperparameters)
+
+    def bind(self, variables):
+        return _BoundOptimizer(self, variables)
+
+    def label(self, name):
+        return f"`{name}` of {type(self.optimizer).__name__}"
+
+    def __repr__(self):
+        return f"KerasDynamics({type(self.optimizer).__name__}, {self.numbers!r})"
+
+
+def as_dynamics(dynamics):
+    """Returns `Dynamics`, made of a Keras optimizer where it is one."""
+    if isinstance(dynamics, keras.optimizers.Optimizer):
+        return KerasDynamics(dynamics)
+    require(
+        isinstance(dynamics, Dynamics),
+        "`dynamics` must be a `far_ho_tf.Dynamics` such as "
+        "`far.Momentum(learning_rate=0.1)`, or a Keras optimizer.",
+        dynamics=dynamics,
+    )
+    return dynamics
+
+
+class _BoundOptimizer(BoundDynamics):
+    """A Keras optimizer for the variables of a problem.
+
+    Its slots are those of the optimizer's variables that an update assigns, found
+    by tracing one: a list of tensors, of any shapes.
+    """
+
+    def __init__(self, dynamics, variables):
+        super().__init__(dynamics, variables)
+        self._optimizer = dynamics.optimizer
+        # Only Keras' variables can be substituted.
+        self._variables = [
+            variable if isinstance(variable, keras.Variable) else stand_in(variable)
+            for variable in variables
+        ]
+        self._check_shared()
+        self._compared = set()
+        self._built_before = self._optimizer.built
+        self._build()
+        self._slots = self._find_slots()
+        self._initial_slots = read(self._slots)
+
+    @property
+    def reads_slices(self):
+        """Of what is linear in the gradient, the sum is all the same."""
+        clips = any(
+            name in self._sources or getattr(self._optimizer, name) for name in CLIPPING
+        )
+        return clips or type(self._optimizer) not in SUMS_GRADIENTS
+
+    def slot_paths(self):
+        return [slot.path for slot in self._slots]
+
+    def initial_slots(self, variables):
+        del variables
+        return list(self._initial_slots)
+
+    def update(self, variables, gradients, slots, step, choice):
+        del choice
+        mapping = list(zip(self._slots, slots, strict=True))
+        gradients = [
+            None if index in self.idle else _as_keras(gradient, variables[index])
+            for index, gradient in enumerate(gradients)
+        ]
+        scope = self._run(variables, gradients, mapping, step)
+        moved = scope.values_of(self._variables)
+        return self._constrained(moved), scope.values_of(self._slots)
+
+    def _run(self, variables, gradients, slots, step):
+        """The optimizer's update, in the scope that holds what it assigned."""
+        iterations = self._optimizer.iterations
+        numbers = self._numbers(step, variables)
+        mapping = [
+            *zip(self._variables, variables, strict=True),
+            *slots,
+            (iterations, tf.cast(step, iterations.dtype)),
+        ]
+        with (
+            SubstitutionScope(mapping) as scope,
+            functional(self._optimizer, *numbers),
+        ):
+            self._optimizer._backend_apply_gradients(gradients, self._variables)
+        return scope
+
+    def _numbers(self, step, variables):
+        """Names and values of the numbers, as `functional` takes them."""
+        rates = self._sources.get("learning_rate")
+        own = {} if rates else self._own_rate(step)
+        by_variable = []
+        for index, variable in enumerate(variables):
+            values = self._evaluate(index, step, variable)
+            numbers = {
+                name: Number(name, value, self._compared)
+                for name, value in values.items()
+            }
+            numbers |= own
+            if rates:  # Adafactor asks whether it is a schedule.
+                rate = rates[index]
+                numbers["_learning_rate"] = (
+                    rate if is_function(rate) else numbers["learning_rate"].tensor
+                )
+            by_variable.append(numbers)
+        return list(by_variable[0]), by_variable
+
+    def _own_rate(self, step):
+        """What the optimizer's own schedule gives, if it has one."""
+        optimizer = self._optimizer
+        if not callable(optimizer._learning_rate):
+            return {}
+        iterations = optimizer.iterations
+        with SubstitutionScope([(iterations, tf.cast(step, iterations.dtype))]):
+            rate = optimizer._get_current_learning_rate()
+        return {"learning_rate": Number("learning_rate", tf.convert_to_tensor(rate))}
+
+    def check_last(self, step):
+        """And refuses negative values of what the optimizer takes for positive."""
+        super().check_last(step)
+        for name in self._compared & set(self._sources):
+            for source in self._sources[name]:
+                require(
+                    not is_variable(source) or bool(tf.reduce_all(source >= 0.0)),
+                    f"{self.dynamics.label(name)} must not be negative: the optimizer "
+                    "compares it with zero, and that decides once for all values.",
+                    **{name: source},
+                )
+
+    def _schedules(self):
+        """Those of the arguments, and the optimizer's own learning rate."""
+        found = super()._schedules()
+        own = self._optimizer._learning_rate
+        if "learning_rate" not in self._sources and isinstance(
+            own, keras.optimizers.schedules.LearningRateSchedule
+        ):
+            dtype = self._optimizer.iterations.dtype
+
+            def schedule(step):
+                return own(tf.cast(step, dtype))
+
+            schedule.__name__ = type(own).__name__
+            label = self.dynamics.label("learning_rate")
+            found["learning_rate", id(own)] = (label, schedule)
+        return found
+
+    def _check_shared(self):
+        """Refuses numbers by variable for what is one for all of them."""
+        for name, sources in self._sources.items():
+            shared = name == "global_clipnorm" or (
+                shares_state(self._optimizer) and name not in BY_VARIABLE
+            )
+            require(
+                not shared or all(s is sources[0] for s in sources),
+                f"{self.dynamics.label(name)} must be one value for all variables: "
+                "this optimizer does something with them together.",
+                **{name: self.dynamics.numbers[name]},
+            )
+
+    def _build(self):
+        optimizer = self._optimizer
+        if optimizer.built:
+            self._check_built()
+            try:
+                optimizer = type(optimizer).from_config(optimizer.get_config())
+            except Exception as error:  # It is a user's own.
+                raise ValueError(
+                    f"{type(optimizer).__name__} is built already, and cannot be made "
+                    "again to see what it starts from. Make a new one, not built, or "
+                    f"give it a `get_config`. Received: {error}"
+                ) from error
+        name = type(optimizer).__name__
+        numbers = {name: Number(name, None) for name in self._sources}
+        try:
+            with (
+                tf.GradientTape() as tape,
+                functional(optimizer, list(numbers), [numbers]),
+            ):
+                optimizer._use_numbers(0)
+                optimizer.build(self._variables)
+        except TypeError as error:
+            raise ValueError(f"{name} cannot be used as dynamics: {error}.") from error
+        read_by_it = {variable.ref() for variable in tape.watched_variables()}
+        require(
+            not any(v.value.ref() in read_by_it for v in self._variables),
+            f"{name} starts from a function of the weights, which would not be "
+            "differentiated. Alternative: another optimizer, or a "
+            "`far_ho_tf.Dynamics` of your own.",
+            optimizer=optimizer,
+        )
+        copies = [k for k, v in vars(optimizer).items() if isinstance(v, Number)]
+        require(
+            not copies,
+            f"{name} copies numbers that are hyperparameters while it is built, and "
+            "the copies would not be differentiated. Remedy: read them in "
+            "`update_step`.",
+            copies=copies,
+        )
+        if self._built_before:
+            self._check_clean(optimizer)
+
+    def _check_clean(self, fresh):
+        """Refuses an optimizer whose state is not that of a fresh one."""
+        rate = self._optimizer._learning_rate
+        require(
+            len(self._optimizer.variables) == len(fresh.variables),
+            f"The optimizer {self._optimizer.name} was built before, with numbers of "
+            "its own, and lacks a state that those in their place need. Make a new "
+            "one, not built.",
+            optimizer=self._optimizer,
+        )
+        for own, other in zip(self._optimizer.variables, fresh.variables, strict=True):
+            require(
+                own is rate or np.array_equal(own.numpy(), other.numpy()),
+                f"The state of the optimizer {self._optimizer.name} is not that of a "
+                "first step. Make a new one.",
+                variable=own.path,
+            )
+
+    def _check_built(self):
+        """Refuses an optimizer that has been used otherwise."""
+        optimizer = self._optimizer
+        try:
+            for variable in self._variables:
+                optimizer._get_variable_index(underlying(variable))
+        except KeyError as error:
+            raise ValueError(
+                f"The optimizer {optimizer.name} has been used for other variables "
+                "than those of this problem. Make one for each problem."
+            ) from error
+        require(
+            int(optimizer.iterations) == 0,
+            f"The optimizer {optimizer.name} has made {int(optimizer.iterations)} "
+            "steps already, and its state is not that of a first step. Make a new one.",
+            optimizer=optimizer,
+        )
+
+    def _find_slots(self):
+        assigned = []
+
+        def trace(variables, gradients):
+            scope = self._run(variables, gradients, [], tf.constant(0))
+            assigned.extend(scope.assigned)
+
+        specs = [tf.TensorSpec(v.shape, v.dtype) for v in self._variables]
+        name = type(self._optimizer).__name__
+        before = _plain_attributes(self._optimizer)
+        try:
+            traced = tf.function(trace, autograph=False)
+            graph = traced.get_concrete_function(specs, specs).graph
+        except Exception as error:  # Whatever an optimizer of one's own raises.
+            raise ValueError(
+                f"{name} cannot be used as dynamics: its update fails with {error}"
+            ) from error
+        after = _plain_attributes(self._optimizer)
+        require(
+            after == before,
+            f"`update_step` of {name} changes attributes that are Python's, which "
+            "happens when it is traced, not in each step. Remedy: `add_variable`, or "
+            "`self.iterations`.",
+            attributes=sorted(k for k in after if after[k] != before.get(k)),
+        )
+        slots = [v for v in assigned if find(v, self._variables) is None]
+        for slot in slots:
+            require(
+                dtype_of(slot).is_floating,
+                f"{name} keeps a state that is not floating, which cannot be "
+                "differentiated.",
+                variable=f"{slot.path} of {slot.dtype}",
+            )
+        if any(op.type == "Sign" for op in graph.get_operations()):
+            warnings.warn(
+                f"{name} moves weights by a sign, whose derivative is zero: so is each "
+                "hypergradient in what reaches the weights through it only, such as "
+                "the penalties of the inner objective, or beta_1 of Lion.",
+                stacklevel=6,
+            )
+        return slots
+
+
+def _as_keras(gradient, variable):
+    """A gradient as Keras' tapes give it."""
+    if not isinstance(gradient, Slices):
+        return gradient
+    return tf.IndexedSlices(*gradient, tf.constant(variable.shape.as_list()))
+
+
+def _plain_attributes(optimizer):
+    return {
+        k: v for k, v in vars(optimizer).items() if isinstance(v, (int, float, str))
+    }

@@ -1,0 +1,1 @@
+"""Traced functions: searched, measured, compiled, and explained when they fail."""

@@ -1,0 +1,386 @@
+"""What TensorFlow and Keras raise, in the words of the problem.
+
+They name an operation of a graph, or of a derivative of it, that nobody wrote. What one
+needs to know is the part of the problem that it belongs to, the line that made it, and
+what to write instead. The first two are told by the traceback of the error, and by that
+which TensorFlow keeps of each operation; the last by a table.
+"""
+
+import contextlib
+import itertools
+import linecache
+import os
+import re
+import sys
+import sysconfig
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from far_ho_tf.checks import essence
+
+# What is nobody's mistake in a problem, such as a machine that is too small.
+NOT_EXPLAINED = (
+    *(Warning, MemoryError, tf.errors.ResourceExhaustedError),
+    *(tf.errors.AbortedError, tf.errors.CancelledError),
+    *(tf.errors.DeadlineExceededError, tf.errors.UnavailableError),
+)
+
+_PACKAGE = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
+_NOT_THE_USERS = (
+    _PACKAGE,
+    *(os.path.join(os.path.dirname(module.__file__), "") for module in (tf, keras)),
+    *(
+        os.path.join(sysconfig.get_path(kind), "")
+        for kind in ("stdlib", "purelib", "platlib")
+    ),
+    "<frozen",
+)
+# Characters of what an error says that are told, and those that the names of an
+# operation and of its derivative's have in common.
+_LONGEST, _ALIKE = 1_000, 5
+
+_AUTOGRAPH = (
+    "what branches in Python on the value of a tensor, loops over it or asks for its "
+    "len needs tf.cond, tf.where or tf.while_loop; or AutoGraph, which rewrites it "
+    "where the objective (a def, no lambda), and nothing that it calls, is decorated "
+    "with @tf.function. A number of a Keras layer or loss (label_smoothing, a strength "
+    "of noise) that was computed of a hyperparameter does not take this: give the "
+    "Hyperparameter itself, with a constraint"
+)
+# Pairs of a pattern, for the types of the operation and of what it was derived from and
+# for what is said, and a remedy. The first that fits counts.
+_REMEDIES = (
+    (
+        "as a Python .bool|Iterating over a symbolic|len is not well defined",
+        _AUTOGRAPH,
+    ),
+    (
+        "has no attribute 'handle'",
+        "differentiate in values, which a tape must watch: values = [w.value for w in "
+        "model.trainable_variables]; tape.watch(values); tape.gradient(loss, values)",
+    ),
+    (
+        "that does not match type (float|double|half|bfloat)|expected to be an? "
+        "(float|double|half|bfloat16) tensor",
+        "cast the data before they are given, such as x.astype('float32'), or by "
+        "tf.cast in the objective",
+    ),
+    (
+        "symbolic tf.Tensor.*numpy array|'SymbolicTensor'",
+        "NumPy and Python's own float cannot compute with what depends on variables "
+        "and hyperparameters: use functions of tf or keras.ops, and "
+        "tf.convert_to_tensor for an array on the left of a variable",
+    ),
+    ("^Igammac?(GradA)?\\b", "keep a fixed; x may depend on what is trained or tuned"),
+    (
+        "^SparseDenseCwise|^SparseSoftmax",
+        "compute with the values of the sparse tensor by tf.gather and "
+        "tf.math.segment_*, or on a dense one",
+    ),
+    (
+        "^StatelessShuffle|^RandomShuffle",
+        "shuffle indices, and gather: tf.gather(x, "
+        "tf.random.experimental.stateless_shuffle(tf.range(n), seed))",
+    ),
+    ("fast=False", "give fast=True"),
+    (
+        "not invertible",
+        "start from matrices that are not singular, or add a multiple of tf.eye",
+    ),
+    (
+        "^AdjustContrast",
+        "write (x - mean) * factor + mean, with tf.reduce_mean over height and width",
+    ),
+    ("Bincount", "use tf.math.unsorted_segment_sum(weights, indices, num_segments)"),
+    (
+        "^CropAndResize",
+        "interpolate by tf.einsum with weight matrices; or, where the boxes depend on "
+        "hyperparameters alone, use far.ReverseHG()",
+    ),
+    (
+        "EXPLICIT",
+        "pad by tf.pad, with constant_values=x.dtype.min, and pool with "
+        "padding='VALID'",
+    ),
+    (
+        "label value of",
+        "labels are out of range: give the last layer a unit for each class, and "
+        "labels from 0 to one less",
+    ),
+    (
+        "tf2xla|XlaMustCompile",
+        "leave `jit_compile` at 'auto', which runs as a graph what XLA cannot compile",
+    ),
+)
+_NO_DERIVATIVE = (
+    "write it with operations that can be differentiated twice (in an outer objective "
+    "once), or keep what it reads fixed; in reverse mode what reads hyperparameters "
+    "alone may do with one derivative less"
+)
+
+# Where what is meant for a reader ends: at a graph, or at a traceback.
+_DUMPS = r"Previous definition: |Traceback \(most recent call last\)"
+
+_parts = {}  # Names by the file and the name of functions.
+_origins = {}  # Of lines that AutoGraph wrote: file and line.
+
+
+class Frame(NamedTuple):
+    """A place in a program: a file, a line in it, and the function that it is in."""
+
+    file: str
+    line: int
+    function: str
+
+
+class Failure(NamedTuple):
+    """What is known of an error.
+
+    Attributes:
+        part: The name of the part of a problem that it came from; `None` if unknown.
+        operations: List of the types of what was differentiated: the operation, and the
+            one whose derivative it is a part of, where there is one.
+        line: The user's `Frame`, or `None`.
+        message: What was said.
+        remedy: What to do; an empty string if unknown.
+    """
+
+    part: str | None
+    operations: list
+    line: Frame | None
+    message: str
+    remedy: str
+
+    @property
+    def where(self):
+        """The user's line, as words that follow on others; an empty string."""
+        return _words(self.line)
+
+    def __str__(self):
+        remedy = f". Remedy: {self.remedy}" if self.remedy else ""
+        return f"{self.message}{self.where}{remedy}"
+
+
+def where_now():
+    """The user's line that is being run, as words that follow on others."""
+    frames, now = [], sys._getframe(1)
+    while now is not None:
+        frames.append(Frame(now.f_code.co_filename, now.f_lineno, now.f_code.co_name))
+        now = now.f_back
+    return _words(_users_line(frames[::-1]))
+
+
+def line_of(operation):
+    """The user's `Frame` in which an operation of a graph was made, or `None`."""
+    return _users_line(_frames(operation))
+
+
+def part_of(name):
+    """Decorates what makes the operations of a part of a problem."""
+
+    def note(function):
+        code = function.__code__
+        _parts[code.co_filename, code.co_name] = name
+        return function
+
+    return note
+
+
+def know_origins(converted):
+    """Remembers where the lines of a function that AutoGraph wrote come from."""
+    for place, origin in converted.ag_source_map.items():
+        _origins[place.filename, place.lineno] = origin.loc.filename, origin.loc.lineno
+
+
+@contextlib.contextmanager
+def explained(labels):
+    """Within, what others than this package raise comes out as one `ValueError`.
+
+    Args:
+        labels: Mapping from the parts of a problem to what messages call them.
+    """
+    filtering = tf.debugging.is_traceback_filtering_enabled()
+    tf.debugging.disable_traceback_filtering()  # It would cut out what is asked for.
+    try:
+        yield
+    except NOT_EXPLAINED:
+        raise
+    except Exception as error:
+        if _is_own(error):
+            raise
+        failure = told(error)
+        label = labels.get(failure.part, "A training step")
+        verb = "fails"
+        if failure.operations:
+            verb = f"cannot be differentiated at {failure.operations[0]}"
+        if failure.operations[1:]:
+            verb += f", a part of the derivative of {failure.operations[1]}"
+        remedy = f" Remedy: {failure.remedy}." if failure.remedy else ""
+        raise ValueError(
+            f"{label} {verb}{failure.where}.{remedy} Received: "
+            f"{type(error).__name__}: {failure.message}"
+        ) from error
+    finally:
+        if filtering:
+            tf.debugging.enable_traceback_filtering()
+
+
+def told(error):
+    """The `Failure` that an error tells of."""
+    calls = list(_calls(error))
+    operations, kind = [], None
+    for call in calls:
+        found = _differentiated(call)
+        if found is not None:
+            kind, operations = found
+    chains = [[_frame(call) for call in calls]]
+    chains += [_frames(operation) for operation in operations]
+    chains.append(_frames_in(str(error)))
+    # The error's own frames end in the user's code where that is traced; an operation's
+    # do where its derivative is taken; and those in words where a graph runs.
+    lines = [_users_line(chain) for chain in chains]
+    line = next((line for line in lines if line), None)
+    parts = [_part(chain) for chain in [*chains[1:], chains[0]]]
+    types = [kind] if kind else []
+    types += [one.type for one in operations[1:2] if one.type != kind]
+    message = _said(error)
+    return Failure(
+        next((part for part in parts if part), None),
+        types,
+        line,
+        message,
+        _remedy(types, message),
+    )
+
+
+def _words(line):
+    if line is None:
+        return ""
+    code = linecache.getline(line.file, line.line).strip()
+    text = f" in line {line.line} of {line.file}"
+    return f"{text} (`{code}`)" if code else text
+
+
+def _is_own(error):
+    """Whether the package itself raised it."""
+    *_, last = _calls(error)
+    return last.tb_frame.f_code.co_filename.startswith(_PACKAGE)
+
+
+def _calls(error):
+    """The entries of an error's traceback."""
+    entry = error.__traceback__
+    while entry is not None:
+        yield entry
+        entry = entry.tb_next
+
+
+def _differentiated(call):
+    """What TensorFlow differentiates in a call.
+
+    Returns:
+        The operation's type, and a list of it, as far as it is known, and of what it is
+        a part of the derivative of; `None` for another call.
+    """
+    code, known = call.tb_frame.f_code, call.tb_frame.f_locals
+    if code.co_name == "_gradient_function":  # Of a tape.
+        kind, made = known.get("op_name"), _of_tape(known)
+    elif code.co_name == "_GradientsHelper" and "op" in known:  # Of a loop or branch.
+        kind, made = known["op"].type, [known["op"]]
+    else:
+        return None
+    return kind, made + [one for operation in made for one in _derived_from(operation)]
+
+
+def _of_tape(known):
+    """The operation that a tape differentiates, of which it forgets what it can."""
+    kind = known.get("op_name")
+    outputs, inputs, cotangents = (
+        [one for one in known.get(name) or () if tf.is_symbolic_tensor(one)]
+        for name in ("outputs", "inputs", "out_grads")
+    )
+    made = [one.op for one in outputs]
+    made += [one for tensor in inputs for one in tensor.consumers() if one.type == kind]
+    if not made and cotangents:
+        others = cotangents[0].graph.get_operations()
+        made = [one for one in others if one.type == kind]
+        made = made if len(made) == 1 else []
+    return made[:1]
+
+
+def _derived_from(operation):
+    """What an operation that is not the user's is a part of the derivative of.
+
+    Told by what it reads, and the types' names.
+    """
+    if line_of(operation):
+        return []
+    near = [
+        other
+        for tensor in operation.inputs
+        for other in [tensor.op, *tensor.consumers()]
+        if line_of(other)
+    ]
+    closest = max(near, key=lambda other: _likeness(operation, other), default=None)
+    return [closest] if near and _likeness(operation, closest) >= _ALIKE else []
+
+
+def _likeness(one, other):
+    """How many characters two operations' types begin with in common."""
+    pairs = zip(one.type, other.type, strict=False)
+    return len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)))
+
+
+def _frame(call):
+    code = call.tb_frame.f_code
+    return Frame(code.co_filename, call.tb_lineno, code.co_name)
+
+
+def _frames(operation):
+    called = operation.traceback or ()
+    return [Frame(one.filename, one.lineno, one.name) for one in called]
+
+
+def _frames_in(text):
+    """Those that an error lists in words, as of what ran in a graph."""
+    found = re.findall(r'File "([^"]+)", line (\d+), in (\S+)', text)
+    return [Frame(file, int(line), function) for file, line, function in found]
+
+
+def _users_line(frames):
+    """The innermost frame of the user's, if the package led to it where it is there."""
+    is_led = not any(one.file.startswith(_PACKAGE) for one in frames)
+    for place in range(len(frames) - 1, -1, -1):
+        file, line = _origins.get(frames[place][:2], frames[place][:2])
+        generated = os.path.basename(file).startswith("__autograph_generated")
+        if not (generated or file.startswith(_NOT_THE_USERS)):
+            is_led |= any(one.file.startswith(_PACKAGE) for one in frames[:place])
+            return frames[place]._replace(file=file, line=line) if is_led else None
+    return None
+
+
+def _part(frames):
+    """The name of the part that the innermost of the known functions makes."""
+    names = [_parts.get((frame.file, frame.function)) for frame in frames]
+    return next((name for name in reversed(names) if name), None)
+
+
+def _said(error):
+    """What an error says, in short."""
+    text = f"no key {error}" if isinstance(error, KeyError) else str(error)
+    text = re.sub("\x1b\\[[0-9;]*m", "", text)
+    if "Graph execution error" in text or "Detected at node" in text:
+        text = essence(error)
+    text = re.split(_DUMPS, text)[0]
+    text = re.sub(r"\{\{.*?\}\}|\[\[.*?\]\]|\[Op:.*?\]( name:)?", "", text)
+    text = " ".join(text.split()).rstrip(".")
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"
+
+
+def _remedy(types, message):
+    for pattern, remedy in _REMEDIES:
+        if any(re.search(pattern, text) for text in [*types, message]):
+            return remedy
+    return _NO_DERIVATIVE if types else ""

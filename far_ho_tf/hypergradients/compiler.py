@@ -1,0 +1,332 @@
+"""One compiled hyper-iteration: what it takes and returns, and its compiler."""
+
+import re
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+from absl import logging
+
+from far_ho_tf.checks import essence, warn_user
+from far_ho_tf.distribution.strategies import WorkerLostError, lost_workers
+from far_ho_tf.graphs.compilation import check_in_use, discard_unreadable
+from far_ho_tf.graphs.executables import Executable
+from far_ho_tf.graphs.functions import TRACING, called_with
+from far_ho_tf.graphs.rewrites import few_rewrites, no_rewrites
+from far_ho_tf.graphs.vectorize import noted
+from far_ho_tf.notices import tell
+from far_ho_tf.patches.indices import compiled
+from far_ho_tf.patches.kernels import beside_gpu, forms_for
+from far_ho_tf.variables.state import State
+
+# Multiplications up to which XLA is the faster on a CPU, by benchmarks/compilers.py.
+# TensorFlow's own kernels are at larger convolutions; at larger matrix products only
+# where these, not the element-wise work on the weights, which XLA fuses, cost the time.
+_LARGEST_MATRIX_PRODUCT = 10_000_000
+_PRODUCT_FOR_EACH_WEIGHT = 1_000
+_LARGEST_CONVOLUTION = 300_000
+# Inner steps that take as much longer in a graph as XLA takes to compile them, whatever
+# the step: both grow with its operations. By benchmarks/compilers.py, too.
+_WORTH_COMPILING = 1_000
+# Seconds in which XLA compiles a program, and for each operation, as a rule of thumb.
+_SECONDS_TO_COMPILE = 0.8, 1e-3
+
+
+class Buffers(NamedTuple):
+    """What a program holds.
+
+    Attributes:
+        steps: Integer, the most steps of a run.
+    """
+
+    steps: int
+
+
+class Settings(NamedTuple):
+    """What is fixed while a program is traced.
+
+    Attributes:
+        buffers: What the mode's `buffers` said.
+        restart: Whether to start from Φ_0 or from `Inputs.start`.
+        keep_tangents: Whether the final tangents are asked for.
+        strategy: A `tf.distribute.Strategy` or `None`.
+        search: Whether to stop each loop at the first state, tangent or
+            cotangent that is not finite.
+        compiled: Whether XLA is to compile what the mode compiles by itself.
+    """
+
+    buffers: Any
+    restart: bool
+    keep_tangents: bool
+    strategy: Any = None
+    search: bool = False
+    compiled: bool = False
+
+
+class Inputs(NamedTuple):
+    """What a compiled program takes.
+
+    Attributes:
+        hyperparameters: List of tensors λ.
+        start: The `State` to start from.
+        tangents: In forward mode the tangents to start from; `None` for zero.
+        inner, outer: What the data sources prepared.
+        first_step, outer_step: int32 scalars.
+        num_steps: int32 scalar T, at most what the buffers hold.
+        schedule: What the mode's `schedule` returned.
+        episode: int32: the vector of the numbers of episodes, of which a mode's
+            `differentiate` gets one; `None` where there are none.
+    """
+
+    hyperparameters: list
+    start: State
+    tangents: State | None
+    inner: Any
+    outer: Any
+    first_step: tf.Tensor
+    outer_step: tf.Tensor
+    num_steps: tf.Tensor
+    schedule: Any = ()
+    episode: tf.Tensor | None = None
+
+
+class Outputs(NamedTuple):
+    """What a compiled program returns.
+
+    Attributes:
+        outer_value, hypergradients, inner_values, choices, state, tangents: As
+            in `HyperGradientResult`; those of each step have as many rows as the
+            buffers.
+        finite: Scalar boolean: are all of them?
+        steps: int32 scalar: how many steps the training made. It stops early
+            only in a search for the first non-finite value.
+        derivative_step: int32 scalar: the step in which such a search found
+            the derivative of the state not to be finite; −1 for the initial
+            values, num_steps for the outer objective.
+        checks: Mapping from names to scalars: what the mode verifies.
+        outer_values: Of several episodes, as in `HyperGradientResult`.
+    """
+
+    outer_value: tf.Tensor
+    hypergradients: list
+    inner_values: tf.Tensor
+    choices: dict
+    state: State
+    tangents: State | None
+    finite: tf.Tensor
+    steps: tf.Tensor
+    derivative_step: tf.Tensor
+    checks: dict = {}
+    outer_values: tf.Tensor | None = None
+
+
+class Program:
+    """A function of `Inputs`, compiled by XLA or not.
+
+    Args:
+        jit_compile: `True`, `False` or `"auto"`.
+        report: The `inspection.Report` on the problem.
+        fixed_shapes: Whether all batches have one, known shape.
+        build: Callable(inputs, search, compiled) -> outputs that builds the graph;
+            `compiled`: whether XLA is to compile it.
+        whole: Whether XLA compiles all of it, or `build` its parts.
+        calls_parts: Whether, without XLA, all that costs time is called as functions
+            that TensorFlow rewrites one by one.
+        strategy: The `tf.distribute.Strategy` that it runs over, or `None`.
+        num_steps: The inner steps of all runs that are to come; `None`: many.
+
+    It is traced once for all devices, and runs on that of the caller.
+
+    Attributes:
+        compiler: "xla" or "graph".
+        reason: Why not XLA, or an empty string.
+        one_by_one: As in `Status`; known when it is traced.
+
+    Raises:
+        ValueError: If `jit_compile=True` and XLA would make the result wrong.
+    """
+
+    def __init__(
+        self,
+        jit_compile,
+        report,
+        fixed_shapes,
+        build,
+        whole=True,
+        calls_parts=False,
+        strategy=None,
+        num_steps=None,
+    ):
+        self._may_fall_back = jit_compile == "auto"
+        self._is_tried = False
+        self._salt = ""
+        self._build = build
+        self._whole = whole
+        self._calls_parts = calls_parts
+        self._strategy = strategy
+        self.reason = obstacle(jit_compile, report, fixed_shapes, num_steps)
+        self.one_by_one = ()
+        self._told = set()
+        self._use("graph" if self.reason else "xla")
+
+    def __call__(self, inputs):
+        outputs = self._run(inputs) if self._is_tried else self._try(inputs)
+        self._is_tried = True
+        return outputs
+
+    def _try(self, inputs):
+        """The first run, by TensorFlow where XLA fails and may be left."""
+        if self.compiler == "graph":
+            return self._run(inputs)
+        check_in_use()
+        failure, spoilt = None, False
+        try:
+            return self._run(inputs)
+        except WorkerLostError:
+            raise
+        # XLA's errors have no class of their own: some are TensorFlow's, its gradient
+        # of tf.slice ends in a LookupError, and AutoGraph may wrap any of them.
+        except Exception as error:
+            spoilt = not self._salt and discard_unreadable(error)
+            if not (spoilt or self._may_fall_back):
+                raise
+            failure = _reason(error)
+        if spoilt:
+            self._salt = "again"  # XLA remembers by the name that it failed.
+            self._use("xla")
+            return self._try(inputs)
+        self._use("graph")
+        outputs = self._run(inputs)  # Raises where XLA is not to blame.
+        self.reason = f"XLA cannot compile it: {failure}"
+        logging.warning("far_ho_tf runs without XLA. %s", self.reason)
+        return outputs
+
+    def search(self, inputs):
+        """Runs again, up to the first value that is not finite."""
+        with lost_workers(self._strategy):
+            return self._trace(inputs, search=True)(tf.nest.flatten(inputs))
+
+    def _use(self, compiler):
+        self.compiler = compiler
+        self._executables = {}
+
+    def _run(self, inputs):
+        flat = tf.nest.flatten(inputs)
+        kind = tuple([t if t is None else (t.shape, t.dtype) for t in flat])
+        run = self._executables.get(kind)
+        if run is None:
+            with TRACING:  # Of threads that ask at once, one traces.
+                if kind not in self._executables:
+                    self._executables[kind] = self._trace(inputs)
+                run = self._executables[kind]
+                self._tell(run.one_by_one)
+        with lost_workers(self._strategy):
+            try:
+                return run(flat)
+            except tf.errors.InvalidArgumentError:
+                # Other workers would not take part.
+                if self.compiler == "graph" and self._strategy is None:
+                    run.fail(flat)
+                raise
+
+    def _trace(self, inputs, search=False):
+        xla = self.compiler == "xla"
+
+        def build(inputs):
+            with forms_for(xla), compiled(xla), noted() as names:
+                outputs = self._build(inputs, search, xla)
+            found.update(names)
+            return outputs
+
+        found = {}
+        tell("tracing …")
+        within = few_rewrites()
+        only_calls = self._calls_parts and not xla
+        around = no_rewrites() if only_calls else within
+        with TRACING, tf.device(None), called_with(within):
+            made = Executable(
+                *(build, inputs, around, self._salt),
+                jit_compile=self._whole and xla,
+            )
+        made.one_by_one = found
+        if xla and made.is_new:
+            fixed, each = _SECONDS_TO_COMPILE
+            tell(f"compiling … (about {fixed + each * made.size:.0f} s)")
+        return made
+
+    def _tell(self, names):
+        """Notes what is done one by one, and warns once where the whole step is.
+
+        Not of single operations: convolutions over episodes would always warn.
+        """
+        self.one_by_one = tuple(sorted(names))
+        whole = {name for name, is_whole in names.items() if is_whole}
+        if whole <= self._told:
+            return
+        listed = ", ".join(sorted(whole))
+        warn_user(
+            f"TensorFlow cannot vectorize {listed}: the tangents of hyperparameters, "
+            "or the episodes, pass the whole step one by one (loops, as of recurrent "
+            "layers, are While, branches If). The values are the same; a step takes "
+            "longer, the more of them there are. Remedy for many hyperparameters: "
+            "far.ReverseHG(), whose time does not grow with them; for a branch: "
+            "tf.where in the place of tf.cond."
+        )
+        self._told |= whole
+
+
+def _reason(error):
+    """Why XLA could not compile a program, in short."""
+    missing = re.findall(r"(\w+) \(No registered '\w+' OpKernel", str(error))
+    if missing:
+        return f"it has no kernel for {', '.join(sorted(set(missing)))}"
+    return essence(error)[:200]
+
+
+def obstacle(jit_compile, report, fixed_shapes, num_steps=None):
+    """Why XLA is not to be used; an empty string where it is.
+
+    Args:
+        jit_compile, report, fixed_shapes, num_steps: See `Program`.
+    """
+    if jit_compile is False:
+        return "jit_compile=False"
+    faults = list(report.xla_faults)
+    if not fixed_shapes:
+        faults.append(
+            "Batches differ in size, or their size is not known beforehand: XLA "
+            "computes some operations on them wrong. Remedy: `far.Batches`, "
+            "`drop_remainder=True`, or tf.gather with a fixed number of indices."
+        )
+    if jit_compile is True:
+        if faults:
+            raise ValueError(
+                "`jit_compile=True` would make the hypergradient wrong. "
+                + " ".join(faults)
+            )
+        return ""
+    return " ".join(faults + report.xla_differences) or _slowness(report, num_steps)
+
+
+def _slowness(report, num_steps):
+    """Why XLA would be the slower; an empty string where it is not.
+
+    Told by counts alone: a measured time would choose now this and now that.
+    """
+    if beside_gpu():
+        return ""
+    if num_steps is not None and num_steps < _WORTH_COMPILING:
+        return (
+            f"Compiling by XLA takes longer than it saves in {num_steps:,} inner steps "
+            f"(fewer than {_WORTH_COMPILING:,}: hyper-iterations times `num_steps`)."
+        )
+    product = max(_LARGEST_MATRIX_PRODUCT, _PRODUCT_FOR_EACH_WEIGHT * report.weights)
+    for kind, size, limit in (
+        ("matrix product", report.largest_product, product),
+        ("convolution", report.largest_convolution, _LARGEST_CONVOLUTION),
+    ):
+        if size > limit:
+            return (
+                f"On a CPU, TensorFlow is faster than XLA at a {kind} of {size:,} "
+                f"multiplications (more than {limit:,})."
+            )
+    return ""

@@ -1,0 +1,1 @@
+"""Forward mode: tangents of the state, propagated along the run."""

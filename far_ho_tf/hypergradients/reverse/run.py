@@ -1,0 +1,229 @@
+"""One hyper-iteration of reverse mode, over any kind of trajectory."""
+
+import tensorflow as tf
+
+from far_ho_tf.distribution.replicas import ONE_REPLICA
+from far_ho_tf.graphs.functions import as_one_call, specs
+from far_ho_tf.hypergradients.compiler import Outputs
+from far_ho_tf.hypergradients.reverse.split_step import Split, Traced, flat
+from far_ho_tf.hypergradients.run import Run, stack
+from far_ho_tf.variables.derivatives import (
+    add,
+    all_finite,
+    floating,
+    values_of,
+    vjp,
+    with_values,
+    zeros_for_none,
+)
+from far_ho_tf.variables.state import State
+
+
+class ReverseRun(Run):
+    """Trains, and pulls the cotangent of the final state back along the run.
+
+    Args:
+        problem, settings, inputs: See `Run`.
+        limit: Bytes that may be kept of a step beside its state, so that less of it is
+            made again on the way back; `None`: all of it is made again.
+
+    Attributes:
+        split: A `Split` of the steps, or `None`.
+    """
+
+    def __init__(self, problem, settings, inputs, limit=None):
+        super().__init__(problem, settings, inputs)
+        self.split = None if limit is None else self._split_steps(limit)
+
+    def differentiate(self, trajectory, first=None):
+        """Builds the graph.
+
+        Args:
+            trajectory: A `Trajectory` of the steps from `first` on.
+            first: Scalar int32 tensor, the number of steps before those that are
+                differentiated; `None`: there are none.
+
+        Returns:
+            `Outputs`.
+
+        Source: Franceschi et al. 2017, algorithm 1 (Reverse-HG).
+        """
+        start, initial_vjp = self._initial()
+        before = tf.constant(0), start, self.logs()
+        if first is not None:
+            before = self.train(first, *before)
+        steps, state, logs, kept = trajectory.record(*before)
+        outer_value, cotangent, direct = self.outer(state)
+        step, (cotangent, gradients) = trajectory.replay(
+            kept, logs[1], self.visit, (cotangent, direct)
+        )
+        gradients = self._total(gradients, initial_vjp(cotangent), first)
+        inner_values, choices = stack(logs)
+        return Outputs(
+            outer_value,
+            gradients,
+            inner_values,
+            choices,
+            state,
+            tangents=None,
+            finite=all_finite([state, inner_values, outer_value, gradients]),
+            steps=steps,
+            derivative_step=self.found(
+                [cotangent, gradients], -1 if first is None else first - 1, step + 1
+            ),
+        )
+
+    def step_and_products(self, step, state):
+        """A step, and what `split` keeps of it."""
+        if self.split is None:
+            return *self.step(step, state), []
+        return self._split_step(step, state)
+
+    @as_one_call
+    def _split_step(self, step, state):
+        batch = self.batch(step)
+        oracle, products = self.split.oracle(step, state, batch)
+        new_state, value, choice = self.problem.finish_step(
+            state,
+            oracle,
+            self.hyperparameters,
+            self.number(step),
+            batch,
+            self.replicas,
+        )
+        return new_state, (value, choice), products
+
+    def redo_and_products(self, step, state, choice):
+        """`redo`, and what `split` keeps of the step."""
+        if self.split is None:
+            return self.redo(step, state, choice), []
+        return self._split_redo(step, state, choice)
+
+    @as_one_call
+    def _split_redo(self, step, state, choice):
+        oracle, products = self.split.oracle(step, state, self.batch(step))
+        return self.moved(step, state, oracle, choice), products
+
+    def _split_steps(self, limit):
+        """The `Split` of the steps; `None` where they have to be left whole."""
+        several = self.replicas is not ONE_REPLICA
+        if several or self.searches or self.problem.bare_variables:
+            return None
+        if self.problem.report.has_control_flow:  # It would be no safe one.
+            return None
+        # Not made within, since sources of data may hold loops, as those that shuffle.
+        batch = self.batch(tf.constant(0))
+        if not all(isinstance(t, tf.Tensor) for t in flat(batch)):
+            return None
+        state = self.problem.state_specs()
+        like = (
+            *(tf.TensorSpec([], tf.int32), state, specs(batch)),
+            *(dict(self.problem.dynamics.choices),),
+            state._replace(extra=floating(state.extra)),
+        )
+        split = Split(self._trace, like, limit)
+        return split if split.is_safe else None
+
+    def _trace(self, step, state, batch, choice, cotangent):
+        """A step and its pullback, as `Split` takes them."""
+        kept = {}
+        pulled = self._pull(step, state, batch, choice, cotangent, kept)
+        return Traced(kept["oracle"], kept["new"], pulled)
+
+    def _pull(self, step, state, batch, choice, cotangent, kept):
+        """α_{t+1} → α_t = α_{t+1} A_t, and the terms α_{t+1} B_t.
+
+        Puts what the step makes on the way into the mapping `kept`.
+
+        The step is composed of the gradient oracle and the update rule U, and
+        so is its vector–Jacobian product: U's first, at the cotangent, which
+        gives that of the oracle's gradient; then the oracle's.
+        """
+        problem, hyperparameters = self.problem, self.hyperparameters
+        sources = problem.sources(state, hyperparameters)
+        own = sources[-1]
+
+        def oracle(share):
+            kept["oracle"] = problem.oracle(state, hyperparameters, share)
+            gradients, extra, _ = kept["oracle"]
+            return gradients, floating(extra)
+
+        (gradients, _), pull = self.replicas.pullback(oracle, sources, batch)
+        values = values_of(gradients)
+        with tf.GradientTape(watch_accessed_variables=False) as update_tape:
+            update_tape.watch([state.variables, state.slots, values, own])
+            variables, slots = problem.update(
+                state, gradients, hyperparameters, self.number(step), choice
+            )
+        kept["new"] = variables, slots
+        by_variables, by_slots, by_gradients, by_own = vjp(
+            update_tape,
+            [variables, slots],
+            [state.variables, state.slots, values, own],
+            [cotangent.variables, cotangent.slots],
+        )
+        by_gradients = with_values(gradients, by_gradients)
+        through_variables, by_extra, through_own = pull((by_gradients, cotangent.extra))
+        self._dependence.note(by_own)
+        self._dependence.note(through_own)
+        cotangent = State(
+            zeros_for_none(add(by_variables, through_variables), state.variables),
+            zeros_for_none(by_slots, state.slots),
+            zeros_for_none(by_extra, floating(state.extra)),
+        )
+        return cotangent, add(by_own, through_own)
+
+    @as_one_call
+    def visit(self, step, state, choice, carry, new=None, products=None):
+        """A step back: the cotangent pulled through it, the hypergradients added to.
+
+        Args:
+            step, state, choice: As in the step.
+            carry: Cotangent of the new state, hypergradients so far.
+            new, products: The new state and what `split` kept, where there is one.
+        """
+        cotangent, gradients = carry
+        given = step, state, self.batch(step), choice, cotangent
+        if new is None:
+            cotangent, terms = self._pull(*given, {})
+        else:
+            new = new.variables, new.slots
+            cotangent, terms = self.split.pull(given, new, products)
+        return cotangent, add(gradients, terms)
+
+    def _initial(self):
+        """The state to start from, and the vector–Jacobian product of Φ_0."""
+        if not self._restart:
+            return self._inputs.start, lambda _: [None] * len(self.hyperparameters)
+        own = self.problem.hyperparameter_sources(self.hyperparameters)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(own)
+            start = self.problem.initial_state(
+                self._inputs.start, self.hyperparameters, self._inputs.outer_step
+            )
+
+        def initial_vjp(cotangent):
+            return vjp(
+                tape,
+                [start.variables, start.slots],
+                own,
+                [cotangent.variables, cotangent.slots],
+            )
+
+        return start, initial_vjp
+
+    def _total(self, gradients, initial_terms, first):
+        """Adds α_0 ∂Φ_0/∂λ where it counts, and refuses a λ without influence.
+
+        Past the start, nothing need depend on what only Φ_0 reads.
+        """
+        if not self._restart:
+            return gradients
+        self._dependence.note(initial_terms)
+        self._dependence.check()
+        if first is not None:
+            initial_terms = [
+                None if t is None else tf.where(first == 0, t, tf.zeros_like(t))
+                for t in initial_terms
+            ]
+        return add(gradients, initial_terms)

@@ -1,0 +1,206 @@
+"""What a reverse run keeps of its states, and how it visits them backwards."""
+
+import abc
+
+import tensorflow as tf
+
+from far_ho_tf.hypergradients.reverse.window import Window
+from far_ho_tf.hypergradients.run import read, write
+
+
+class Trajectory(abc.ABC):
+    """The states of the steps from `first` to the last of a run.
+
+    Args:
+        run: A `Run`.
+        first: Scalar int32 tensor, or 0.
+    """
+
+    def __init__(self, run, first):
+        self._run = run
+        self._first = first
+
+    @abc.abstractmethod
+    def record(self, step, state, logs):
+        """Trains to the end.
+
+        Args:
+            step: Scalar int32 tensor: `first`, or less if a search ended before.
+            state: The `State` before that step.
+            logs: `Run.logs`.
+
+        Returns:
+            Number of steps made, final `State`, logs, and what was kept.
+        """
+
+    @abc.abstractmethod
+    def replay(self, kept, choices, visit, carry):
+        """Visits the steps from the last to the first.
+
+        Args:
+            kept: From `record`.
+            choices: What the dynamics chose, by step: `TensorArray`s.
+            visit: Callable(step, state, choice, carry) -> carry; where the run has a
+                `split`, and the trajectory products, also of (new state, products).
+            carry: Structure of tensors.
+
+        Returns:
+            The last step not visited (`first` − 1 unless a search ended before),
+            and the carry.
+        """
+
+    def _backwards(self, body, carry, *others):
+        """A loop down the steps; `carry` must be finite for a search to go on."""
+        return tf.while_loop(
+            lambda step, carry, *_: self._run.goes_on(step >= self._first, carry),
+            body,
+            (self._run.num_steps - 1, carry, *others),
+            parallel_iterations=1,
+        )
+
+
+class Stored(Trajectory):
+    """All states and, where the run has a `split`, the products that it keeps.
+
+    Args:
+        run, first: See `Trajectory`.
+        size: Python integer, the most steps.
+    """
+
+    def __init__(self, run, first, size):
+        super().__init__(run, first)
+        self._window = Window(run, size)
+        self._bounds = first, run.num_steps
+
+    def record(self, step, state, logs):
+        def move(step, state, logs):
+            new_state, log, products = self._run.step_and_products(step, state)
+            return new_state, write(logs, step, log), products
+
+        kept = self._window.blank(state)
+        return self._window.fill(move, *self._bounds, step, state, logs, kept)
+
+    def replay(self, kept, choices, visit, carry):
+        return self._window.visit_backwards(*self._bounds, kept, choices, visit, carry)
+
+
+class Segmented(Trajectory):
+    """The first state of each segment; the others are computed again with it, and the
+    products that the run's `split` keeps.
+
+    Args:
+        run, first: See `Trajectory`.
+        length: Scalar int32 tensor, the steps of a segment.
+        size: Python integer, the most segments, and the most steps of one.
+
+    Source: Chen et al. 2016 (sublinear memory).
+    """
+
+    def __init__(self, run, first, length, size):
+        super().__init__(run, first)
+        self._length = length
+        self._size = size
+        self._window = Window(run, size)
+
+    def record(self, step, state, logs):
+        run = self._run
+
+        def move(step, state, logs):
+            state, log = run.step(step, state)
+            return state, write(logs, step, log)
+
+        def segment(step, state, logs, starts):
+            starts = write(starts, (step - self._first) // self._length, state)
+            end = tf.minimum(step + self._length, run.num_steps)
+            return *run.loop(move, step, end, state, logs), starts
+
+        starts = run.arrays(state, self._size)
+        *reached, starts = tf.while_loop(
+            lambda step, state, *_: run.goes_on(step < run.num_steps, state),
+            segment,
+            (step, state, logs, starts),
+            parallel_iterations=1,
+        )
+        return *reached, (starts, self._window.blank(state))
+
+    def replay(self, kept, choices, visit, carry):
+        starts, window = kept
+
+        def again(step, state, nothing):
+            choice = read(choices, step)
+            state, products = self._run.redo_and_products(step, state, choice)
+            return state, nothing, products
+
+        def segment(step, carry, window):
+            index = (step - self._first) // self._length
+            first = self._first + index * self._length
+            bounds, state = (first, step + 1), read(starts, index)
+            *_, window = self._window.fill(again, *bounds, first, state, (), window)
+            step, carry = self._window.visit_backwards(
+                *bounds, window, choices, visit, carry
+            )
+            return step, carry, window
+
+        step, carry, _ = self._backwards(segment, carry, window)
+        return step, carry
+
+
+class Checkpointed(Trajectory):
+    """Some of the states; the others are computed again from them.
+
+    Args:
+        run, first: See `Trajectory`.
+        plan: The `checkpoints.Plan` of the steps, of tensors.
+        num_states: Python integer, the states that are kept at any time.
+
+    Source: Griewank and Walther 2000; see `checkpoints.binomial`.
+    """
+
+    def __init__(self, run, first, plan, num_states):
+        super().__init__(run, first)
+        self._num_states = num_states
+        self._plan = plan
+
+    def record(self, step, state, logs):
+        def move(step, state, logs):
+            state, log = self._run.step(step, state)
+            return state, write(logs, step, log)
+
+        kept = write(self._run.arrays(state, self._num_states + 1), 0, state)
+        legs = (tf.constant(0), self._plan.num_forward)
+        return self._climb(move, legs, step, state, logs, kept)
+
+    def replay(self, kept, choices, visit, carry):
+        def move(step, state, nothing):
+            return self._run.redo(step, state, read(choices, step)), nothing
+
+        def body(step, carry, kept):
+            plan, index = self._plan, step - self._first
+            slot, position = plan.restore[index], plan.position[index]
+            legs = plan.begin[index], plan.end[index]
+            _, state, _, kept = self._climb(
+                move, legs, self._first + position, read(kept, slot), (), kept
+            )
+            carry = visit(step, state, read(choices, step), carry)
+            return step - 1, carry, kept
+
+        step, carry, _ = self._backwards(body, carry, kept)
+        return step, carry
+
+    def _climb(self, move, legs, step, state, logs, kept):
+        """Advances along legs, and puts the state at the end of each into its slot."""
+
+        def leg(index, step, state, logs, kept):
+            target = self._first + self._plan.targets[index]
+            step, state, logs = self._run.loop(move, step, target, state, logs)
+            kept = write(kept, self._plan.slots[index], state)
+            return index + 1, step, state, logs, kept
+
+        begin, end = legs
+        _, *reached = tf.while_loop(
+            lambda index, step, state, *_: self._run.goes_on(index < end, state),
+            leg,
+            (begin, step, state, logs, kept),
+            parallel_iterations=1,
+        )
+        return reached

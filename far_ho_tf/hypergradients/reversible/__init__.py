@@ -1,0 +1,1 @@
+"""Exact reversal of momentum: states are not kept but computed back, bit for bit."""

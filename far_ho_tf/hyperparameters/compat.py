@@ -1,0 +1,53 @@
+"""Hyperparameters as the authors' packages make them."""
+
+from far_ho_tf.hyperparameters.hyperparameter import Hyperparameter
+
+
+def get_hyperparameter(
+    name,
+    initializer=None,
+    shape=None,
+    dtype=None,
+    collections=None,
+    scalar=False,
+    constraint=None,
+):
+    """Makes a `Hyperparameter` with the signature that FAR-HO had.
+
+    Args:
+        name: String.
+        initializer: See `Hyperparameter`; `None` with a `shape` is
+            `"glorot_uniform"`, TensorFlow 1's default.
+        shape: Tuple of integers, or `None` where the initializer is a value.
+        dtype: See `Hyperparameter`.
+        collections: Must be `None`: TensorFlow 2 has no graph collections.
+        scalar: Accepted and without effect. In FAR-HO it split a tensor into
+            scalars because forward mode worked on scalars only; here every
+            mode takes tensors.
+        constraint: See `Hyperparameter`.
+
+    Returns:
+        A `Hyperparameter`.
+
+    Raises:
+        ValueError: If `collections` is given, or neither `initializer` nor
+            `shape`.
+    """
+    del scalar
+    if collections is not None:
+        raise ValueError(
+            "`collections` must be None: TensorFlow 2 has no graph "
+            "collections; list the variable in "
+            "`BilevelProblem(hyperparameters=[...])` instead. Received: "
+            f"collections={collections}"
+        )
+    if initializer is None:
+        if shape is None:
+            raise ValueError(
+                "`get_hyperparameter` needs an `initializer` or a `shape`. "
+                f"Received: name={name}, initializer=None, shape=None"
+            )
+        initializer = "glorot_uniform"
+    return Hyperparameter(
+        initializer, shape=shape, dtype=dtype, name=name, constraint=constraint
+    )

@@ -1,0 +1,294 @@
+"""Schedules of numbers over the steps of the inner training run."""
+
+import math
+
+import tensorflow as tf
+
+from far_ho_tf.checks import check_count, is_integer, require
+from far_ho_tf.graphs.failures import told
+from far_ho_tf.patches.safe_roots import power
+from far_ho_tf.variables.identity import dtype_of, is_variable, path_of
+from far_ho_tf.variables.numbers import check_numbers, to_tensor
+
+
+class Schedule:
+    """A number for each step, and for each layer if asked: a table of them.
+
+    For every numeric argument of every `Dynamics`. The values may be a
+    hyperparameter, and are then learned. Decays whose numbers may be learned:
+    `Schedule.exponential`, `Schedule.cosine`, `Schedule.inverse_time`.
+
+    Args:
+        values: Variable, tensor or array of shape (T,): a value for each step; or
+            of shape (T, L), for each of L layers.
+        layers: List of length L, of layers, variables, or lists of these: what
+            each column is for. `None` for values that all variables share.
+        every: Integer, the number of steps that each value holds for.
+        transform: Callable on tensors between the values and the numbers, such as
+            `tf.exp` for values on a logarithmic scale, `tf.sigmoid` for logits.
+
+    Attributes:
+        layers: As given.
+        num_steps: Integer, the steps that it has numbers for; `None` for any.
+        dtype: The `tf.DType` of the variables that it reads; `None` without any.
+
+    Raises:
+        ValueError: If shapes do not fit, or values are no numbers. While training,
+            if steps go beyond the last value.
+
+    Example:
+
+    >>> import far_ho_tf as far
+    >>> rates = far.Hyperparameter([0.5, 0.25, 0.125], name="rates")
+    >>> schedule = far.Schedule(rates, every=2)
+    >>> schedule.table(5).tolist()
+    [0.5, 0.5, 0.25, 0.25, 0.125]
+    >>> dynamics = far.Momentum(learning_rate=schedule, momentum=0.9)
+
+    Source: Maclaurin et al. 2015, section 3.1 (schedules of learning rates).
+    """
+
+    def __init__(self, values, layers=None, every=1, transform=None):
+        every = check_count("every", every)
+        columns = _count(layers)
+        values = _source("values", values)
+        shape = tuple(values.shape)
+        expected = "(steps,)" if layers is None else f"(steps, {columns})"
+        require(
+            len(shape) == (1 if layers is None else 2)
+            and shape[0] > 0
+            and (layers is None or shape[1] == columns),
+            f"`values` of Schedule must be of shape {expected}.",
+            shape=shape,
+        )
+        require(
+            transform is None or callable(transform),
+            "`transform` of Schedule must be a callable on tensors.",
+            transform=transform,
+        )
+
+        def value(step):
+            row = tf.gather(_floating(values), step // every)
+            return row if transform is None else _transformed(transform, row)
+
+        self._define(value, layers, "", {"values": values}, shape[0] * every, every)
+
+    @classmethod
+    def exponential(cls, initial, decay_steps, decay_rate, layers=None):
+        r"""\(v_t = v_0\, r^{t/n}\), as `keras.optimizers.schedules.ExponentialDecay`.
+
+        Args:
+            initial: v_0: a number, a hyperparameter, or a vector with an element
+                for each layer.
+            decay_steps: n, of the same kinds, positive.
+            decay_rate: r, of the same kinds, not negative.
+            layers: See `Schedule`.
+        """
+        return cls._decay(
+            "exponential",
+            lambda t, v, n, r: v * power(r, t / n),
+            layers,
+            initial=initial,
+            decay_steps=decay_steps,
+            decay_rate=decay_rate,
+        )
+
+    @classmethod
+    def inverse_time(cls, initial, decay_steps, decay_rate, layers=None):
+        r"""\(v_t = v_0 / (1 + r t/n)\), as Keras' `InverseTimeDecay`.
+
+        Args:
+            initial, decay_steps, decay_rate, layers: See `exponential`.
+        """
+        return cls._decay(
+            "inverse_time",
+            lambda t, v, n, r: v / (1.0 + r * t / n),
+            layers,
+            initial=initial,
+            decay_steps=decay_steps,
+            decay_rate=decay_rate,
+        )
+
+    @classmethod
+    def cosine(cls, initial, decay_steps, alpha=0.0, layers=None):
+        r"""From v_0 down to α v_0 along a cosine in n steps, as Keras' `CosineDecay`.
+
+        \(v_t = v_0 (\alpha + (1-\alpha) \tfrac12 (1 + \cos(\pi \min(t/n, 1))))\)
+
+        Args:
+            initial: v_0; see `exponential`.
+            decay_steps: n, of the same kinds.
+            alpha: α, of the same kinds.
+            layers: See `Schedule`.
+        """
+
+        def value(t, v, n, a):
+            wave = 0.5 * (1.0 + tf.cos(math.pi * tf.minimum(t / n, 1.0)))
+            return v * (a + (1.0 - a) * wave)
+
+        return cls._decay(
+            "cosine",
+            value,
+            layers,
+            initial=initial,
+            decay_steps=decay_steps,
+            alpha=alpha,
+        )
+
+    def __call__(self, step):
+        """The number at a step, or a vector with one for each layer.
+
+        Args:
+            step: Scalar int32 tensor or integer, 0 for the first step.
+        """
+        if is_integer(step):
+            last = None if self.num_steps is None else self.num_steps - 1
+            step = tf.constant(check_count("step", step, low=0, high=last))
+        return self._value(step)
+
+    def table(self, num_steps):
+        """All values as an array of shape (num_steps,) or (num_steps, L)."""
+        steps = check_count("num_steps", num_steps, high=self.num_steps)
+        return self._traced()(tf.range(steps)).numpy()
+
+    def pairs(self):
+        """What pairs of (variable or layer, value) say of it; needs `layers`."""
+        return [
+            (owner, self._column(index))
+            for index, owners in enumerate(self.layers)
+            for owner in (owners if isinstance(owners, (list, tuple)) else [owners])
+        ]
+
+    def constants(self):
+        """The numbers, as an array, of a schedule that reads no variable.
+
+        Of a decay that at step 0; `None` for other schedules.
+        """
+        traced = self._traced()
+        if traced.graph.variables:
+            return None
+        return traced(tf.range(0, self.num_steps or 1, self._every)).numpy()
+
+    def _traced(self):
+        """The values at a vector of steps, as a concrete function."""
+
+        def values(steps):
+            dtype = self(steps[0]).dtype
+            return tf.map_fn(self, steps, fn_output_signature=dtype)
+
+        return tf.function(values, autograph=False).get_concrete_function(
+            tf.TensorSpec([None], tf.int32)
+        )
+
+    def __repr__(self):
+        sources = [f"{name}={_text(s)}" for name, s in self._sources.items()]
+        return f"Schedule{self._kind}({', '.join(sources)})"
+
+    def _column(self, index):
+        schedule = object.__new__(Schedule)
+        schedule._define(
+            lambda step: self(step)[index],
+            None,
+            self._kind,
+            self._sources,
+            self.num_steps,
+            self._every,
+        )
+        return schedule
+
+    def _define(self, value, layers, kind, sources, num_steps=None, every=1):
+        self._value = value
+        self._every = every
+        self._kind = kind
+        self._sources = sources
+        self.layers = layers
+        self.num_steps = num_steps
+        dtypes = {dtype_of(s) for s in sources.values() if is_variable(s)}
+        require(
+            len(dtypes) < 2,
+            "The hyperparameters of a Schedule must have one dtype.",
+            dtypes=sorted(dtype.name for dtype in dtypes),
+        )
+        self.dtype = next(iter(dtypes), None)
+
+    @classmethod
+    def _decay(cls, kind, function, layers, **numbers):
+        columns = _count(layers)
+        sources = {name: _source(name, number) for name, number in numbers.items()}
+        for name, source in sources.items():
+            shape = tuple(source.shape)
+            require(
+                shape == () or (layers is not None and shape == (columns,)),
+                f"`{name}` must be a scalar, or hold one element for each of `layers`.",
+                shape=shape,
+                layers=layers,
+            )
+        _check_low("decay_steps", sources["decay_steps"], included=False)
+        if "decay_rate" in sources:
+            _check_low("decay_rate", sources["decay_rate"], included=True)
+        schedule = object.__new__(cls)
+
+        def value(step):
+            values = [_floating(source) for source in sources.values()]
+            dtype = schedule.dtype or values[0].dtype
+            values = [tf.cast(value, dtype) for value in values]
+            result = function(tf.cast(step, dtype), *values)
+            return result if layers is None else tf.broadcast_to(result, [columns])
+
+        schedule._define(value, layers, f".{kind}", sources)
+        return schedule
+
+
+def _count(layers):
+    """The number of columns that there are for `layers`."""
+    require(
+        layers is None or (isinstance(layers, (list, tuple)) and len(layers) > 0),
+        "`layers` of Schedule must be a list of layers, variables, or lists of these.",
+        layers=layers,
+    )
+    return layers and len(layers)
+
+
+def _source(name, value):
+    """Where values come from: a variable, a tensor, or an array of numbers."""
+    label = f"`{name}` of Schedule"
+    require(
+        is_variable(value) or not callable(value),
+        f"{label} must be numbers, a Hyperparameter or a tensor.",
+        **{name: value},
+    )
+    return check_numbers(label, value)
+
+
+def _floating(source):
+    tensor = to_tensor(source, "float64")
+    return tensor if tensor.dtype.is_floating else tf.cast(tensor, "float64")
+
+
+def _transformed(transform, row):
+    label = "`transform` of Schedule must be a callable that computes a tensor"
+    try:
+        result = transform(row)
+    except Exception as error:
+        raise ValueError(
+            f"{label} from one of shape {tuple(row.shape)}. Received: {transform!r}, "
+            f"which fails with {told(error)}"
+        ) from error
+    kept = tf.is_tensor(result) and (result.shape, result.dtype) == (
+        row.shape,
+        row.dtype,
+    )
+    require(kept, f"{label} of the same shape and dtype.", result=result)
+    return result
+
+
+def _check_low(name, source, included):
+    """Refuses plain numbers that are negative, or zero unless it is `included`."""
+    if not is_variable(source):
+        fits = tf.reduce_all(source >= 0 if included else source > 0)
+        sign = "not be negative" if included else "be positive"
+        require(bool(fits), f"`{name}` of Schedule must {sign}.", **{name: source})
+
+
+def _text(source):
+    return f"`{path_of(source)}`" if is_variable(source) else repr(source)

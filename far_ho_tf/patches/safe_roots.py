@@ -1,0 +1,45 @@
+"""Roots and powers whose derivatives are finite where training starts."""
+
+import contextlib
+
+import tensorflow as tf
+
+_sqrt = tf.sqrt
+
+
+def safe_sqrt(x, name=None):
+    """√x with the derivative 0, not infinity, at x = 0.
+
+    For Adam and its kin √v is zero only where all gradients so far were
+    zero, so that it multiplies a momentum of zero: the term with √v's
+    derivative vanishes in the limit, where 0·∞ would be NaN.
+    """
+    del name  # As tf.sqrt has it.
+    x = tf.convert_to_tensor(x)
+    zero = x == 0  # NaN and negative numbers stay the errors that they are.
+    root = _sqrt(tf.where(zero, tf.ones_like(x), x))
+    return tf.where(zero, tf.zeros_like(x), root)
+
+
+def power(base, exponent):
+    """base^exponent, which is 1 and constant where the exponent is 0.
+
+    TensorFlow's derivative in a base of 0 is 0·0⁻¹ = NaN there. That in the
+    exponent is left out: it must be one that does not move away from 0.
+    """
+    zero = tf.equal(exponent, 0)
+    result = tf.pow(base, tf.where(zero, tf.ones_like(exponent), exponent))
+    return tf.where(zero, tf.ones_like(result), result)
+
+
+@contextlib.contextmanager
+def safe_roots():
+    """Within, `tf.sqrt`, and so `keras.ops.sqrt`, is `safe_sqrt`.
+
+    For the whole process, so that no other thread should trace meanwhile.
+    """
+    tf.sqrt = tf.math.sqrt = safe_sqrt
+    try:
+        yield
+    finally:
+        tf.sqrt = tf.math.sqrt = _sqrt

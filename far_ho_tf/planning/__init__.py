@@ -1,0 +1,1 @@
+"""How long each gradient mode takes, and how much memory, before it runs."""

@@ -1,0 +1,111 @@
+"""A user's objective with its checks."""
+
+import tensorflow as tf
+
+from far_ho_tf.graphs.failures import NOT_EXPLAINED, know_origins, told
+from far_ho_tf.patches.custom_gradients import keeping
+from far_ho_tf.patches.indices import checked
+
+
+class Objective:
+    """A callable that is known to return a scalar of the right dtype.
+
+    Args:
+        role: "inner_objective" or "outer_objective", for messages.
+        function: The user's callable.
+        source: The `data.Source` that its batches come from.
+        dtype: The dtype of the variables.
+
+    Attributes:
+        kept_rules: Frozen set: the functions, told by their code, whose custom
+            gradients stand for derivatives too.
+
+    Raises:
+        ValueError: If `function` is not callable; when called, if it does not
+            return such a scalar.
+    """
+
+    def __init__(self, role, function, source, dtype):
+        if not callable(function):
+            raise ValueError(
+                f"`{role}` must be a callable that returns a scalar. "
+                f"Received: {function!r}"
+            )
+        self.kept_rules = frozenset()
+        self._role = role
+        self._source = source
+        self._dtype = dtype
+        self._function = _converted(function)
+        self._name = getattr(function, "__name__", type(function).__name__)
+
+    def __call__(self, batch):
+        value = self._call(batch)
+        if value is None:
+            raise ValueError(f"{self.label} must return a scalar. Received: None")
+        try:
+            value = tf.convert_to_tensor(value)
+        except (TypeError, ValueError) as error:
+            kind = type(value).__name__
+            raise ValueError(
+                f"{self.label} must return a scalar. Received: a {kind}"
+            ) from error
+        if value.shape.rank is None:
+            raise ValueError(
+                f"{self.label} must return a scalar. Received: a tensor of unknown "
+                "shape, such as of tf.py_function or tf.numpy_function, which cannot "
+                "be differentiated twice: write them with TensorFlow's operations"
+            )
+        if value.shape.rank != 0:
+            raise ValueError(
+                f"{self.label} must return a scalar. Received: a tensor of "
+                f"shape {value.shape} (reduce it, e.g. by tf.reduce_mean)"
+            )
+        if value.dtype != self._dtype:
+            raise ValueError(
+                f"{self.label} must return the dtype of the variables, "
+                f"{self._dtype.name}. Received: {value.dtype.name} (Keras "
+                "losses compute in `keras.config.floatx()` unless given "
+                f"dtype='{self._dtype.name}')"
+            )
+        return value
+
+    def _call(self, batch):
+        arguments = () if self._source.is_empty else (batch,)
+        try:
+            with keeping(self.kept_rules), checked():
+                return self._function(*arguments)
+        except NOT_EXPLAINED:
+            raise
+        except Exception as error:
+            specs = [
+                f"{tensor.dtype.name}{tuple(tensor.shape)}"
+                if tf.is_tensor(tensor)
+                else type(tensor).__name__
+                for tensor in tf.nest.flatten(arguments)
+            ]
+            raise ValueError(
+                f"{self.label} failed: {told(error)}. It is called with the batch, or "
+                "with nothing where there are no data; variables are "
+                f"{self._dtype.name}. Received: arguments={specs}"
+            ) from error
+
+    @property
+    def label(self):
+        """What messages call it."""
+        return f"`{self._role}` ({self._name})"
+
+
+def _converted(function):
+    """A tf.function's Python function, as AutoGraph writes it.
+
+    Within `substituted` a tf.function runs inline, without AutoGraph.
+    """
+    python_function = getattr(function, "python_function", None)
+    if python_function is None:
+        return function
+    try:
+        converted = tf.autograph.to_graph(python_function)
+    except Exception:  # It has no source, so AutoGraph never converted it either.
+        return python_function
+    know_origins(converted)
+    return converted

@@ -1,0 +1,203 @@
+"""Files that a kill cannot damage: one for each hyper-iteration that is saved."""
+
+import os
+import re
+
+import tensorflow as tf
+
+from far_ho_tf.checks import essence, require
+from far_ho_tf.resuming.encoding import from_bytes, to_bytes
+
+# The folders of workers, as `strategies.worker_name` names them.
+_WORKER = re.compile(r"(worker|chief)-\d+")
+# What TensorFlow raises for files that are damaged, missing or of another kind.
+_UNREADABLE = (
+    *(AssertionError, ValueError, LookupError, RuntimeError),
+    tf.errors.OpError,
+)
+
+
+class CheckpointError(ValueError):
+    """A run cannot be gone on with: what was saved is damaged, or another run's."""
+
+
+class Files:
+    """A folder with the last few structures that were saved.
+
+    By `tf.train.CheckpointManager`: one counts as saved once the file
+    `checkpoint`, which is replaced as a whole, names it; TensorFlow checks its sum
+    when it is read.
+
+    Args:
+        directory: Path of the folder, made at the first `write`.
+        max_to_keep: Positive integer: older ones are removed.
+
+    Raises:
+        ValueError: If the directory is no path, or a file, or TensorFlow cannot read
+            from it.
+    """
+
+    def __init__(self, directory, max_to_keep):
+        require(
+            isinstance(directory, (str, os.PathLike)) and bool(os.fspath(directory)),
+            "`directory` must be the path of a folder.",
+            directory=directory,
+        )
+        self.directory = os.fspath(directory)
+        require(
+            not tf.io.gfile.exists(self.directory) or tf.io.gfile.isdir(self.directory),
+            "`directory` must be a folder, or the path of a new one, but it is a file.",
+            directory=self.directory,
+        )
+        require(
+            not set(self.directory) & set("*?[]\\"),
+            "`directory` must not hold *, ?, [, ] or a backslash, which TensorFlow "
+            "takes for patterns.",
+            directory=self.directory,
+        )
+        self.max_to_keep = max_to_keep
+        self._record = os.path.join(self.directory, "checkpoint")
+        self._content = _Content()
+        checkpoint = tf.train.Checkpoint(far_ho_tf=self._content)
+        try:
+            self._manager = tf.train.CheckpointManager(
+                checkpoint, self.directory, max_to_keep
+            )
+        except ValueError as error:
+            raise ValueError(f"{self._unnamed()} Received: {error}") from error
+
+    def latest(self):
+        """The path of what was saved last, without its endings, or `None`.
+
+        Raises:
+            ValueError: If there is something, but not what was saved last.
+        """
+        named = self._manager.latest_checkpoint
+        if named is not None:
+            return named
+        exists = tf.io.gfile.exists(self.directory)
+        names = tf.io.gfile.listdir(self.directory) if exists else []
+        found = [name for name in names if name.endswith(".index")]
+        require(
+            len(found) <= 1 and not tf.io.gfile.exists(self._record),
+            self._unnamed(),
+            found=sorted(found),
+        )
+        # A kill within the first `write` leaves one alone, complete or not.
+        paths = [
+            os.path.join(self.directory, name.removesuffix(".index")) for name in found
+        ]
+        return next(filter(_is_complete, paths), None)
+
+    def folders(self):
+        """The names of the workers' folders in it."""
+        exists = tf.io.gfile.exists(self.directory)
+        names = tf.io.gfile.listdir(self.directory) if exists else []
+        return sorted(
+            name for name in (n.rstrip("/") for n in names) if _WORKER.fullmatch(name)
+        )
+
+    def within(self, name, max_to_keep):
+        """The `Files` of a folder in this one."""
+        return Files(os.path.join(self.directory, name), max_to_keep)
+
+    def saved_as(self, number):
+        """The path of what was saved under a number.
+
+        Raises:
+            ValueError: If it is not there any more.
+        """
+        found = {number_of(path): path for path in self._manager.checkpoints}
+        require(
+            number in found,
+            f"`{self.directory}` must hold checkpoint {number}, the last that all "
+            "workers have saved. Restore it, or begin anew in another directory.",
+            found=sorted(found),
+        )
+        return found[number]
+
+    def _unnamed(self):
+        return (
+            f"The file `{self._record}` must name the checkpoint that was saved last, "
+            "but is missing or damaged. Restore it, or begin anew in another directory."
+        )
+
+    def read(self, path):
+        """The structure saved at a path of `latest`.
+
+        Raises:
+            ValueError: If it is damaged, or something else.
+        """
+        content = _Content()
+        try:
+            checkpoint = tf.train.Checkpoint(far_ho_tf=content)
+            status = checkpoint.read(path).expect_partial()  # TensorFlow's counter.
+            status.assert_existing_objects_matched()
+            return from_bytes(content.data)
+        except _UNREADABLE as error:
+            raise ValueError(
+                f"`{path}` must be a checkpoint that `far.Checkpoint` saved. Received "
+                f"files that are damaged, or of another kind: {essence(error)}. Remove "
+                "or restore them, or begin anew in another directory."
+            ) from error
+
+    def write(self, content, number):
+        """Saves a structure under a number, and then removes the oldest.
+
+        Raises:
+            OSError: If it cannot be written. What was saved before stays.
+        """
+        self._content.data = to_bytes(content)
+        self._writing(lambda: self._manager.save(checkpoint_number=number))
+        self._content.data = b""
+
+    def check_writable(self):
+        """Says so now if the folder cannot be written to.
+
+        Raises:
+            OSError: If it cannot.
+        """
+        probe = os.path.join(self.directory, "writable")
+
+        def attempt():
+            tf.io.gfile.makedirs(self.directory)
+            with tf.io.gfile.GFile(probe, "w") as file:
+                file.write("It is.")
+            tf.io.gfile.remove(probe)
+
+        self._writing(attempt)
+
+    def _writing(self, attempt):
+        try:
+            attempt()
+        except (OSError, tf.errors.OpError) as error:
+            raise OSError(
+                f"far.Checkpoint cannot write to `{self.directory}` (is the disk full, "
+                f"is the folder writable?): {essence(error)}"
+            ) from error
+
+
+def number_of(path):
+    """The number that a path of `Files` ends with."""
+    return int(path.rpartition("-")[2])
+
+
+def _is_complete(path):
+    """Whether the index, which is written last, is whole."""
+    try:
+        tf.train.load_checkpoint(path)
+    except _UNREADABLE:
+        return False
+    return True
+
+
+class _Content(tf.train.experimental.PythonState):
+    """Bytes as a part of a `tf.train.Checkpoint`."""
+
+    data = b""
+
+    def serialize(self):
+        return self.data
+
+    def deserialize(self, string_value):
+        self.data = string_value

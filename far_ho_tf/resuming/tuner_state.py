@@ -1,0 +1,167 @@
+"""All that a `HyperOptimizer`'s next hyper-iteration depends on, read and restored."""
+
+import itertools
+import json
+import warnings
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from far_ho_tf.variables.identity import assign, dtype_of, path_of, read
+from far_ho_tf.variables.state import layout
+
+
+def runs_of(tuner):
+    """How many hyper-iterations it has made, in all its fits and runs."""
+    return tuner.inner_runs.position.outer_step
+
+
+def capture(tuner):
+    """The state of a tuner, as a structure for `saving.to_bytes`."""
+    return {
+        "hyperparameters": read(tuner.hyperparameters),
+        "optimizers": [read(one.variables) for one in _optimizers(tuner)],
+        "good": tuner._good,
+        "position": tuner.inner_runs.position._asdict(),
+        "problems": [
+            {"start": problem.start, "owned": read(problem.owned)}
+            for problem in tuner.problems
+        ],
+        "data": [source.position() for source in _sources(tuner)],
+    }
+
+
+def restore(tuner, state):
+    """Brings a tuner, its models and its data to a state of `capture`.
+
+    Raises:
+        ValueError: If the data cannot be read again. The tuner is as it was then.
+    """
+    for source, position in zip(_sources(tuner), state["data"], strict=True):
+        source.replay(position)
+    assign(tuner.hyperparameters, state["hyperparameters"])
+    for optimizer, values in zip(_optimizers(tuner), state["optimizers"], strict=True):
+        assign(optimizer.variables, values)
+    tuner._good = state["good"]
+    tuner.inner_runs.position = tuner.inner_runs.position._replace(
+        **{name: _tensors(part) for name, part in state["position"].items()}
+    )
+    for problem, part in zip(tuner.problems, state["problems"], strict=True):
+        problem.start = _tensors(part["start"])
+    tuner.inner_runs.write_back()
+    for problem, part in zip(tuner.problems, state["problems"], strict=True):
+        assign(problem.owned, part["owned"])
+
+
+def describe(tuner):
+    """What a saved state belongs to, as a structure of plain values."""
+    description = {
+        "hyperparameters": _specs(tuner.hyperparameters),
+        "hypergradient": repr(tuner.hypergradient),
+        "optimizers": [
+            _describe_optimizer(one) | {"variables": _specs(one.variables, "name")}
+            for one in _optimizers(tuner)
+        ],
+        "problems": [_describe_problem(problem) for problem in tuner.problems],
+    }
+    return json.loads(json.dumps(description, default=lambda value: str(type(value))))
+
+
+def difference(expected, received, place=""):
+    """Where two descriptions differ first.
+
+    Returns:
+        Its name and both values; `None` where they are equal.
+    """
+    if expected == received:
+        return None
+    pairs = []
+    if isinstance(expected, dict) and isinstance(received, dict):
+        names = [*expected, *(name for name in received if name not in expected)]
+        pairs = [(f".{n}", expected.get(n), received.get(n)) for n in names]
+    elif isinstance(expected, list) and isinstance(received, list):
+        both = itertools.zip_longest(expected, received)
+        pairs = [(f"[{index}]", *pair) for index, pair in enumerate(both)]
+    for name, *pair in pairs:
+        found = difference(*pair, place + name)
+        if found:
+            return found
+    return place.removeprefix("."), expected, received
+
+
+def warn_of_orders(tuner):
+    """Says so where data that shuffle would not come in the same order again."""
+    seen = []
+    for index, problem in enumerate(tuner.problems):
+        for name in ("inner_data", "outer_data"):
+            for dataset, seeded in getattr(problem, name).shuffles():
+                if not seeded or any(dataset is other for other in seen):
+                    why = "with others" if seeded else "without a seed"
+                    warnings.warn(
+                        f"`{name}` of problem {index} shuffles {why}, so that a run "
+                        "that is stopped cannot go on as it would have. Remedy: a "
+                        "`shuffle(..., seed=...)` of its own, or without `seed` after "
+                        "`keras.utils.set_random_seed`.",
+                        stacklevel=2,
+                    )
+                seen.append(dataset)
+
+
+def _optimizers(tuner):
+    several = isinstance(tuner.optimizer, list)
+    return tuner.optimizer if several else [tuner.optimizer]
+
+
+def _sources(tuner):
+    """The data of all problems, in the order in which they are read."""
+    return [
+        source
+        for problem in tuner.problems
+        for source in (problem.inner_data, problem.outer_data)
+    ]
+
+
+def _tensors(part):
+    """Arrays as tensors; numbers and `None` stay."""
+    return tf.nest.map_structure(
+        lambda leaf: tf.constant(leaf) if isinstance(leaf, np.ndarray) else leaf, part
+    )
+
+
+def _specs(variables, name="path"):
+    return [
+        f"{_name(variable, name)}: {dtype_of(variable).name} {tuple(variable.shape)}"
+        for variable in variables
+    ]
+
+
+def _name(variable, name):
+    if name == "path" or not isinstance(variable, keras.Variable):
+        return path_of(variable)
+    return variable.name
+
+
+def _describe_optimizer(optimizer):
+    """Its class and numbers, without the name, which Keras counts up."""
+    config = optimizer.get_config()
+    config.pop("name", None)
+    return {"class": type(optimizer).__name__, "config": config}
+
+
+def _describe_problem(problem):
+    dynamics = problem.dynamics.dynamics
+    return {
+        "variables": _specs(problem.variables),
+        "owned": _specs(problem.owned),
+        "extra": _specs(problem.extra_variables),
+        "slots": layout(problem.dynamics.initial_slots(problem.start.variables)),
+        "dynamics": type(dynamics).__name__,
+        "numbers": {
+            name: value if isinstance(value, (int, float)) else type(value).__name__
+            for name, value in dynamics.numbers.items()
+        },
+        "optimizer": type(getattr(dynamics, "optimizer", None)).__name__,
+        "inner_data": problem.inner_data.description(),
+        "outer_data": problem.outer_data.description(),
+    }

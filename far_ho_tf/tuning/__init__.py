@@ -1,0 +1,1 @@
+"""Descent on hyperparameters: inner runs, outer updates, callbacks."""

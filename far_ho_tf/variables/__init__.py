@@ -1,0 +1,1 @@
+"""Trained variables and tensors in their place: who they are, values, derivatives."""

@@ -1,0 +1,85 @@
+"""Numbers that a run reads: constants, variables, schedules and functions."""
+
+import functools
+import numbers
+
+import numpy as np
+import tensorflow as tf
+
+from far_ho_tf.checks import require
+from far_ho_tf.graphs.failures import told
+from far_ho_tf.variables.identity import is_variable
+
+
+@functools.lru_cache(maxsize=1024)
+def scalar(number):
+    """A Python integer as an int32 scalar tensor."""
+    with tf.init_scope():
+        return tf.constant(number, tf.int32)
+
+
+def is_number(source):
+    """Whether a source is a plain number, or an array or tensor of such."""
+    if isinstance(source, (np.ndarray, tf.Tensor)):
+        dtype = tf.as_dtype(source.dtype) if source.dtype != object else tf.string
+        return dtype.is_floating or dtype.is_integer
+    return isinstance(source, numbers.Real) and not isinstance(source, bool)
+
+
+def is_function(source):
+    """Whether a source has to be called for its value."""
+    return callable(source) and not is_variable(source)
+
+
+def check_numbers(label, value):
+    """Returns plain numbers as an array, and other sources as they are.
+
+    Raises:
+        ValueError: If they are no finite numbers, or lists that are ragged.
+    """
+    if is_variable(value) or is_function(value) or tf.is_symbolic_tensor(value):
+        return value
+    try:
+        array = np.asarray(value)
+        plain = array.dtype.kind in "fiu" and bool(np.all(np.isfinite(array)))
+    except ValueError:  # It is ragged.
+        plain = False
+    require(
+        plain,
+        f"{label} must be finite numbers, a Hyperparameter or a callable.",
+        value=value,
+    )
+    return array
+
+
+def to_tensor(value, dtype):
+    """A variable's, tensor's or number's value; plain numbers in `dtype`.
+
+    By NumPy, since tf.cast(0.1, "float64") rounds to float32 on the way.
+    """
+    if is_variable(value) or tf.is_tensor(value):
+        return tf.convert_to_tensor(value)
+    return tf.constant(np.asarray(value, tf.as_dtype(dtype).as_numpy_dtype))
+
+
+def evaluate(label, source, dtype):
+    """The value of a source, now, as a tensor.
+
+    Args:
+        label: What messages call it.
+        source: A number, an array, a variable, or a callable() -> one of these.
+        dtype: That of plain numbers.
+
+    Raises:
+        ValueError: If it is none of these, or the callable fails.
+    """
+    try:
+        value = source() if is_function(source) else source
+        if value is None:
+            raise TypeError("None for a number")
+        return to_tensor(value, dtype)
+    except Exception as error:
+        raise ValueError(
+            f"{label} must be a number, an array, a Hyperparameter, or a callable() "
+            f"that gives one. Received: {source!r}, which fails with {told(error)}"
+        ) from error
