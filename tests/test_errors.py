@@ -658,6 +658,21 @@ class TestNonFinite:
             compute(parts, 10)
         assert error.value.step == 4
 
+    @pytest.mark.parametrize("mode", [far.ReverseHG(), far.ForwardHG()])
+    def test_where_no_step_makes_it(self, mode):
+        """w ← 4w(1 − w) stays in [0, 1], while its derivative doubles."""
+        w, rate = keras.Variable(0.3, name="w"), far.Hyperparameter(1.0, name="rate")
+        problem = far.BilevelProblem(
+            lambda: (4 / 3) * w**3 - 1.5 * w**2,
+            lambda: 1.0 * w,
+            [w],
+            far.GradientDescent(rate),
+            [rate],
+        )
+        with fails("(steps 0 to 299) is, but their product overflows") as error:
+            mode.compute(problem, 300)
+        assert error.value.step is None
+
     def test_a_bare_variable_is_put_back(self):
         w = tf.Variable(1.0, name="w")
         rate = tf.Variable(1e30, name="rate")

@@ -490,6 +490,22 @@ class TestErrors:
         assert error.value.step == 2
         assert "`" not in str(error.value)
 
+    def test_what_is_not_finite_in_the_first_chunk_alone(self):
+        """√scale has an infinite derivative at 0; the last chunk is of the rate."""
+        w = keras.Variable(1.0, dtype="float64", name="w")
+        scale, rate = hyper(0.0, "scale"), hyper(0.1, "rate")
+        problem = far.BilevelProblem(
+            lambda: w * tf.sqrt(tf.convert_to_tensor(scale)) + w * w,
+            lambda: 1.0 * w,
+            [w],
+            far.GradientDescent(rate),
+            [scale, rate],
+        )
+        mode = far.ForwardHG(jit_compile=False, chunk_size=1)
+        with pytest.raises(far.NonFiniteError, match="in step 0 ") as error:
+            mode.compute(problem, 5)
+        assert error.value.step == 0
+
     def test_a_hyperparameter_that_nothing_reads(self):
         w = keras.Variable(1.0, dtype="float64", name="w")
         rate, unread = hyper(0.1, "rate"), hyper(1.0, "unread")

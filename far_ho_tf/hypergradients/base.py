@@ -1,7 +1,6 @@
 """What all gradient modes share: running, checking and reporting."""
 
 import abc
-import contextlib
 import dataclasses
 import functools
 import time
@@ -26,7 +25,7 @@ from far_ho_tf.distribution.strategies import (
 from far_ho_tf.distribution.worker_agreement import check_agreement
 from far_ho_tf.graphs.buffers import capacity, free_memory, text_of_bytes
 from far_ho_tf.graphs.failures import NOT_EXPLAINED
-from far_ho_tf.graphs.functions import TRACING, once_traced
+from far_ho_tf.graphs.functions import TRACING
 from far_ho_tf.hypergradients.compiler import (
     Buffers,
     Inputs,
@@ -36,7 +35,7 @@ from far_ho_tf.hypergradients.compiler import (
 )
 from far_ho_tf.hypergradients.episodes import check_episodes, over_episodes
 from far_ho_tf.hypergradients.forward.tangents import check_tangents
-from far_ho_tf.hypergradients.nonfinite import cause, raise_non_finite
+from far_ho_tf.hypergradients.nonfinite import raise_non_finite
 from far_ho_tf.hypergradients.result import HyperGradientResult, Status
 from far_ho_tf.patches.kernels import beside_gpu
 from far_ho_tf.problem.bilevel_problem import BilevelProblem
@@ -270,33 +269,14 @@ class HyperGradient(abc.ABC):
                 if not isinstance(error, NOT_EXPLAINED):
                     self._fail_by_itself(problem, inputs, restart)
                 raise
-            if not bool(outputs.finite):
-                found = _cut(program.search(inputs), num_steps)
-                if bool(found.finite):  # Then it is the mode's own.
-                    self.verify(outputs.checks)
+            if not tf.reduce_all(outputs.finite):
                 raise_non_finite(
-                    *(problem, num_steps, found, self.has_tangents),
-                    lambda step: self._cause(problem, program, inputs, step, restart),
+                    *(problem, num_steps, inputs, restart, program.compiler),
+                    *(outputs, self.has_tangents),
+                    verify=lambda: self.verify(outputs.checks),
                 )
             self.verify(outputs.checks)
         return outputs
-
-    def _cause(self, problem, program, inputs, step, restart):
-        """What makes NaN in a step, or the outer objective after the last, in words."""
-        if inputs.episode is not None:
-            return ""
-        with contextlib.suppress(Exception):  # What is wrong is told without it, too.
-            state = self._state_before(problem, inputs, step, restart)
-            values, data, function = list(inputs.hyperparameters), (), None
-            if step < int(inputs.num_steps):
-                number = inputs.first_step + step
-                data = problem.inner_data.batch(inputs.inner, number)
-                function = functools.partial(problem.step, state, values, number, data)
-            else:
-                data = problem.outer_data.batch(inputs.outer, inputs.outer_step)
-                function = functools.partial(problem.outer_value, state, values, data)
-            return cause(function, data, program.compiler)
-        return ""
 
     def _fail_by_itself(self, problem, inputs, restart):
         """Raises what fails in a graph, which tells no line, where it is called.
@@ -322,23 +302,6 @@ class HyperGradient(abc.ABC):
             return inputs.start
         values = list(inputs.hyperparameters)
         return problem.initial_state(inputs.start, values, inputs.outer_step)
-
-    def _state_before(self, problem, inputs, step, restart):
-        """The state that a step starts from, by a plain run up to it."""
-        values = list(inputs.hyperparameters)
-        start = self._start(problem, inputs, restart)
-
-        def one(done, state):
-            number = inputs.first_step + done
-            data = problem.inner_data.batch(inputs.inner, number)
-            state, *_ = problem.step(state, values, number, data)
-            return done + 1, state
-
-        def run(state):
-            _, state = tf.while_loop(lambda done, _: done < step, one, (0, state))
-            return state
-
-        return once_traced(run)(start)
 
     def _check_memory(self, problem, num_steps):
         """Refuses a run for which a machine has too little, which would end it."""
@@ -393,8 +356,8 @@ class HyperGradient(abc.ABC):
             inputs.inner
         ) and problem.outer_data.has_fixed_shapes(inputs.outer)
 
-        def build(inputs, search, compiled):
-            now = settings._replace(search=search, compiled=compiled)
+        def build(inputs, compiled):
+            now = settings._replace(compiled=compiled)
             if inputs.episode is None:
                 return self.differentiate(problem, now, inputs)
             return over_episodes(self.differentiate, problem, now, inputs, fixed_shapes)

@@ -49,8 +49,6 @@ class Settings(NamedTuple):
         restart: Whether to start from Φ_0 or from `Inputs.start`.
         keep_tangents: Whether the final tangents are asked for.
         strategy: A `tf.distribute.Strategy` or `None`.
-        search: Whether to stop each loop at the first state, tangent or
-            cotangent that is not finite.
         compiled: Whether XLA is to compile what the mode compiles by itself.
     """
 
@@ -58,7 +56,6 @@ class Settings(NamedTuple):
     restart: bool
     keep_tangents: bool
     strategy: Any = None
-    search: bool = False
     compiled: bool = False
 
 
@@ -96,12 +93,7 @@ class Outputs(NamedTuple):
         outer_value, hypergradients, inner_values, choices, state, tangents: As
             in `HyperGradientResult`; those of each step have as many rows as the
             buffers.
-        finite: Scalar boolean: are all of them?
-        steps: int32 scalar: how many steps the training made. It stops early
-            only in a search for the first non-finite value.
-        derivative_step: int32 scalar: the step in which such a search found
-            the derivative of the state not to be finite; −1 for the initial
-            values, num_steps for the outer objective.
+        finite: Boolean: are all of them? A scalar; of several episodes a vector.
         checks: Mapping from names to scalars: what the mode verifies.
         outer_values: Of several episodes, as in `HyperGradientResult`.
     """
@@ -113,8 +105,6 @@ class Outputs(NamedTuple):
     state: State
     tangents: State | None
     finite: tf.Tensor
-    steps: tf.Tensor
-    derivative_step: tf.Tensor
     checks: dict = {}
     outer_values: tf.Tensor | None = None
 
@@ -126,8 +116,8 @@ class Program:
         jit_compile: `True`, `False` or `"auto"`.
         report: The `inspection.Report` on the problem.
         fixed_shapes: Whether all batches have one, known shape.
-        build: Callable(inputs, search, compiled) -> outputs that builds the graph;
-            `compiled`: whether XLA is to compile it.
+        build: Callable(inputs, compiled) -> outputs that builds the graph; `compiled`:
+            whether XLA is to compile it.
         whole: Whether XLA compiles all of it, or `build` its parts.
         calls_parts: Whether, without XLA, all that costs time is called as functions
             that TensorFlow rewrites one by one.
@@ -200,11 +190,6 @@ class Program:
         logging.warning("far_ho_tf runs without XLA. %s", self.reason)
         return outputs
 
-    def search(self, inputs):
-        """Runs again, up to the first value that is not finite."""
-        with lost_workers(self._strategy):
-            return self._trace(inputs, search=True)(tf.nest.flatten(inputs))
-
     def _use(self, compiler):
         self.compiler = compiler
         self._executables = {}
@@ -228,12 +213,12 @@ class Program:
                     run.fail(flat)
                 raise
 
-    def _trace(self, inputs, search=False):
+    def _trace(self, inputs):
         xla = self.compiler == "xla"
 
         def build(inputs):
             with forms_for(xla), compiled(xla), noted() as names:
-                outputs = self._build(inputs, search, xla)
+                outputs = self._build(inputs, xla)
             found.update(names)
             return outputs
 

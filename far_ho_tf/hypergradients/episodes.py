@@ -64,7 +64,7 @@ def over_episodes(differentiate, problem, settings, inputs, fixed_shapes):
         fixed_shapes: Whether all batches have one, known shape.
 
     Returns:
-        `Outputs`; of a search those of the first episode that is not finite.
+        `Outputs`, whose `finite` has an element for each episode.
     """
 
     def one(episode):
@@ -72,24 +72,14 @@ def over_episodes(differentiate, problem, settings, inputs, fixed_shapes):
         return outputs._replace(tangents=(), outer_values=())
 
     # XLA cannot compile vectorized loops. A bare tf.Variable, which a run assigns,
-    # has one value at a time. A search ends at different steps.
-    bare = bool(problem.bare_variables)
-    together = fixed_shapes and not (settings.compiled or settings.search or bare)
+    # has one value at a time.
+    together = fixed_shapes and not (settings.compiled or problem.bare_variables)
     outputs = map_stack(one, inputs.episode, _specs(problem, settings), together)
-    first = tf.argmin(tf.cast(outputs.finite, tf.int32))
-    if settings.search:
-        found = tf.nest.map_structure(lambda rows: tf.gather(rows, first), outputs)
-        return found._replace(
-            tangents=None,
-            checks={"episode": inputs.episode[first]},
-            outer_values=None,
-        )
     return outputs._replace(
         outer_value=tf.reduce_mean(outputs.outer_value),
         hypergradients=[tf.reduce_mean(g, axis=0) for g in outputs.hypergradients],
         state=tf.nest.map_structure(lambda rows: rows[-1], outputs.state),
         tangents=None,
-        finite=tf.reduce_all(outputs.finite),
         outer_values=outputs.outer_value,
     )
 
@@ -108,7 +98,5 @@ def _specs(problem, settings):
         problem.state_specs(),
         tangents=(),
         finite=tf.TensorSpec([], tf.bool),
-        steps=tf.TensorSpec([], tf.int32),
-        derivative_step=tf.TensorSpec([], tf.int32),
         outer_values=(),
     )

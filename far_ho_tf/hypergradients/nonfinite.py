@@ -1,12 +1,24 @@
 """NaN and infinity: where they began."""
 
+import contextlib
+import functools
+from typing import NamedTuple
+
 import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework import op_callbacks
 
+from far_ho_tf.graphs.buffers import capacity
 from far_ho_tf.graphs.failures import told, where_now
-from far_ho_tf.variables.derivatives import all_finite
+from far_ho_tf.graphs.functions import TRACING, once_traced
+from far_ho_tf.hypergradients.compiler import Buffers, Settings
+from far_ho_tf.hypergradients.reverse.run import ReverseRun
+from far_ho_tf.hypergradients.run import stack, write
+from far_ho_tf.patches.indices import compiled
+from far_ho_tf.patches.kernels import forms_for
+from far_ho_tf.variables.derivatives import all_finite, floating
 from far_ho_tf.variables.identity import path_of
+from far_ho_tf.variables.state import State
 
 # Beyond it, numbers are those of a run that diverges.
 _DIVERGED = 1e6
@@ -21,10 +33,10 @@ class NonFiniteError(FloatingPointError, ValueError):
     Or an outer value above the `outer_limit` of `HyperOptimizer.fit`.
 
     Attributes:
-        step: The first step at which it appeared, 0 for the first of the run
-            (in reverse mode, for the derivative: the first that the backward
-            pass reached, counting down); `None` where the outer objective or
-            the initial values made it.
+        step: The first step at which it appeared, 0 for the first of the run; for the
+            hypergradient, the first step whose derivative has it. `None` where the
+            outer objective or the initial values made it, and where no step did: the
+            product of their derivatives overflows.
     """
 
     def __init__(self, message, step=None):
@@ -32,28 +44,233 @@ class NonFiniteError(FloatingPointError, ValueError):
         self.step = step
 
 
-def raise_non_finite(problem, num_steps, found, has_tangents, cause):
+def raise_non_finite(
+    problem, num_steps, inputs, restart, compiler, outputs, has_tangents, verify
+):
     """Raises a `NonFiniteError` that names the first such place.
 
+    The run is made once more, up to it: in any gradient mode the same plain run.
+
     Args:
-        problem: The `BilevelProblem`.
+        problem: A `BilevelProblem`.
         num_steps: Integer T.
-        found: The `Outputs` of a program that searched for it.
+        inputs: The `Inputs` of the run.
+        restart: Whether it began from Φ_0.
+        compiler: "xla" or "graph", by which it came out so.
+        outputs: Its `Outputs`, of which some are not finite.
         has_tangents: Whether it propagated tangents. There NaN spreads from one
             hyperparameter to the others (0·∞), so that none can be named.
-        cause: Callable(step) -> what makes it in a step, as `cause` says it; the
-            number of steps stands for the outer objective.
+        verify: Callable() that raises what is wrong by the mode's own rules. It is
+            asked where a plain run finds nothing.
     """
-    try:
-        _raise(problem, num_steps, found, has_tangents, cause)
-    except NonFiniteError as error:
-        if "episode" not in found.checks:
-            raise
-        episode = int(found.checks["episode"])
-        raise NonFiniteError(f"In episode {episode}: {error}", error.step) from None
+    prefix = ""
+    if inputs.episode is not None:
+        first = int(tf.argmin(tf.cast(outputs.finite, tf.int32)))
+        inputs = inputs._replace(episode=inputs.episode[first])
+        prefix = f"In episode {int(inputs.episode)}: "
+    found = _search(problem, num_steps, inputs, restart, compiler)
+    if found.is_finite():
+        verify()
+
+    def cause(function):
+        # What is wrong is told without it, too.
+        with contextlib.suppress(Exception):
+            return "" if prefix else _cause(problem, inputs, found, function, compiler)
+        return ""
+
+    gradients = [] if has_tangents else outputs.hypergradients
+    text, step = _told(problem, num_steps, found, gradients, cause)
+    raise NonFiniteError(prefix + text, step)
 
 
-def cause(function, batch, compiler):
+class _Found(NamedTuple):
+    """A plain run, which ends at what is not finite.
+
+    Attributes:
+        steps: int32: how many steps were made.
+        before, state: The `State` before the last of them, and after it.
+        inner_values: Vector: the inner objective, for each of them.
+        derivative_step: int32: the first step whose derivative is not finite; −1 where
+            there is none.
+        initial: Whether the derivative of the initial values is finite.
+        outer_value: The outer objective.
+        outer: Whether its gradient is finite.
+    """
+
+    steps: tf.Tensor
+    before: State
+    state: State
+    inner_values: tf.Tensor
+    derivative_step: tf.Tensor
+    initial: tf.Tensor
+    outer_value: tf.Tensor
+    outer: tf.Tensor
+
+    def is_finite(self):
+        """Whether there is nothing that is not."""
+        values = self.state, self.inner_values[: self.steps], self.outer_value
+        good = self.initial & self.outer & (self.derivative_step < 0)
+        return bool(good & all_finite(values))
+
+
+def _search(problem, num_steps, inputs, restart, compiler):
+    """A run in search of what is not finite, as a `_Found` of tensors.
+
+    By the compiler that the run had: XLA has derivatives of its own. Over one replica,
+    as batches are whole there.
+    """
+    xla = compiler == "xla"
+    buffers = Buffers(capacity(num_steps))
+    settings = Settings(buffers, restart, keep_tangents=False, compiled=xla)
+
+    def build(inputs):
+        with forms_for(xla), compiled(xla):
+            return _searched(ReverseRun(problem, settings, inputs))
+
+    with TRACING:
+        return once_traced(build, jit_compile=xla)(inputs)
+
+
+def _searched(run):
+    """What `_search` finds, as a graph."""
+    start, initial_vjp = run.initial()
+    ones = _ones(start._replace(extra=floating(start.extra)))
+    initial = all_finite([g for g in initial_vjp(ones) if g is not None])
+    logs = run.logs()
+
+    def goes_on(step, _, state, logs, value, *others):
+        del logs, others
+        return (step < run.num_steps) & all_finite([state, value])
+
+    def body(step, _, state, logs, value, derivative_step):
+        new_state, log = run.step(step, state)
+        value, choice = log
+        zero = tf.nest.map_structure(tf.zeros_like, run.hyperparameters)
+        derivatives = run.visit(step, state, choice, (ones, zero))
+        is_first = (derivative_step < 0) & ~all_finite(derivatives)
+        derivative_step = tf.where(is_first, step, derivative_step)
+        return (
+            step + 1,
+            state,
+            new_state,
+            write(logs, step, log),
+            value,
+            derivative_step,
+        )
+
+    steps, before, state, logs, _, derivative_step = tf.while_loop(
+        goes_on,
+        body,
+        (0, start, start, logs, tf.zeros([], run.problem.dtype), -1),
+        parallel_iterations=1,
+    )
+    outer_value, cotangent, direct = run.outer(state)
+    return _Found(
+        *(steps, before, state, stack(logs)[0], derivative_step, initial, outer_value),
+        outer=all_finite([cotangent, direct]),
+    )
+
+
+def _ones(structure):
+    return tf.nest.map_structure(tf.ones_like, structure)
+
+
+def _told(problem, num_steps, found, gradients, cause):
+    """What is not finite first, in words, and the step.
+
+    Args:
+        problem: A `BilevelProblem`.
+        num_steps: Integer T.
+        found: A `_Found`.
+        gradients: List of the hypergradients; empty where none is to be named.
+        cause: Callable("step" or "outer") -> what makes it there, in words.
+    """
+    for variable in problem.hyperparameters:
+        if not all_finite(tf.convert_to_tensor(variable)):
+            return f"The hyperparameter `{path_of(variable)}` is not finite.", None
+    names = _non_finite_names(problem, found.state)
+    steps = int(found.steps)
+    span = f"(steps 0 to {num_steps - 1})"
+    if names and steps == 0:
+        return f"The initial state is not finite: {names}", 0
+    if names:
+        text = (
+            f"NaN or infinity first appears in step {steps - 1} {span}, in the "
+            f"state s_{steps} that it makes: {names}. "
+        )
+        usual = "Usual causes: too large a learning rate, or NaN in the data."
+        return text + (cause("step") or usual), steps - 1
+    value = found.inner_values[steps - 1]
+    if not np.isfinite(value):
+        return (
+            f"`inner_objective` is not finite in step {steps - 1} {span}, though the "
+            f"state is. {cause('step')} Received: {float(value)}"
+        ), steps - 1
+    if not all_finite(found.outer_value):
+        return (
+            "`outer_objective` is not finite at the final state, which is. "
+            f"{cause('outer')} Received: {float(found.outer_value)}"
+        ), None
+    pairs = zip(problem.hyperparameters, gradients, strict=bool(gradients))
+    paths = [path_of(one) for one, gradient in pairs if not all_finite(gradient)]
+    return _told_of_derivatives(paths, span, found)
+
+
+def _told_of_derivatives(paths, span, found):
+    paths = ", ".join(f"`{path}`" for path in paths)
+    whose = f"The hypergradient{' of ' if paths else ''}{paths} is not finite: "
+    step = None
+    usual = (
+        "Usual causes: the derivative of a root or norm at zero; or of eigenvalues or "
+        "singular values that are equal, as at the identity; of phases of complex "
+        "vectors; or of the determinant of a matrix that is singular."
+    )
+    if not found.outer:
+        where = "the gradient of `outer_objective` at the final state is not"
+    elif int(found.derivative_step) >= 0:
+        step = int(found.derivative_step)
+        where = f"its derivative first has NaN or infinity in step {step} {span}"
+    elif not found.initial:
+        where = "the derivative of the initial state is not: look at `initial_values`"
+    else:
+        where = f"the derivative of each step {span} is, but their product overflows"
+        usual = (
+            "It grows from step to step, as where training is chaotic. Remedies: fewer "
+            "steps, a smaller learning rate, or far.ReverseHG(truncation=...)."
+        )
+    return f"{whose}{where}. {usual}", step
+
+
+def _non_finite_names(problem, state):
+    named = [
+        *zip(map(path_of, problem.variables), state.variables, strict=True),
+        *zip(map(path_of, problem.extra_variables), state.extra, strict=True),
+        *zip(problem.dynamics.slot_paths(), tf.nest.flatten(state.slots), strict=True),
+    ]
+    bad = [path for path, value in named if not all_finite(value)]
+    return ", ".join(f"`{path}`" for path in dict.fromkeys(bad))
+
+
+def _cause(problem, inputs, found, role, compiler):
+    """What makes NaN in the last step that was made, or the outer objective, in words.
+
+    Args:
+        problem, inputs, compiler: As elsewhere.
+        found: A `_Found`.
+        role: "step" or "outer".
+    """
+    values = list(inputs.hyperparameters)
+    if role == "step":
+        number = inputs.first_step + found.steps - 1
+        data = problem.inner_data.batch(inputs.inner, number)
+        function = functools.partial(problem.step, found.before, values, number, data)
+    else:
+        data = problem.outer_data.batch(inputs.outer, inputs.outer_step)
+        function = functools.partial(problem.outer_value, found.state, values, data)
+    return _cause_by_itself(function, data, compiler)
+
+
+def _cause_by_itself(function, batch, compiler):
     """What makes NaN or infinity in a function, found by running it eagerly.
 
     Args:
@@ -117,69 +334,3 @@ def _largest(tensors):
 
 def _rank(value):
     return np.inf if np.isnan(value) else value
-
-
-def _raise(problem, num_steps, found, has_tangents, cause):
-    for variable in problem.hyperparameters:
-        if not all_finite(tf.convert_to_tensor(variable)):
-            raise NonFiniteError(
-                f"The hyperparameter `{path_of(variable)}` is not finite."
-            )
-    names = _non_finite_names(problem, found.state)
-    steps = int(found.steps)
-    span = f"(steps 0 to {num_steps - 1})"
-    if names and steps == 0:
-        raise NonFiniteError(f"The initial state is not finite: {names}", step=0)
-    if names:
-        raise NonFiniteError(
-            f"NaN or infinity first appears in step {steps - 1} {span}, in the "
-            f"state s_{steps} that it makes: {names}. "
-            + (
-                cause(steps - 1)
-                or "Usual causes: too large a learning rate, or NaN in the data."
-            ),
-            step=steps - 1,
-        )
-    values = found.inner_values.numpy()
-    if not np.all(np.isfinite(values)):
-        step = int(np.argmin(np.isfinite(values)))
-        raise NonFiniteError(
-            f"`inner_objective` is not finite in step {step} {span}, though the state "
-            f"is. {cause(step)} Received: {values[step]}",
-            step=step,
-        )
-    if not all_finite(found.outer_value):
-        raise NonFiniteError(
-            "`outer_objective` is not finite at the final state, which is. "
-            f"{cause(num_steps)} Received: {float(found.outer_value)}"
-        )
-    paths = ", ".join(
-        f"`{path_of(variable)}`"
-        for variable, gradient in zip(
-            problem.hyperparameters, found.hypergradients, strict=True
-        )
-        if not all_finite(gradient)
-    )
-    whose = f" of {paths}" if paths and not has_tangents else ""
-    step = int(found.derivative_step)
-    where = {
-        -1: "the derivative of the initial state is not: look at `initial_values`",
-        num_steps: "the gradient of `outer_objective` at the final state is not",
-    }.get(step, f"its derivative first has NaN or infinity in step {step} {span}")
-    raise NonFiniteError(
-        f"The hypergradient{whose} is not finite: {where}. Usual causes: the "
-        "derivative of a root or norm at zero; or of eigenvalues or singular values "
-        "that are equal, as at the identity; of phases of complex vectors; or of the "
-        "determinant of a matrix that is singular.",
-        step=step if 0 <= step < num_steps else None,
-    )
-
-
-def _non_finite_names(problem, state):
-    named = [
-        *zip(map(path_of, problem.variables), state.variables, strict=True),
-        *zip(map(path_of, problem.extra_variables), state.extra, strict=True),
-        *zip(problem.dynamics.slot_paths(), tf.nest.flatten(state.slots), strict=True),
-    ]
-    bad = [path for path, value in named if not all_finite(value)]
-    return ", ".join(f"`{path}`" for path in dict.fromkeys(bad))

@@ -7,7 +7,6 @@ from far_ho_tf.graphs.functions import as_one_call
 from far_ho_tf.hypergradients.dependence import Dependence
 from far_ho_tf.hypergradients.outer import differentiate_outer
 from far_ho_tf.patches.kernels import beside_gpu
-from far_ho_tf.variables.derivatives import all_finite
 from far_ho_tf.variables.state import State
 
 
@@ -32,7 +31,6 @@ class Run:
         self.problem = problem
         self.num_steps = inputs.num_steps
         self.capacity = settings.buffers.steps
-        self.searches = settings.search
         self._restart = settings.restart
         self._inputs = inputs
         self.replicas = as_replicas(settings.strategy, settings.compiled)
@@ -71,7 +69,7 @@ class Run:
         return State(variables, slots, extra)
 
     def loop(self, move, step, last, state, logs):
-        """Moves on by `move` up to a step, or to where a search ends.
+        """Moves on by `move` up to a step.
 
         Args:
             move: Callable(step, state, logs) -> (state, logs).
@@ -79,23 +77,24 @@ class Run:
             state, logs: What is moved.
 
         Returns:
-            The step reached, state and logs.
+            State and logs.
         """
-        return tf.while_loop(
-            lambda step, state, _: self.goes_on(step < last, state),
+        _, *moved = tf.while_loop(
+            lambda step, *_: step < last,
             lambda step, *moved: (step + 1, *move(step, *moved)),
             (step, state, logs),
             parallel_iterations=1,
         )
+        return moved
 
-    def train(self, last, step, state, logs):
+    def train(self, last, state, logs):
         """The first steps, of which nothing is kept but `logs`."""
 
         def move(step, state, logs):
             state, log = self.step(step, state)
             return state, write(logs, step, log)
 
-        return self.loop(move, step, last, state, logs)
+        return self.loop(move, tf.constant(0), last, state, logs)
 
     @as_one_call
     def outer(self, state):
@@ -133,24 +132,6 @@ class Run:
         return self.problem.inner_data.batch(
             self._inputs.inner, self.number(step), self._inputs.episode
         )
-
-    def found(self, derivatives, otherwise, step):
-        """Where a search found derivatives not to be finite: `derivative_step`.
-
-        Args:
-            derivatives: Structure of tensors, those that it ended with.
-            otherwise: What is told if they are finite.
-            step: Scalar tensor, where they are not.
-        """
-        if not self.searches:
-            return tf.constant(-1)
-        return tf.where(all_finite(derivatives), otherwise, step)
-
-    def goes_on(self, condition, structure):
-        """A loop's condition; a search ends at the first value that is not finite."""
-        if not self.searches:
-            return condition
-        return tf.logical_and(condition, all_finite(structure))
 
 
 def write(arrays, index, tensors):

@@ -88,12 +88,9 @@ class ForwardHG(HyperGradient):
 
     def differentiate(self, problem, settings, inputs):
         directions = Directions(inputs.hyperparameters)
-        spread = self.spread_tangents and settings.strategy is not None
-        if spread and not settings.search:
+        if self.spread_tangents and settings.strategy is not None:
             outcome = _spread(problem, settings, inputs, directions)
         else:
-            if spread:  # A search is one run; batches are whole.
-                settings = settings._replace(strategy=None)
             number, size = self._chunks(directions.size)
             run = _Run(problem, settings, inputs, directions, size)
             only = hidden_zero(inputs.first_step)
@@ -109,8 +106,6 @@ class ForwardHG(HyperGradient):
             outcome.state,
             tangents=tangents if settings.keep_tangents else None,
             finite=outcome.finite,
-            steps=outcome.steps,
-            derivative_step=outcome.derivative_step,
         )
 
     def _chunks(self, size):
@@ -135,8 +130,6 @@ class _Outcome(NamedTuple):
     state: Any
     tangents: Any
     finite: tf.Tensor
-    steps: tf.Tensor
-    derivative_step: tf.Tensor
 
 
 class _Run(Run):
@@ -151,13 +144,13 @@ class _Run(Run):
     def chunks(self, number):
         """One run after another; their gradients and tangents are joined.
 
-        The rest of each outcome is that of the last run. A search stops at the
-        first chunk that is not finite.
+        The rest of each outcome is that of the last run, `finite` that of all.
         """
         joined = ("gradients", "tangents")
 
-        def body(index, _, arrays):
+        def body(index, before, arrays):
             outcome = self.chunk(index)
+            outcome = outcome._replace(finite=outcome.finite & before.finite)
             arrays = tf.nest.map_structure(
                 lambda array, rows: array.write(index, rows),
                 arrays,
@@ -171,9 +164,7 @@ class _Run(Run):
             [getattr(like, name) for name in joined],
         )
         _, outcome, arrays = tf.while_loop(
-            lambda index, outcome, _: tf.logical_and(
-                index < number, outcome.finite if self.searches else True
-            ),
+            lambda index, *_: index < number,
             body,
             (tf.constant(0), _without(like, joined), arrays),
             parallel_iterations=1,
@@ -192,8 +183,6 @@ class _Run(Run):
             state,
             tangents if self._keep_tangents else (),
             tf.constant(True),
-            tf.constant(0),
-            tf.constant(0),
         )
 
     def chunk(self, index):
@@ -201,7 +190,7 @@ class _Run(Run):
         first = index * self._size
         propagation = self._propagation(first)
         state, tangents = self._start(propagation, first)
-        steps, state, tangents, logs = self._train(propagation, state, tangents)
+        state, tangents, logs = self._train(propagation, state, tangents)
         outer_value, cotangent, direct = self.outer(state)
         if self._restart:  # Past it, nothing need depend on what only Φ_0 reads.
             self._dependence.check()
@@ -213,8 +202,6 @@ class _Run(Run):
             state,
             tangents if self._keep_tangents else (),
             all_finite([state, logs, outer_value, gradients]),
-            steps,
-            self.found(tangents, self.num_steps, steps - 1),
         )
 
     def _propagation(self, first):
@@ -249,16 +236,14 @@ class _Run(Run):
             state, tangents, log = self._propagate(propagation, step, state, tangents)
             return step + 1, state, tangents, write(logs, step, log)
 
-        steps, state, tangents, logs = tf.while_loop(
-            lambda step, state, tangents, _: self.goes_on(
-                step < self.num_steps, [state, tangents]
-            ),
+        _, state, tangents, logs = tf.while_loop(
+            lambda step, *_: step < self.num_steps,
             body,
             (tf.constant(0), state, tangents, self.logs()),
             parallel_iterations=1,
             maximum_iterations=self.capacity,
         )
-        return steps, state, tangents, stack(logs)
+        return state, tangents, stack(logs)
 
     @as_one_call
     def _propagate(self, propagation, step, state, tangents):

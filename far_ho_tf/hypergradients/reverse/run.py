@@ -48,13 +48,13 @@ class ReverseRun(Run):
 
         Source: Franceschi et al. 2017, algorithm 1 (Reverse-HG).
         """
-        start, initial_vjp = self._initial()
-        before = tf.constant(0), start, self.logs()
+        start, initial_vjp = self.initial()
+        before = start, self.logs()
         if first is not None:
             before = self.train(first, *before)
-        steps, state, logs, kept = trajectory.record(*before)
+        state, logs, kept = trajectory.record(*before)
         outer_value, cotangent, direct = self.outer(state)
-        step, (cotangent, gradients) = trajectory.replay(
+        cotangent, gradients = trajectory.replay(
             kept, logs[1], self.visit, (cotangent, direct)
         )
         gradients = self._total(gradients, initial_vjp(cotangent), first)
@@ -67,10 +67,6 @@ class ReverseRun(Run):
             state,
             tangents=None,
             finite=all_finite([state, inner_values, outer_value, gradients]),
-            steps=steps,
-            derivative_step=self.found(
-                [cotangent, gradients], -1 if first is None else first - 1, step + 1
-            ),
         )
 
     def step_and_products(self, step, state):
@@ -107,7 +103,7 @@ class ReverseRun(Run):
     def _split_steps(self, limit):
         """The `Split` of the steps; `None` where they have to be left whole."""
         several = self.replicas is not ONE_REPLICA
-        if several or self.searches or self.problem.bare_variables:
+        if several or self.problem.bare_variables:
             return None
         if self.problem.report.has_control_flow:  # It would be no safe one.
             return None
@@ -191,7 +187,7 @@ class ReverseRun(Run):
             cotangent, terms = self.split.pull(given, new, products)
         return cotangent, add(gradients, terms)
 
-    def _initial(self):
+    def initial(self):
         """The state to start from, and the vector–Jacobian product of Φ_0."""
         if not self._restart:
             return self._inputs.start, lambda _: [None] * len(self.hyperparameters)

@@ -21,16 +21,15 @@ class Trajectory(abc.ABC):
         self._first = first
 
     @abc.abstractmethod
-    def record(self, step, state, logs):
+    def record(self, state, logs):
         """Trains to the end.
 
         Args:
-            step: Scalar int32 tensor: `first`, or less if a search ended before.
-            state: The `State` before that step.
+            state: The `State` before the first of these steps.
             logs: `Run.logs`.
 
         Returns:
-            Number of steps made, final `State`, logs, and what was kept.
+            Final `State`, logs, and what was kept.
         """
 
     @abc.abstractmethod
@@ -45,18 +44,18 @@ class Trajectory(abc.ABC):
             carry: Structure of tensors.
 
         Returns:
-            The last step not visited (`first` − 1 unless a search ended before),
-            and the carry.
+            The carry.
         """
 
     def _backwards(self, body, carry, *others):
-        """A loop down the steps; `carry` must be finite for a search to go on."""
-        return tf.while_loop(
-            lambda step, carry, *_: self._run.goes_on(step >= self._first, carry),
+        """A loop down the steps; returns the carry and the others."""
+        _, *carried = tf.while_loop(
+            lambda step, *_: step >= self._first,
             body,
             (self._run.num_steps - 1, carry, *others),
             parallel_iterations=1,
         )
+        return carried
 
 
 class Stored(Trajectory):
@@ -72,13 +71,13 @@ class Stored(Trajectory):
         self._window = Window(run, size)
         self._bounds = first, run.num_steps
 
-    def record(self, step, state, logs):
+    def record(self, state, logs):
         def move(step, state, logs):
             new_state, log, products = self._run.step_and_products(step, state)
             return new_state, write(logs, step, log), products
 
         kept = self._window.blank(state)
-        return self._window.fill(move, *self._bounds, step, state, logs, kept)
+        return self._window.fill(move, *self._bounds, state, logs, kept)
 
     def replay(self, kept, choices, visit, carry):
         return self._window.visit_backwards(*self._bounds, kept, choices, visit, carry)
@@ -102,7 +101,7 @@ class Segmented(Trajectory):
         self._size = size
         self._window = Window(run, size)
 
-    def record(self, step, state, logs):
+    def record(self, state, logs):
         run = self._run
 
         def move(step, state, logs):
@@ -112,16 +111,16 @@ class Segmented(Trajectory):
         def segment(step, state, logs, starts):
             starts = write(starts, (step - self._first) // self._length, state)
             end = tf.minimum(step + self._length, run.num_steps)
-            return *run.loop(move, step, end, state, logs), starts
+            return end, *run.loop(move, step, end, state, logs), starts
 
         starts = run.arrays(state, self._size)
-        *reached, starts = tf.while_loop(
-            lambda step, state, *_: run.goes_on(step < run.num_steps, state),
+        _, state, logs, starts = tf.while_loop(
+            lambda step, *_: step < run.num_steps,
             segment,
-            (step, state, logs, starts),
+            (tf.convert_to_tensor(self._first), state, logs, starts),
             parallel_iterations=1,
         )
-        return *reached, (starts, self._window.blank(state))
+        return state, logs, (starts, self._window.blank(state))
 
     def replay(self, kept, choices, visit, carry):
         starts, window = kept
@@ -135,14 +134,12 @@ class Segmented(Trajectory):
             index = (step - self._first) // self._length
             first = self._first + index * self._length
             bounds, state = (first, step + 1), read(starts, index)
-            *_, window = self._window.fill(again, *bounds, first, state, (), window)
-            step, carry = self._window.visit_backwards(
-                *bounds, window, choices, visit, carry
-            )
-            return step, carry, window
+            *_, window = self._window.fill(again, *bounds, state, (), window)
+            carry = self._window.visit_backwards(*bounds, window, choices, visit, carry)
+            return first - 1, carry, window
 
-        step, carry, _ = self._backwards(segment, carry, window)
-        return step, carry
+        carry, _ = self._backwards(segment, carry, window)
+        return carry
 
 
 class Checkpointed(Trajectory):
@@ -161,14 +158,14 @@ class Checkpointed(Trajectory):
         self._num_states = num_states
         self._plan = plan
 
-    def record(self, step, state, logs):
+    def record(self, state, logs):
         def move(step, state, logs):
             state, log = self._run.step(step, state)
             return state, write(logs, step, log)
 
         kept = write(self._run.arrays(state, self._num_states + 1), 0, state)
         legs = (tf.constant(0), self._plan.num_forward)
-        return self._climb(move, legs, step, state, logs, kept)
+        return self._climb(move, legs, self._first, state, logs, kept)
 
     def replay(self, kept, choices, visit, carry):
         def move(step, state, nothing):
@@ -178,29 +175,29 @@ class Checkpointed(Trajectory):
             plan, index = self._plan, step - self._first
             slot, position = plan.restore[index], plan.position[index]
             legs = plan.begin[index], plan.end[index]
-            _, state, _, kept = self._climb(
+            state, _, kept = self._climb(
                 move, legs, self._first + position, read(kept, slot), (), kept
             )
             carry = visit(step, state, read(choices, step), carry)
             return step - 1, carry, kept
 
-        step, carry, _ = self._backwards(body, carry, kept)
-        return step, carry
+        carry, _ = self._backwards(body, carry, kept)
+        return carry
 
     def _climb(self, move, legs, step, state, logs, kept):
         """Advances along legs, and puts the state at the end of each into its slot."""
 
         def leg(index, step, state, logs, kept):
             target = self._first + self._plan.targets[index]
-            step, state, logs = self._run.loop(move, step, target, state, logs)
+            state, logs = self._run.loop(move, step, target, state, logs)
             kept = write(kept, self._plan.slots[index], state)
-            return index + 1, step, state, logs, kept
+            return index + 1, target, state, logs, kept
 
         begin, end = legs
-        _, *reached = tf.while_loop(
-            lambda index, step, state, *_: self._run.goes_on(index < end, state),
+        _, _, *reached = tf.while_loop(
+            lambda index, *_: index < end,
             leg,
-            (begin, step, state, logs, kept),
+            (begin, tf.convert_to_tensor(step), state, logs, kept),
             parallel_iterations=1,
         )
         return reached

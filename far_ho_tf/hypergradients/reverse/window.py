@@ -26,18 +26,17 @@ class Window:
             self._split.kept if self._split else [], self._size
         )
 
-    def fill(self, move, first, end, step, state, logs, kept):
-        """Moves on from a step to the end, and keeps what is on the way.
+    def fill(self, move, first, end, state, logs, kept):
+        """Moves on from the first step to the end, and keeps what is on the way.
 
         Args:
             move: Callable(step, state, logs) -> (new state, logs, products).
             first, end: The window's first step, and the one after its last.
-            step: Where to begin: `first`, or less if a search ended before.
             state, logs: What is moved.
             kept: From `blank`.
 
         Returns:
-            The step reached, state, logs, and what was kept.
+            State, logs, and what was kept.
         """
 
         def body(step, state, logs, states, products):
@@ -46,16 +45,16 @@ class Window:
             states, products = write(states, index, state), write(products, index, made)
             return step + 1, new_state, logs, states, products
 
-        step, state, logs, states, products = tf.while_loop(
-            lambda step, state, *_: self._run.goes_on(step < end, state),
+        _, state, logs, states, products = tf.while_loop(
+            lambda step, *_: step < end,
             body,
-            (step, state, logs, *kept),
+            (tf.convert_to_tensor(first), state, logs, *kept),
             parallel_iterations=1,
             maximum_iterations=self._size,
         )
         if self._split is not None:
             states = write(states, end - first, state)
-        return step, state, logs, (states, products)
+        return state, logs, (states, products)
 
     def visit_backwards(self, first, end, kept, choices, visit, carry):
         """Visits the window's steps from the last to the first: `Trajectory.replay`."""
@@ -69,10 +68,11 @@ class Window:
             state, choice = read(states, index), read(choices, step)
             return step - 1, visit(step, state, choice, carry, *more)
 
-        return tf.while_loop(
-            lambda step, carry: self._run.goes_on(step >= first, carry),
+        _, carry = tf.while_loop(
+            lambda step, _: step >= first,
             body,
             (tf.convert_to_tensor(end - 1), carry),
             parallel_iterations=1,
             maximum_iterations=self._size,
         )
+        return carry

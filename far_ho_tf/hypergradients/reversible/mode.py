@@ -9,7 +9,6 @@ from far_ho_tf.checks import require
 from far_ho_tf.dynamics import Momentum
 from far_ho_tf.hypergradients.base import HyperGradient
 from far_ho_tf.hypergradients.nonfinite import NonFiniteError
-from far_ho_tf.hypergradients.reverse.mode import ReverseHG
 from far_ho_tf.hypergradients.reverse.run import ReverseRun
 from far_ho_tf.hypergradients.reversible.trajectory import Reversal
 from far_ho_tf.variables.identity import path_of
@@ -74,11 +73,6 @@ class ReversibleHG(HyperGradient):
     compiles_loops = False
 
     def differentiate(self, problem, settings, inputs):
-        if settings.search:  # Where numbers stop being finite, floats tell.
-            mode = ReverseHG(keep_products=False)
-            buffers = mode.buffers(problem, settings.buffers.steps)
-            settings = settings._replace(buffers=buffers)
-            return mode.differentiate(problem, settings, inputs)
         run = ReverseRun(problem, settings, inputs)
         reversal = Reversal(run, settings.compiled)
         outputs = run.differentiate(reversal)

@@ -56,7 +56,7 @@ class Reversal(Trajectory):
         self._floats = _shared(self._make_floats, xla=True)
         self.checks = {}
 
-    def record(self, step, state, logs):
+    def record(self, state, logs):
         plan = _follow(self._numbers, tf.range(self._run.num_steps))
         start, unit, largest = self._encode(state)
         spilled = digit_buffers.arrays(plan, state.variables)
@@ -81,10 +81,10 @@ class Reversal(Trajectory):
         top = tf.zeros([len(state.variables)], tf.int32)
         starts_in_range = self._in_range(start)
         good = tf.stack([all_finite(state), starts_in_range])
-        step, end, extra, logs, kept, top, largest, good = tf.while_loop(
+        _, end, extra, logs, kept, top, largest, good = tf.while_loop(
             lambda step, *_: step < self._run.num_steps,
             body,
-            (step, start, state.extra, logs, (spilled, extras), top, largest, good),
+            (0, start, state.extra, logs, (spilled, extras), top, largest, good),
             parallel_iterations=1,
         )
         finite, inside = tf.unstack(good)
@@ -101,7 +101,7 @@ class Reversal(Trajectory):
             "bits": digit_buffers.bits(plan, state.variables),
         }
         kept = state, end, kept, top, plan, unit
-        return step, self._state(end, extra, unit), logs, kept
+        return self._state(end, extra, unit), logs, kept
 
     def replay(self, kept, choices, visit, carry):
         start, end, (spilled, extras), top, plan, unit = kept
@@ -120,7 +120,7 @@ class Reversal(Trajectory):
             carry = visit(step, self._state(exactly, extra, unit), {}, carry)
             return step - 1, carry, exactly, top
 
-        step, carry, found, _ = self._backwards(body, carry, end, top)
+        carry, found, _ = self._backwards(body, carry, end, top)
         # Encoded once more: floats are half as large to keep.
         pairs = zip(
             tf.nest.flatten(found),
@@ -130,7 +130,7 @@ class Reversal(Trajectory):
         self.checks["recovered"] = tf.reduce_all(
             [tf.reduce_all(one == other) for one, other in pairs]
         )
-        return step, carry
+        return carry
 
     def _encode(self, state):
         """The initial integers, the unit of velocities, and the largest gradient."""
