@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 LINTER := $(VENV)/linter
+SITE_BUILDER := $(VENV)/site_builder
+SITE := site
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 BENCH := .bench
 SOURCES := $(shell find far_ho_tf -name '*.py')
@@ -13,7 +15,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all test-rest bench lint format clean
+.PHONY: help install demo test test-all test-rest bench lint format docs clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -31,6 +33,10 @@ $(INSTALLED): setup.py pyproject.toml $(SOURCES)
 
 $(LINTER): setup.py | $(INSTALLED)
 	$(BIN)/python -m pip install --quiet '.[lint]'
+	touch $@
+
+$(SITE_BUILDER): setup.py | $(INSTALLED)
+	$(BIN)/python -m pip install --quiet '.[docs]'
 	touch $@
 
 demo: install  ## Data hyper-cleaning on the embedded MNIST images
@@ -66,5 +72,8 @@ format: $(LINTER)  ## Mend style and format
 	$(BIN)/python -m ruff check --fix .
 	$(BIN)/python -m ruff format .
 
+docs: $(SITE_BUILDER)  ## Build the documents as a site, in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --site-dir $(SITE)
+
 clean:  ## Remove .venv and everything made by it
-	rm -rf $(VENV) $(BENCH) .compile_cache build *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH) $(SITE) .compile_cache build *.egg-info .pytest_cache .ruff_cache

@@ -11,6 +11,7 @@ VERSION = re.search(
     (ROOT / "far_ho_tf" / "__init__.py").read_text(encoding="utf-8"),
     re.MULTILINE,
 ).group(1)
+RUFF = "ruff==0.17.6"
 EXAMPLES = ["tensorflow-datasets>=4.9", "importlib_resources", "matplotlib>=3.8"]
 
 setup(
@@ -37,6 +38,16 @@ setup(
     extras_require={
         "examples": EXAMPLES,
         "tests": ["pytest>=8", "pytest-xdist>=3.7", *EXAMPLES],
-        "lint": ["ruff==0.17.6"],
+        "lint": [RUFF],
+        # Pinned, as the site is built strictly: another version may warn of more.
+        "docs": [
+            "mkdocs==1.6.1",
+            "mkdocs-material==9.8.2",
+            "mkdocstrings[python]==1.0.8",
+            "mkdocstrings-python==2.0.11",
+            "griffelib==2.4.1",
+            "latex2mathml==3.81.1",
+            RUFF,  # It writes signatures over several lines.
+        ],
     },
 )

@@ -57,7 +57,8 @@ def test_doctests_are_found():
 
 
 @pytest.mark.parametrize(
-    "document", [pytest.param(path, id=path.name) for path in DOCUMENTS]
+    "document",
+    [pytest.param(path, id=path.relative_to(ROOT).as_posix()) for path in DOCUMENTS],
 )
 def test_documents(document, tmp_path, monkeypatch):
     """The blocks of a document are one program, run in an empty folder."""
