@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 import far_ho_tf as far
-from far_ho_tf.patches.kernels import forms_for
+from far_ho_tf.patches.kernels import kernel_rewrites
 
 
 def dense(sizes, batch, num_steps):
@@ -101,7 +101,7 @@ def plain_training(problem, num_steps, jit_compile):
             batch = problem.inner_data.batch(prepared, step)
             return step + 1, problem.step(state, hyperparameters, step, batch)[0]
 
-        with forms_for(jit_compile):  # As the modes have them.
+        with kernel_rewrites(jit_compile):  # As the modes have them.
             state = problem.initial_state(start, hyperparameters, tf.constant(0))
             _, state = tf.while_loop(
                 lambda step, _: step < num_steps,

@@ -35,7 +35,7 @@ LONGEST = [
     "test_workers",
     "test_reversible",
     "test_dynamics_table",
-    "test_keep_products",
+    "test_keep_residuals",
     "test_modes",
     "test_long_horizons",
     "test_keras_values",

@@ -16,7 +16,7 @@ from tests.helpers import hyper, in_tiers
 RATE, A = 0.05, 0.9
 MODES = {
     "all states": far.ReverseHG(False),
-    "no products": far.ReverseHG(False, keep_products=False),
+    "no products": far.ReverseHG(False, keep_residuals=False),
     "segments": far.ReverseHG(False, checkpointing="sqrt"),
     "checkpoints": far.ReverseHG(False, checkpointing=3),
     "budget": far.ReverseHG(False, memory_budget=500),

@@ -56,7 +56,7 @@ CASES = [
 
 
 class TestModes:
-    """Every mode, with shares of different sizes."""
+    """Every mode, with shards of different sizes."""
 
     @pytest.mark.parametrize("mode, dtype, counts", in_tiers(CASES, CASES[:2]), ids=str)
     def test_as_on_one_device(self, mode, dtype, counts):
@@ -221,7 +221,7 @@ class TestRandomLayers:
         )
 
     def test_noise_of_weights_is_not_cut(self):
-        """Of three rows, as the shares have."""
+        """Of three rows, as the shards have."""
 
         def draw(seeds, x, w):
             return x @ (w + keras.random.normal((3, 2), dtype="float64", seed=seeds))
@@ -254,13 +254,13 @@ class TestRandomLayers:
 
     @pytest.mark.thorough
     def test_batch_normalization_is_per_replica(self):
-        """Against a problem on one device that normalizes each share by itself."""
+        """Against a problem on one device that normalizes each shard by itself."""
         x = np.random.RandomState(1).randn(7, 4)
         model = normalized_network()
         model.layers[2].rate = 0.0
         start = [variable.numpy() for variable in model.variables]
         rate = hyper(0.1, "rate")
-        shares = [(x[:3], 3 / 7), (x[3:], 4 / 7)]
+        shards = [(x[:3], 3 / 7), (x[3:], 4 / 7)]
         normalization = model.layers[1]
 
         def loss(x):
@@ -271,10 +271,10 @@ class TestRandomLayers:
             moving = [normalization.moving_mean, normalization.moving_variance]
             before = [tf.convert_to_tensor(v) for v in moving]
             total, after = 0.0, [0.0, 0.0]
-            for share, weight in shares:
+            for shard, weight in shards:
                 for variable, value in zip(moving, before, strict=True):
                     variable.assign(value)
-                total += weight * loss(share)
+                total += weight * loss(shard)
                 after = [a + weight * v for a, v in zip(after, moving, strict=True)]
             for variable, value in zip(moving, after, strict=True):
                 variable.assign(value)
@@ -570,7 +570,7 @@ class TestMeans:
             far.ReverseHG().compute(problem, 2, strategy=mirrored(2))
 
     def test_weights_that_are_not_read_by_index(self):
-        """They fit the whole batch, but not a share of it."""
+        """They fit the whole batch, but not a shard of it."""
         setting = Classification()
 
         def objective(batch):
@@ -582,7 +582,7 @@ class TestMeans:
         problem = setting.bilevel(far.GradientDescent(0.1))
         far.ReverseHG().compute(problem, 2)
         with pytest.raises(
-            ValueError, match=r"`inner_objective`.*2 shares.*tf\.gather"
+            ValueError, match=r"`inner_objective`.*2 shards.*tf\.gather"
         ):
             far.ReverseHG().compute(problem, 2, strategy=mirrored(2))
 
@@ -646,7 +646,7 @@ class TestMeans:
 
     @pytest.mark.parametrize("role", in_tiers(["inner", "outer"], ["inner"]))
     def test_what_is_a_mean_until_the_end_only(self, role):
-        """Flooding: at first both shares' losses are above the level, then one's is."""
+        """Flooding: at first both shards' losses are above the level, then one's is."""
         w, scale = keras.Variable(5.0, dtype="float64", name="w"), hyper(1.0, "scale")
         x = np.array([0.0, 1.0])
 

@@ -59,14 +59,14 @@ def shared():
 
 @COMPILERS
 @pytest.mark.parametrize(
-    "checkpointing, keep_products, kept", in_tiers(CHECKPOINTS, CHECKPOINTS[:3:2])
+    "checkpointing, keep_residuals, kept", in_tiers(CHECKPOINTS, CHECKPOINTS[:3:2])
 )
 def test_checkpoints_equal_the_unrolled_reference(
-    checkpointing, keep_products, kept, jit_compile
+    checkpointing, keep_residuals, kept, jit_compile
 ):
     bilevel, (value, expected, final) = shared()
     mode = far.ReverseHG(
-        jit_compile, checkpointing=checkpointing, keep_products=keep_products
+        jit_compile, checkpointing=checkpointing, keep_residuals=keep_residuals
     )
     result = mode.compute(bilevel, NUM_STEPS)
     assert_close(result.hypergradients, expected, 1e-9)

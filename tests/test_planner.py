@@ -71,7 +71,7 @@ def test_memory_of_chunks_of_tangents():
 def test_time_in_training_runs():
     """By counting products: 3 a layer, 2 in the first; 8 and 6 in a step back."""
     options = options_of(far.plan(momentum(), 1000, 10**9))
-    whole = "ReverseHG(keep_products=False)"
+    whole = "ReverseHG(keep_residuals=False)"
     first, second = 12 * 5 * 4, 12 * 4 * 3
     step, back = 2 * first + 3 * second, 4 * first + 8 * second
     assert options[whole].cost == pytest.approx(1 + back / step, rel=0.15)
@@ -87,7 +87,7 @@ def test_time_in_training_runs():
 
 def test_more_checkpoints_than_steps_are_all_states():
     problem = momentum()
-    whole = predict(problem, 100, far.ReverseHG(keep_products=False))
+    whole = predict(problem, 100, far.ReverseHG(keep_residuals=False))
     for options in ({"checkpointing": 500}, {"memory_budget": 10**9}):
         option = predict(problem, 100, far.ReverseHG(**options))
         assert (option.memory, option.cost) == (whole.memory, whole.cost)

@@ -195,7 +195,7 @@ def test_they_are_told_from_sums():
 MODES = {
     "XLA": far.ReverseHG(jit_compile=True),
     "forward, XLA": far.ForwardHG(jit_compile=True),
-    "no products": far.ReverseHG(jit_compile=False, keep_products=False),
+    "no products": far.ReverseHG(jit_compile=False, keep_residuals=False),
     "sqrt": far.ReverseHG(jit_compile=False, checkpointing="sqrt"),
     "two states": far.ReverseHG(jit_compile=False, checkpointing=2),
 }

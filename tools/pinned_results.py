@@ -30,7 +30,7 @@ flags.DEFINE_multi_string("only", None, "Names of rows; all by default.")
 
 MODES = {
     "reverse": far.ReverseHG(jit_compile=False),
-    "reverse, nothing kept": far.ReverseHG(jit_compile=False, keep_products=False),
+    "reverse, nothing kept": far.ReverseHG(jit_compile=False, keep_residuals=False),
     "reverse, sqrt": far.ReverseHG(jit_compile=False, checkpointing="sqrt"),
     "reverse, 3 states": far.ReverseHG(jit_compile=False, checkpointing=3),
     "reverse, 4 steps": far.ReverseHG(jit_compile=False, truncation=4),

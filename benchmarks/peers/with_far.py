@@ -13,10 +13,10 @@ from problems import plain_training
 def configurations(workload):
     """Callables() -> (hypergradient, train), by name: first what users get unasked."""
     modes = {
-        "reverse": [far.ReverseHG(), far.ReverseHG(keep_products=False)],
+        "reverse": [far.ReverseHG(), far.ReverseHG(keep_residuals=False)],
         "checkpoints": [
             far.ReverseHG(checkpointing="sqrt"),
-            far.ReverseHG(checkpointing="sqrt", keep_products=False),
+            far.ReverseHG(checkpointing="sqrt", keep_residuals=False),
         ],
         "forward": [far.ForwardHG()],
     }

@@ -1,4 +1,4 @@
-"""How far objectives on a batch are from the mean of those on its shares."""
+"""How far objectives on a batch are from the mean of those on its shards."""
 
 import contextlib
 from typing import NamedTuple
@@ -7,8 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from far_ho_tf.checks import essence
-from far_ho_tf.distribution.replicas import OnShares
-from far_ho_tf.distribution.shards import Shares, leading
+from far_ho_tf.distribution.replicas import OnShards
+from far_ho_tf.distribution.shards import Shards, leading
 from far_ho_tf.variables.derivatives import vjp, zeros_for_none
 
 # Examples of a replica that are looked at.
@@ -18,13 +18,13 @@ _SHAPES_DIFFER = ("imensions must", "imension must", "ncompatible shapes")
 
 
 class Distances(NamedTuple):
-    """How far what is computed on a batch is from a mean of that on its shares.
+    """How far what is computed on a batch is from a mean of that on its shards.
 
     Vectors with an element for each tensor: the value, the gradients by variables and
     hyperparameters, and the state that is assigned.
 
     Attributes:
-        mean, total: From the shares' weighted mean, and from their sum.
+        mean, total: From the shards' weighted mean, and from their sum.
         size: Of what was added up.
         noise: How much it moves with the rounding of variables and hyperparameters.
     """
@@ -35,12 +35,12 @@ class Distances(NamedTuple):
     noise: np.ndarray
 
 
-def compare_shares(problem, count, inputs, slope, eps):
-    """Measures how far both objectives are from means over shares.
+def compare_shards(problem, count, inputs, slope, eps):
+    """Measures how far both objectives are from means over shards.
 
     Args:
         problem: A `BilevelProblem`.
-        count: Integer, the number of shares.
+        count: Integer, the number of shards.
         inputs: `Inputs`.
         slope: Scalar tensor, by how much floating data fall off to the last example.
         eps: Scalar tensor, the rounding that `Distances.noise` is measured with.
@@ -68,11 +68,11 @@ def compare_shares(problem, count, inputs, slope, eps):
             return measured(lambda b: objective(inputs, b), inputs, batch)
 
         whole, moved = on_batch(inputs), on_batch(shaken)
-        shares = Shares(batch, count)
-        if shares.size is None:
+        shards = Shards(batch, count)
+        if shards.size is None:
             return Distances(*[tf.zeros([len(whole)], tf.float64)] * 4)
-        program = OnShares(lambda b: objective(inputs, b), batch, shares)
-        parts = [shares.part(index) for index in range(count)]
+        program = OnShards(lambda b: objective(inputs, b), batch, shards)
+        parts = [shards.part(index) for index in range(count)]
         with _rows_explained(role, count):
             rows = [measured(program, inputs, part) for part in parts]
         return _distances(whole, moved, rows, [part.weight for part in parts])
@@ -103,14 +103,14 @@ def _measured(problem, function, inputs, batch):
 
 
 def _distances(whole, moved, rows, weights):
-    """`Distances`, of tensors on the batch and of those on its shares.
+    """`Distances`, of tensors on the batch and of those on its shards.
 
     Args:
         whole, moved: Lists of tensors, on the batch: the second of shaken inputs.
-        rows: Lists of tensors, of each share.
-        weights: List of scalars, the shares' parts of the examples.
+        rows: Lists of tensors, of each shard.
+        weights: List of scalars, the shards' parts of the examples.
     """
-    # A share without examples has one that does not count.
+    # A shard without examples has one that does not count.
     weights = tf.stack(weights)
 
     def vector(tensor):
@@ -142,7 +142,7 @@ def _rows_explained(role, count):
         if not any(words in str(error) for words in _SHAPES_DIFFER):
             raise
         raise ValueError(
-            f"`{role}` cannot be evaluated on one of {count} shares of a batch, though "
+            f"`{role}` cannot be evaluated on one of {count} shards of a batch, though "
             "on the whole batch. What holds a row for each example (weights, labels, "
             "noise) must be part of the data, or be read by tf.gather with indices "
             "that are; what does not (seeds) must have no dimensions, or not be part "
@@ -173,8 +173,8 @@ def _shaken(inputs, eps):
 
 
 def _some(batch, count):
-    """Examples spread over the batch, so many that their shares differ in size."""
-    size, most = Shares(batch, count).size, _EXAMPLES * count + 1
+    """Examples spread over the batch, so many that their shards differ in size."""
+    size, most = Shards(batch, count).size, _EXAMPLES * count + 1
     if not isinstance(size, int) or size <= most:
         return batch
     rows = np.linspace(0, size - 1, most).astype(np.int32)
@@ -186,7 +186,7 @@ def _some(batch, count):
 def _sloped(batch, slope):
     """A batch whose floating tensors fall off by `slope` to the last example.
 
-    So no two shares are alike, and weights that are all one are so no more.
+    So no two shards are alike, and weights that are all one are so no more.
     """
     size = leading(tf.nest.flatten(batch))
     if size is None:

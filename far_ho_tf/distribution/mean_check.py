@@ -6,10 +6,10 @@ import ml_dtypes
 import numpy as np
 import tensorflow as tf
 
-from far_ho_tf.distribution.comparison import Distances, compare_shares, mapped
+from far_ho_tf.distribution.comparison import Distances, compare_shards, mapped
 from far_ho_tf.graphs.functions import once_traced
 from far_ho_tf.graphs.search import coarsest
-from far_ho_tf.patches.kernels import forms_for
+from far_ho_tf.patches.kernels import kernel_rewrites
 from far_ho_tf.variables.identity import path_of
 
 # How much more than `Distances.noise` rounding may make.
@@ -18,8 +18,8 @@ _NOISE = 10
 _MOVING = ("/moving_mean", "/moving_variance")
 
 
-class Division:
-    """Compares a problem's objectives on batches with the mean of those on shares.
+class MeanCheck:
+    """Compares a problem's objectives on batches with the mean of those on shards.
 
     Their values, their gradients and the state that the inner one assigns are
     compared, on a few of the batch's examples: before the first run at the state that
@@ -66,8 +66,8 @@ class Division:
             self._check(_at_last(inputs, num_steps)._replace(start=state), 0.0)
 
     def _trace(self, *arguments):
-        with forms_for(xla=False):
-            return compare_shares(self._problem, self._count, *arguments)
+        with kernel_rewrites(xla=False):
+            return compare_shards(self._problem, self._count, *arguments)
 
     def _check(self, inputs, slope):
         slope = tf.constant(slope, self._problem.dtype)
@@ -166,7 +166,7 @@ class _Verdict:
         return (
             f"`{self._role}` normalizes by batches (BatchNormalization), or is in "
             "another way no mean over the examples of a batch: each replica takes its "
-            "share by itself, so that the run is another than on one. "
+            "shard by itself, so that the run is another than on one. "
             f"{self._received()}"
         )
 
@@ -176,7 +176,7 @@ class _Verdict:
         row = int(np.argmax(relative))
         return (
             f"Received: {self._labels[row]} on a batch differs by {relative[row]:.1e}, "
-            "relatively, from the weighted mean of those on the replicas' shares"
+            "relatively, from the weighted mean of those on the replicas' shards"
         )
 
 

@@ -2,7 +2,7 @@
 
 A step is a gradient oracle, which costs the time, and an update rule. Loops and
 update rules run once, in cross-replica context; an objective's derivatives run on
-each replica, on its share of the batch, and are averaged by the shares' sizes.
+each replica, on its shard of the batch, and are averaged by the shards' sizes.
 """
 
 import contextlib
@@ -11,10 +11,10 @@ import tensorflow as tf
 
 from far_ho_tf.checks import require
 from far_ho_tf.distribution.packing import pack, unpack
-from far_ho_tf.distribution.shards import Shares, leading
+from far_ho_tf.distribution.shards import Shards, leading
 from far_ho_tf.distribution.strategies import local_replicas, num_replicas, totals
 from far_ho_tf.graphs.functions import once_traced
-from far_ho_tf.patches.random_draws import recorded_draws, shared_draws
+from far_ho_tf.patches.random_draws import recorded_draws, sharded_draws
 from far_ho_tf.variables.derivatives import Slices, map_slices, vjp
 
 
@@ -66,7 +66,7 @@ ONE_REPLICA = OneReplica()
 class Replicas(OneReplica):
     """Splits each batch over the replicas of a strategy.
 
-    The shares' sizes differ by one example at most. Tensors of a batch without a
+    The shards' sizes differ by one example at most. Tensors of a batch without a
     first axis go to all replicas, and a batch without any examples is not split.
 
     Args:
@@ -79,12 +79,12 @@ class Replicas(OneReplica):
         self._compiled = compiled
 
     def mean(self, function, batch):
-        """The mean of a function's values on the shares, weighted by their sizes.
+        """The mean of a function's values on the shards, weighted by their sizes.
 
         Returns:
             Structured as the function's values. Of what is not floating (seeds)
             there is no mean: it must be, and is taken to be, the same everywhere.
-            `Slices` are those of all shares, one after another, times their weights.
+            `Slices` are those of all shards, one after another, times their weights.
         """
         program, parts = self._parts(function, batch)
         if not parts:
@@ -92,7 +92,7 @@ class Replicas(OneReplica):
         return self._reduce(program, parts, lambda number: program(parts[number]))
 
     def pullback(self, function, sources, batch):
-        """The mean of values on the shares, and its vector–Jacobian product."""
+        """The mean of values on the shards, and its vector–Jacobian product."""
         program, parts = self._parts(function, batch)
         if not parts:
             return super().pullback(function, sources, batch)
@@ -117,31 +117,31 @@ class Replicas(OneReplica):
         return self._reduce(program, parts, forward), pull
 
     def _parts(self, function, batch):
-        """The function on shares, and this worker's.
+        """The function on shards, and this worker's.
 
         Returns:
-            `OnShares`; a mapping from the numbers of replicas to `Share`s, which is
+            `OnShards`; a mapping from the numbers of replicas to `Shard`s, which is
             empty where the batch has no examples.
         """
-        shares = Shares(batch, self._strategy.num_replicas_in_sync)
-        if shares.size is None:
+        shards = Shards(batch, self._strategy.num_replicas_in_sync)
+        if shards.size is None:
             return None, {}
-        program = OnShares(function, batch, shares, self._compiled)
+        program = OnShards(function, batch, shards, self._compiled)
         parts = {}
         for number, _ in local_replicas(self._strategy):
-            parts[number] = shares.part(number)
+            parts[number] = shards.part(number)
             program.trace(parts[number])
         program.check_readings(parts[number])
         return program, parts
 
     def _reduce(self, program, parts, make):
-        """The weighted mean of what each replica makes of its share.
+        """The weighted mean of what each replica makes of its shard.
 
         One vector for each dtype travels between devices.
 
         Args:
-            program: `OnShares`.
-            parts: Mapping from numbers of replicas to `Share`s.
+            program: `OnShards`.
+            parts: Mapping from numbers of replicas to `Shard`s.
             make: Callable(number) -> structure of tensors, `None` and `Slices`.
         """
         made = []
@@ -149,16 +149,16 @@ class Replicas(OneReplica):
         def on_replica():
             context = tf.distribute.get_replica_context()
             number = int(tf.get_static_value(context.replica_id_in_sync_group))
-            share, rows = parts[number], []
+            shard, rows = parts[number], []
 
             def place(slices):
-                placed = _placed(slices, share, program.size)
+                placed = _placed(slices, shard, program.size)
                 rows.append(placed.rows)
                 return placed._replace(rows=None)
 
             structure = map_slices(place, make(number))
             made.append(structure)
-            vectors, others = pack(structure, share.weight)
+            vectors, others = pack(structure, shard.weight)
             return [*rows, *vectors], others
 
         sums, others = totals(self._strategy, on_replica)
@@ -170,57 +170,57 @@ class Replicas(OneReplica):
         )
 
 
-class OnShares:
-    """A function of a batch as one program for each size of a share.
+class OnShards:
+    """A function of a batch as one program for each size of a shard.
 
     Not one for each replica: it is traced on no device and runs on the caller's.
 
     Args:
         function: Callable(batch) -> structure of tensors and `None`.
         batch: A structure of tensors.
-        shares: The batch's `Shares`.
+        shards: The batch's `Shards`.
         compiled: Whether XLA compiles it.
 
     Attributes:
-        size: As that of the `Shares`.
+        size: As that of the `Shards`.
     """
 
-    def __init__(self, function, batch, shares, compiled=False):
+    def __init__(self, function, batch, shards, compiled=False):
         self._function = function
         self._batch = batch
-        self.size = shares.size
+        self.size = shards.size
         self._compiled = compiled
         self._programs = {}
 
-    def __call__(self, share):
-        """The function's value on a `Share`."""
-        self.trace(share)
-        return self._programs[_shapes(share)](share.tensors, share.first)
+    def __call__(self, shard):
+        """The function's value on a `Shard`."""
+        self.trace(shard)
+        return self._programs[_shapes(shard)](shard.tensors, shard.first)
 
-    def trace(self, share):
-        """Makes the program for a `Share`, where there is no replica context.
+    def trace(self, shard):
+        """Makes the program for a `Shard`, where there is no replica context.
 
         Where a replica is known, Keras' losses would divide by the number of them.
         """
-        if _shapes(share) in self._programs:
+        if _shapes(shard) in self._programs:
             return
         with tf.device(None), _synchronization_refused():
             with recorded_draws() as drawn:
-                program = self._trace(share)
+                program = self._trace(shard)
             if drawn:
-                # Not within the trace of a share: Keras' calls of a model do not nest.
+                # Not within the trace of a shard: Keras' calls of a model do not nest.
                 with recorded_draws() as whole:
                     once_traced(self._function).get_concrete_function(self._batch)
-                program = self._trace(share, whole)
-        self._programs[_shapes(share)] = program
+                program = self._trace(shard, whole)
+        self._programs[_shapes(shard)] = program
 
-    def check_readings(self, share):
-        """Refuses `Slices` of which shares have no parts of those of the batch.
+    def check_readings(self, shard):
+        """Refuses `Slices` of which shards have no parts of those of the batch.
 
         Args:
-            share: A `Share` for which the program was traced.
+            shard: A `Shard` for which the program was traced.
         """
-        counts = _counts(self._programs[_shapes(share)])
+        counts = _counts(self._programs[_shapes(shard)])
         if not counts:
             return
         with tf.device(None):
@@ -228,7 +228,7 @@ class OnShares:
         for count, in_all in zip(counts, _counts(whole), strict=True):
             known = None not in (count, in_all) and isinstance(self.size, int)
             require(
-                known and count * self.size == in_all * leading(share.tensors),
+                known and count * self.size == in_all * leading(shard.tensors),
                 "On several replicas rows of a variable (Embedding, tf.gather) count "
                 "under a Keras optimizer as on one only if each example reads so many "
                 "rows, and all batches are of one size. Alternatives: one replica, or "
@@ -236,21 +236,21 @@ class OnShares:
                 rows_of_a_batch=in_all,
                 rows_of_a_share=count,
                 examples_of_a_batch=self.size,
-                examples_of_a_share=leading(share.tensors),
+                examples_of_a_shard=leading(shard.tensors),
             )
 
-    def _trace(self, share, whole=None):
-        """Args: share: A `Share`; whole: The shapes of the draws of the batch."""
+    def _trace(self, shard, whole=None):
+        """Args: shard: A `Shard`; whole: The shapes of the draws of the batch."""
 
         def on_share(tensors, first):
             rows = contextlib.nullcontext()
             if whole:
-                rows = shared_draws(leading(tensors), first, self.size, whole)
+                rows = sharded_draws(leading(tensors), first, self.size, whole)
             with rows:
                 return self._function(tf.nest.pack_sequence_as(self._batch, tensors))
 
         compiler = once_traced(on_share, jit_compile=self._compiled)
-        return compiler.get_concrete_function(share.tensors, share.first)
+        return compiler.get_concrete_function(shard.tensors, shard.first)
 
 
 def _counts(program):
@@ -264,32 +264,32 @@ def _rows(structure):
     return found
 
 
-def _placed(slices, share, size):
-    """A share's `Slices` among those of the batch, zeros in the place of others."""
-    first, examples = tf.get_static_value(share.first), leading(share.tensors)
+def _placed(slices, shard, size):
+    """A shard's `Slices` among those of the batch, zeros in the place of others."""
+    first, examples = tf.get_static_value(shard.first), leading(shard.tensors)
     each = slices.values.shape[0] // examples
     place = [each * first, each * (size - first - examples)]
     others = [[0, 0]] * (slices.values.shape.rank - 1)
     # Also where it overlaps with another's, as it has no weight.
-    counts = tf.cast(share.weight > 0, tf.int64)
+    counts = tf.cast(shard.weight > 0, tf.int64)
     return Slices(
         tf.pad(slices.values, [place, *others]),
         tf.pad(tf.cast(slices.rows, tf.int64) * counts, [place]),
     )
 
 
-def _own(slices, share, size):
-    """A share's part of the values of a batch; undoes `_placed`."""
+def _own(slices, shard, size):
+    """A shard's part of the values of a batch; undoes `_placed`."""
     if slices.values is None:
         return slices
     each = slices.values.shape[0] // size
-    first = each * tf.get_static_value(share.first)
-    values = slices.values[first : first + each * leading(share.tensors)]
+    first = each * tf.get_static_value(shard.first)
+    values = slices.values[first : first + each * leading(shard.tensors)]
     return slices._replace(values=values)
 
 
-def _shapes(share):
-    return tuple(tuple(tensor.shape) for tensor in share.tensors)
+def _shapes(shard):
+    return tuple(tuple(tensor.shape) for tensor in shard.tensors)
 
 
 @contextlib.contextmanager
@@ -300,7 +300,7 @@ def _synchronization_refused():
         raise ValueError(
             "An objective synchronizes replicas, as "
             "BatchNormalization(synchronized=True) does: that cannot be differentiated "
-            "twice within a loop. Without, each replica normalizes its share of the "
+            "twice within a loop. Without, each replica normalizes its shard of the "
             "batch by itself."
         )
 

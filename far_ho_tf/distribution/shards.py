@@ -7,7 +7,7 @@ import tensorflow as tf
 from far_ho_tf.checks import require
 
 
-class Share(NamedTuple):
+class Shard(NamedTuple):
     """One part of a batch.
 
     Attributes:
@@ -21,7 +21,7 @@ class Share(NamedTuple):
     weight: tf.Tensor
 
 
-class Shares:
+class Shards:
     """A batch cut into parts whose sizes differ by one example at most.
 
     Args:
@@ -50,7 +50,7 @@ class Shares:
         self.size = leading(self._tensors)
 
     def part(self, index):
-        """The `Share` of a part, by its number.
+        """The `Shard` of a part, by its number.
 
         Where there are fewer examples than parts, some get one without weight.
         """
@@ -65,11 +65,11 @@ class Shares:
             tensor[first : first + number] if tensor.shape.rank else tensor
             for tensor in self._tensors
         ]
-        return Share(tensors, tf.convert_to_tensor(first, tf.int32), weight)
+        return Shard(tensors, tf.convert_to_tensor(first, tf.int32), weight)
 
 
 def leading(tensors):
-    """The number of examples of a batch's tensors; see `Shares.size`."""
+    """The number of examples of a batch's tensors; see `Shards.size`."""
     ranked = [tensor for tensor in tensors if tensor.shape.rank != 0]
     for tensor in ranked:
         if tensor.shape.rank and tensor.shape[0] is not None:

@@ -50,7 +50,7 @@ def check_agreement(problem, strategy):
         if not np.max(column) - np.min(column) <= allowed:
             raise ValueError(
                 f"All workers must have the same {name}: each holds all of the data "
-                "and takes its share of each batch, and begins with the same values "
+                "and takes its shard of each batch, and begins with the same values "
                 "(make variables within `strategy.scope()`, or call "
                 "keras.utils.set_random_seed). Received fingerprints, by replica: "
                 f"{column.tolist()}"

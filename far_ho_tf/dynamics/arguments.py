@@ -81,7 +81,7 @@ def per_variable(name, argument, variables):
     return sources
 
 
-def evaluate(name, source, step, variable):
+def value_at(name, source, step, variable):
     """The value of a source at a step, in the dtype of `variable`.
 
     What a callable returns is cast to it, since Keras' schedules compute in

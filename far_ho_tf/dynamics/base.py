@@ -255,7 +255,7 @@ class BoundDynamics:
         if name not in self._initial:
             return tf.zeros_like(variable)
         label = self.dynamics.label(f"initial_{name}")
-        value = arguments.evaluate(
+        value = arguments.value_at(
             label, self._initial[name][index], tf.constant(0), variable
         )
         return tf.broadcast_to(value, variable.shape)
@@ -280,7 +280,7 @@ class BoundDynamics:
             value,
             variables,
             gradients,
-            self.evaluate(step, variables),
+            self.numbers_at(step, variables),
             self._constrained,
         )
 
@@ -313,17 +313,17 @@ class BoundDynamics:
         new_variables = self._constrained([variable for variable, _ in moved])
         return new_variables, [slot for _, slot in moved]
 
-    def evaluate(self, step, variables):
+    def numbers_at(self, step, variables):
         """For each variable the values of the numeric arguments at a step."""
         return [
-            self._evaluate(index, step, variable)
+            self._numbers_at(index, step, variable)
             for index, variable in enumerate(variables)
         ]
 
-    def _evaluate(self, index, step, variable):
+    def _numbers_at(self, index, step, variable):
         """The values of the numeric arguments for a variable at a step."""
         return {
-            name: arguments.evaluate(
+            name: arguments.value_at(
                 self.dynamics.label(name), sources[index], step, variable
             )
             for name, sources in self._sources.items()
@@ -340,7 +340,7 @@ class BoundDynamics:
         ]
 
     def _update_one(self, index, variable, gradient, slots, step, choice):
-        numbers = self._evaluate(index, step, variable) | choice
+        numbers = self._numbers_at(index, step, variable) | choice
         moved = self.dynamics.update(variable, gradient, slots, step, **numbers)
         try:
             (new_variable, new_slots) = moved

@@ -80,7 +80,7 @@ class HyperGradient(abc.ABC):
         del problem
         return Buffers(capacity(num_steps))
 
-    def schedule(self, problem, num_steps):
+    def itinerary(self, problem, num_steps):
         """What a program must be told of the steps of a run: a structure of tensors."""
         del problem, num_steps
         return ()

@@ -11,11 +11,11 @@ from far_ho_tf.distribution.strategies import WorkerLostError, lost_workers
 from far_ho_tf.graphs.compilation import check_in_use, discard_unreadable
 from far_ho_tf.graphs.executables import Executable
 from far_ho_tf.graphs.functions import TRACING, called_with
-from far_ho_tf.graphs.rewrites import few_rewrites, no_rewrites
+from far_ho_tf.graphs.grappler import light_grappler, no_grappler
 from far_ho_tf.graphs.vectorize import noted
 from far_ho_tf.notices import tell
 from far_ho_tf.patches.indices import compiled
-from far_ho_tf.patches.kernels import beside_gpu, forms_for
+from far_ho_tf.patches.kernels import beside_gpu, kernel_rewrites
 from far_ho_tf.variables.state import State
 
 # Multiplications up to which XLA is the faster on a CPU, by benchmarks/compilers.py.
@@ -69,7 +69,7 @@ class Inputs(NamedTuple):
         inner, outer: What the data sources prepared.
         first_step, outer_step: int32 scalars.
         num_steps: int32 scalar T, at most what the buffers hold.
-        schedule: What the mode's `schedule` returned.
+        itinerary: What the mode's `itinerary` returned.
         episode: int32: the vector of the numbers of episodes, of which a mode's
             `differentiate` gets one; `None` where there are none.
     """
@@ -82,7 +82,7 @@ class Inputs(NamedTuple):
     first_step: tf.Tensor
     outer_step: tf.Tensor
     num_steps: tf.Tensor
-    schedule: Any = ()
+    itinerary: Any = ()
     episode: tf.Tensor | None = None
 
 
@@ -217,16 +217,16 @@ class Program:
         xla = self.compiler == "xla"
 
         def build(inputs):
-            with forms_for(xla), compiled(xla), noted() as names:
+            with kernel_rewrites(xla), compiled(xla), noted() as names:
                 outputs = self._build(inputs, xla)
             found.update(names)
             return outputs
 
         found = {}
         tell("tracing …")
-        within = few_rewrites()
+        within = light_grappler()
         only_calls = self._calls_parts and not xla
-        around = no_rewrites() if only_calls else within
+        around = no_grappler() if only_calls else within
         with TRACING, tf.device(None), called_with(within):
             made = Executable(
                 *(build, inputs, around, self._salt),

@@ -14,7 +14,7 @@ from far_ho_tf.hypergradients.compiler import Buffers, Inputs, Settings
 from far_ho_tf.hypergradients.dependence import Dependence
 from far_ho_tf.hypergradients.forward.tangents import Directions, Propagation
 from far_ho_tf.hypergradients.reverse.run import ReverseRun
-from far_ho_tf.patches.kernels import own_forms
+from far_ho_tf.patches.kernels import no_kernel_rewrites
 from far_ho_tf.variables.derivatives import floating
 from far_ho_tf.variables.identity import read
 
@@ -180,7 +180,7 @@ def _trace(problem, function, states, limit=None):
 
     with tf.init_scope():  # Memory is asked for while a run is traced, too.
         sample = problem.inner_data.sample()
-    with TRACING, own_forms():
+    with TRACING, no_kernel_rewrites():
         graph = (
             tf.function(call, autograph=False)
             .get_concrete_function(

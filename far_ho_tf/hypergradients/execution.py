@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from far_ho_tf.checks import require
-from far_ho_tf.distribution.mean_check import Division
+from far_ho_tf.distribution.mean_check import MeanCheck
 from far_ho_tf.distribution.strategies import check_strategy, device, num_replicas
 from far_ho_tf.distribution.worker_agreement import check_agreement
 from far_ho_tf.graphs.buffers import free_memory, text_of_bytes
@@ -58,7 +58,7 @@ def execution_of(mode, problem, strategy=None):
             if several:
                 check_agreement(problem, strategy)
             if several and mode.splits_batches:
-                guards.append(Division(problem, strategy))
+                guards.append(MeanCheck(problem, strategy))
             problem.executions[key] = Execution(mode, problem, key[1], guards)
         return problem.executions[key]
 
@@ -158,7 +158,7 @@ class Execution:
             )
         return _Needs(
             mode.buffers(problem, num_steps),
-            mode.schedule(problem, num_steps),
+            mode.itinerary(problem, num_steps),
             mode.describe(problem, num_steps),
         )
 
@@ -175,7 +175,7 @@ class Execution:
             first_step=scalar(start.first_step),
             outer_step=scalar(start.outer_step),
             num_steps=scalar(num_steps),
-            schedule=self._needs(num_steps).schedule,
+            itinerary=self._needs(num_steps).itinerary,
             episode=None if episodes is None else tf.constant(episodes, tf.int32),
         )
 
@@ -289,12 +289,12 @@ class _Needs(NamedTuple):
 
     Attributes:
         buffers: What the mode's `buffers` said.
-        schedule: What its `schedule` said.
+        itinerary: What its `itinerary` said.
         facts: What its `describe` said.
     """
 
     buffers: Any
-    schedule: Any
+    itinerary: Any
     facts: dict
 
 

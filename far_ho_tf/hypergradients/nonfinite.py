@@ -15,7 +15,7 @@ from far_ho_tf.hypergradients.compiler import Buffers, Settings
 from far_ho_tf.hypergradients.reverse.run import ReverseRun
 from far_ho_tf.hypergradients.run import stack, write
 from far_ho_tf.patches.indices import compiled
-from far_ho_tf.patches.kernels import forms_for
+from far_ho_tf.patches.kernels import kernel_rewrites
 from far_ho_tf.variables.derivatives import all_finite, floating
 from far_ho_tf.variables.identity import path_of
 from far_ho_tf.variables.state import State
@@ -124,7 +124,7 @@ def _search(problem, num_steps, inputs, restart, compiler):
     settings = Settings(buffers, restart, keep_tangents=False, compiled=xla)
 
     def build(inputs):
-        with forms_for(xla), compiled(xla):
+        with kernel_rewrites(xla), compiled(xla):
             return _searched(ReverseRun(problem, settings, inputs))
 
     with TRACING:

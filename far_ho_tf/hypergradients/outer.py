@@ -31,7 +31,7 @@ def differentiate_outer(
     """
     sources = problem.sources(state, hyperparameters)
     value, pull = replicas.pullback(
-        lambda share: problem.outer_value(state, hyperparameters, share), sources, batch
+        lambda shard: problem.outer_value(state, hyperparameters, shard), sources, batch
     )
     variables, extra, direct = pull(tf.ones_like(value))
     dependence.note(direct)

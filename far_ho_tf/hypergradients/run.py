@@ -55,7 +55,7 @@ class Run:
     def redo(self, step, state, choice):
         """Φ once more, with what the dynamics chose before."""
         oracle = self.replicas.mean(
-            lambda share: self.problem.oracle(state, self.hyperparameters, share),
+            lambda shard: self.problem.oracle(state, self.hyperparameters, shard),
             self.batch(step),
         )
         return self.moved(step, state, oracle, choice)

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from far_ho_tf.checks import check_count, require
 from far_ho_tf.variables.identity import dtype_of, find, is_variable, path_of
-from far_ho_tf.variables.numbers import check_numbers, evaluate, is_function
+from far_ho_tf.variables.numbers import check_numbers, is_function, value_of
 
 
 def scaled_noise(scales, seed=0, fresh=False):
@@ -111,7 +111,7 @@ def _scaled(variable, scale, noise):
 
 
 def _factor(variable, scale):
-    factor = evaluate(_label(variable), scale, dtype_of(variable))
+    factor = value_of(_label(variable), scale, dtype_of(variable))
     require(
         factor.shape.rank == 0 or factor.shape == variable.shape,
         f"{_label(variable)} must be a scalar, or of its shape.",

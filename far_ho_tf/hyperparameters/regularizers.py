@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from far_ho_tf.checks import require
 from far_ho_tf.variables.identity import is_variable
-from far_ho_tf.variables.numbers import check_numbers, evaluate, is_function
+from far_ho_tf.variables.numbers import check_numbers, is_function, value_of
 
 
 class _Penalty(keras.regularizers.Regularizer):
@@ -23,7 +23,7 @@ class _Penalty(keras.regularizers.Regularizer):
 
     def __call__(self, x):
         x = tf.convert_to_tensor(x)
-        factor = tf.cast(evaluate(self._label, self.factor, x.dtype), x.dtype)
+        factor = tf.cast(value_of(self._label, self.factor, x.dtype), x.dtype)
         require(
             factor.shape.rank == 0 or factor.shape == x.shape,
             f"{self._label} must be a scalar, or hold one value for each weight, in "
@@ -34,7 +34,7 @@ class _Penalty(keras.regularizers.Regularizer):
 
     def _plain(self):
         """The factor in numbers, as a saved or cloned model keeps it."""
-        return evaluate(self._label, self.factor, "float64").numpy().tolist()
+        return value_of(self._label, self.factor, "float64").numpy().tolist()
 
 
 @keras.saving.register_keras_serializable("far_ho_tf")

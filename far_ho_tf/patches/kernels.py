@@ -1,4 +1,4 @@
-"""Operations in the forms that are fast on a CPU: under XLA, and without.
+"""Kernel rewrites: operations as they are fast on a CPU, under XLA and without.
 
 And those that TensorFlow's own kernels for a CPU cannot do in others.
 """
@@ -44,20 +44,20 @@ def beside_gpu():
     return bool(tf.config.list_logical_devices("GPU"))
 
 
-def forms_for(xla):
-    """The forms for XLA, or for TensorFlow's own kernels; beside a GPU, no others."""
+def kernel_rewrites(xla):
+    """Those for XLA, or for TensorFlow's own kernels; beside a GPU, none."""
     if beside_gpu():
         return contextlib.nullcontext()
-    return xla_forms() if xla else kernel_forms()
+    return xla_rewrites() if xla else tensorflow_rewrites()
 
 
-def xla_forms():
+def xla_rewrites():
     """Within, small matrix products are elementwise, and large sums are products.
 
     XLA's products on a CPU each cost a call of a library, one to several microseconds,
     and more where a side is narrow; a sum over elementwise products goes into one loop
     with what surrounds it. Its sums along rows, or of all elements, are neither
-    vectorized nor spread over threads, as products are. Derivatives get the same forms.
+    vectorized nor spread over threads, as products are. Derivatives are rewritten, too.
 
     For the whole process, so that no other thread should trace meanwhile.
     """
@@ -66,16 +66,16 @@ def xla_forms():
     )
 
 
-def kernel_forms():
-    """Within, forms for TensorFlow's own kernels.
+def tensorflow_rewrites():
+    """Within, operations as TensorFlow's own kernels are fast.
 
     Xᵀe for a large X and a narrow e is (eᵀX)ᵀ; many inner products are sums over
     elementwise ones; what comes through the derivative of max pooling is a mean over
     windows of what their largest elements get. Convolutions that a CPU has no kernels
-    for, which Keras has XLA compile, are made of others. Derivatives get the same
-    forms.
+    for, which Keras has XLA compile, are made of others. Derivatives are rewritten,
+    too.
 
-    For the whole process, as `xla_forms`.
+    For the whole process, as `xla_rewrites`.
     """
     return _instead(
         *(_product_for_kernels, _sum, _products_for_kernels, _pooling_for_kernels),
@@ -83,24 +83,24 @@ def kernel_forms():
     )
 
 
-def own_forms():
-    """Within, TensorFlow's own forms again, such as where products are counted."""
+def no_kernel_rewrites():
+    """Within, none, such as where products are counted."""
     return _instead(*_OWN)
 
 
 @contextlib.contextmanager
-def _instead(*forms):
+def _instead(*rewrites):
     before = [getattr(*place) for place in _PLACES]
-    _use(forms)
+    _use(rewrites)
     try:
         yield
     finally:
         _use(before)
 
 
-def _use(forms):
-    for place, form in zip(_PLACES, forms, strict=True):
-        setattr(*place, form)
+def _use(rewrites):
+    for place, rewrite in zip(_PLACES, rewrites, strict=True):
+        setattr(*place, rewrite)
 
 
 def _product_for_kernels(a, b, transpose_a=False, transpose_b=False, **options):
@@ -208,7 +208,7 @@ def _sum_for_xla(x, axis, keep_dims=False, name=None):
 
 
 def _is_known(tensor):
-    # In half precision, forms would differ by more than rounding.
+    # In half precision, results would differ by more than rounding.
     return tensor.dtype in (tf.float32, tf.float64) and tensor.shape.is_fully_defined()
 
 

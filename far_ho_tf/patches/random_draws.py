@@ -1,8 +1,9 @@
 """Random draws for a part of a batch that are those for the whole batch.
 
-Dropout draws a mask of the shape of what it is given. On a replica's share of a
+Dropout draws a mask of the shape of what it is given. On a replica's shard of a
 batch it would draw another mask than on the batch, so that a run would depend on the
-number of replicas. Within `shared_draws` it draws that of the batch and takes its rows.
+number of replicas. Within `sharded_draws` it draws that of the batch and takes its
+rows.
 """
 
 import contextlib
@@ -38,12 +39,12 @@ def recorded_draws():
 
 
 @contextlib.contextmanager
-def shared_draws(size, first, total, shapes):
-    """Within, draws for a share of a batch are rows of those for the batch.
+def sharded_draws(size, first, total, shapes):
+    """Within, draws for a shard of a batch are rows of those for the batch.
 
     Args:
-        size: The number of examples of the share: a Python integer or a tensor.
-        first: Scalar int32 tensor, the place of the share's first example.
+        size: The number of examples of the shard: a Python integer or a tensor.
+        first: Scalar int32 tensor, the place of the shard's first example.
         total: The number of examples of the batch: a Python integer or a tensor.
         shapes: Those of the draws for the whole batch, by which those that belong to
             the batch are known.
@@ -101,7 +102,7 @@ class _Record:
 
 
 class _Rows:
-    """Draws for the whole batch, and takes a share's rows."""
+    """Draws for the whole batch, and takes a shard's rows."""
 
     def __init__(self, size, first, total, shapes):
         self._size = size
@@ -147,7 +148,7 @@ class _Rows:
             return tf.where(kept >= rate, x / (1 - rate), tf.zeros_like(x))
 
     def _leads(self, shape):
-        """Whether the next draw's first axis counts the examples of the share."""
+        """Whether the next draw's first axis counts the examples of the shard."""
         whole = next(self._shapes, None)
         if isinstance(self._size, int):
             depends = shape != whole
@@ -157,7 +158,7 @@ class _Rows:
             leads = bool(shape) and shape[0] is None
         require(
             not depends or (leads and whole is not None and shape[1:] == whole[1:]),
-            "A random draw on a replica's share of a batch must have the batch's first "
+            "A random draw on a replica's shard of a batch must have the batch's first "
             "axis, or a shape that does not depend on the batch, so that it is that of "
             "one device.",
             on_the_share=shape,

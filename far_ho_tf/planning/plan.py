@@ -85,7 +85,7 @@ def plan(problem, num_steps, memory_budget=None):
     >>> far.plan(problem, num_steps=1000, memory_budget=2000).recommended
     mode                                      memory   training runs
     ReverseHG()                              16.5 kB             3.7  over budget
-    ReverseHG(keep_products=False)           16.4 kB             3.7  over budget
+    ReverseHG(keep_residuals=False)           16.4 kB             3.7  over budget
     ReverseHG(checkpointing='sqrt')          1.09 kB             4.7
     ...
     ForwardHG(jit_compile='auto', chunk_size=None, spread_tangents=False)
@@ -120,7 +120,7 @@ def plan(problem, num_steps, memory_budget=None):
 
 def _modes(num_steps, budget):
     yield ReverseHG()
-    yield ReverseHG(keep_products=False)
+    yield ReverseHG(keep_residuals=False)
     yield ReverseHG(checkpointing="sqrt")
     for kept in (30, 10, 3):
         if kept < num_steps:

@@ -152,7 +152,7 @@ def _name(mode):
         name: getattr(mode, name)
         for name, default in (
             *(("checkpointing", None), ("truncation", None), ("memory_budget", None)),
-            *(("keep_products", "auto"), ("chunk_size", None)),
+            *(("keep_residuals", "auto"), ("chunk_size", None)),
         )
         if getattr(mode, name, default) != default
     }

@@ -209,7 +209,7 @@ class BilevelProblem:
         def loss(variables):
             moved = state._replace(variables=variables)
             return replicas.mean(
-                lambda share: self.inner_value(moved, hyperparameters, share), batch
+                lambda shard: self.inner_value(moved, hyperparameters, shard), batch
             )
 
         with substituted(self.hyperparameters, hyperparameters):
@@ -223,7 +223,7 @@ class BilevelProblem:
             List of mappings from their names to tensors, one for each variable.
         """
         with substituted(self.hyperparameters, hyperparameters):
-            return self.dynamics.evaluate(step, self.start.variables)
+            return self.dynamics.numbers_at(step, self.start.variables)
 
     @part_of("dynamics")
     def update(self, state, gradients, hyperparameters, step, choice):
@@ -241,7 +241,7 @@ class BilevelProblem:
             The new state, the inner value before it, and what the dynamics chose.
         """
         oracle = replicas.mean(
-            lambda share: self.oracle(state, hyperparameters, share), batch
+            lambda shard: self.oracle(state, hyperparameters, shard), batch
         )
         return self.finish_step(state, oracle, hyperparameters, step, batch, replicas)
 

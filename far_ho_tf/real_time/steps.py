@@ -15,7 +15,7 @@ from far_ho_tf.hypergradients.forward.tangents import (
 )
 from far_ho_tf.hypergradients.outer import differentiate_outer
 from far_ho_tf.hypergradients.result import Status
-from far_ho_tf.patches.kernels import forms_for
+from far_ho_tf.patches.kernels import kernel_rewrites
 from far_ho_tf.variables.derivatives import all_finite
 from far_ho_tf.variables.identity import assign, read
 from far_ho_tf.variables.state import State
@@ -241,7 +241,7 @@ class RealTimeTraining:
 
     def _outer(self, *arguments):
         """See `differentiate_outer`, of the problem; in a graph that XLA leaves."""
-        with TRACING, forms_for(xla=False):
+        with TRACING, kernel_rewrites(xla=False):
             return differentiate_outer(self._problem, *arguments)
 
     def _compiled(self, jit_compile):

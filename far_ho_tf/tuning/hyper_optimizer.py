@@ -131,7 +131,7 @@ class HyperOptimizer:
             ValueError, NonFiniteError: As `HyperGradient.compute`; the
                 hyperparameters stay as they were.
         """
-        result = self.inner_runs.evaluate(num_steps, mode, episodes)
+        result = self.inner_runs.advance(num_steps, mode, episodes)
         self.status = result.status
         self._update(result.hypergradients)
         return result
@@ -209,7 +209,7 @@ class HyperOptimizer:
             callbacks.on_epoch_begin(iteration)
             try:
                 with told_to(bar and bar.say):
-                    result = self.inner_runs.evaluate(
+                    result = self.inner_runs.advance(
                         *(num_steps, mode, episodes, outer_limit, hyper_iterations)
                     )
             except NonFiniteError as error:

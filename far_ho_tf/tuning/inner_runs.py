@@ -44,7 +44,7 @@ class InnerRuns:
         return self.positions[0].outer_step
 
     @outside_scope
-    def evaluate(
+    def advance(
         self,
         num_steps,
         mode,

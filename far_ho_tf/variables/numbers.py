@@ -62,7 +62,7 @@ def to_tensor(value, dtype):
     return tf.constant(np.asarray(value, tf.as_dtype(dtype).as_numpy_dtype))
 
 
-def evaluate(label, source, dtype):
+def value_of(label, source, dtype):
     """The value of a source, now, as a tensor.
 
     Args:

@@ -196,7 +196,7 @@ class _BoundOptimizer(BoundDynamics):
         own = {} if rates else self._own_rate(step)
         by_variable = []
         for index, variable in enumerate(variables):
-            values = self._evaluate(index, step, variable)
+            values = self._numbers_at(index, step, variable)
             numbers = {
                 name: Number(name, value, self._compared)
                 for name, value in values.items()

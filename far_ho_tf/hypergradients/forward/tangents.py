@@ -121,8 +121,8 @@ class Propagation:
         problem, hyperparameters = self._problem, self._hyperparameters
         own = problem.hyperparameter_sources(hyperparameters)
 
-        def oracle(share):
-            values, linear = self._oracle(state, share)
+        def oracle(shard):
+            values, linear = self._oracle(state, shard)
             self._dependence.note(linear.depends[-1])
             gradient_tangents, extra_tangents = map_stack(
                 linear.jvp,

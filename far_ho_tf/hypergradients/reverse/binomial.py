@@ -1,4 +1,4 @@
-"""Which states to keep, and when: the binomial schedule of checkpoints."""
+"""Which states to keep, and when: the binomial itinerary."""
 
 import math
 from typing import NamedTuple
@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 
-class Plan(NamedTuple):
-    """A schedule over a stack of states, as arrays that compiled loops read.
+class Itinerary(NamedTuple):
+    """A way over a stack of states, as arrays that compiled loops read.
 
     Forwards and backwards, the run advances along *legs*: to a target step, at which
     the state is put into a slot. The steps are visited from the last to the first:
@@ -31,14 +31,14 @@ class Plan(NamedTuple):
 
 
 def binomial(num_steps, num_states):
-    """The schedule that recomputes the fewest steps with so many states kept.
+    """The `Itinerary` that recomputes the fewest steps with so many states kept.
 
     Args:
         num_steps: Integer, the steps to reverse.
         num_states: Integer, the states that are kept at any time.
 
     Returns:
-        A `Plan`.
+        An `Itinerary`.
 
     Source: Griewank and Walther 2000, "Algorithm 799: revolve".
     """
@@ -66,13 +66,13 @@ def binomial(num_steps, num_states):
         if position < step:
             climb(step)
         rows[:, step] = restore, position, begin, len(targets)
-    return Plan(
+    return Itinerary(
         np.array(targets, np.int32), np.array(slots, np.int32), num_forward, *rows
     )
 
 
 def num_recomputed(num_steps, num_states):
-    """How many steps the schedule computes again, before it reverses them.
+    """How many steps the itinerary computes again, before it reverses them.
 
     Source: Griewank and Walther 2000, theorem 1.
     """

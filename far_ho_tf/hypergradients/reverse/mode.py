@@ -12,14 +12,14 @@ from far_ho_tf.checks import check_count, is_integer, require
 from far_ho_tf.graphs.buffers import capacity
 from far_ho_tf.hypergradients import costs
 from far_ho_tf.hypergradients.base import HyperGradient
-from far_ho_tf.hypergradients.reverse.binomial import Plan, binomial
+from far_ho_tf.hypergradients.reverse.binomial import Itinerary, binomial
 from far_ho_tf.hypergradients.reverse.run import ReverseRun
-from far_ho_tf.hypergradients.reverse.trajectory import Checkpointed, Segmented, Stored
+from far_ho_tf.hypergradients.reverse.trajectory import Recomputed, Segmented, Stored
 
-# Bytes of products that may be kept of a run even where its states take less.
-_PRODUCTS = 2**28
-# Bytes that a schedule of checkpoints takes for each step, measured.
-_PLANNED = 75
+# Bytes of residuals that may be kept of a run even where its states take less.
+_RESIDUALS = 2**28
+# Bytes that an itinerary takes for each step, measured.
+_ITINERARY = 75
 
 
 class Storage(NamedTuple):
@@ -28,8 +28,8 @@ class Storage(NamedTuple):
     Attributes:
         states: How many states at any time.
         segment: How many consecutive steps are visited backwards with all their states
-            and products kept; 0: one at a time.
-        limit: Bytes that the products of a step may take; `None`: none are kept.
+            and residuals kept; 0: one at a time.
+        limit: Bytes that the residuals of a step may take; `None`: none are kept.
     """
 
     states: int
@@ -45,21 +45,21 @@ class ReverseHG(HyperGradient):
     α_0 by α_t = α_{t+1} A_t and adds up α_{t+1} B_t, where A_t and B_t are the
     Jacobians of step t in the state and in λ. Time: three to four training runs,
     for any number of hyperparameters. Memory: num_steps copies of the state and, unless
-    `keep_products=False`, of products; less with checkpoints.
+    `keep_residuals=False`, of residuals; less with checkpoints.
 
     Args:
         jit_compile: See `HyperGradient`.
         checkpointing: How many states are kept at any time; the others are computed
             again. `None`: all. "sqrt": about 2 √num_steps, the first of each segment of
             √num_steps steps, and those of one segment, which is computed once more as a
-            whole. An integer: so many, by the schedule that computes the fewest steps.
+            whole. An integer: so many, by the itinerary that computes the fewest steps.
         truncation: Integer K: only the last K steps are differentiated, in the
             memory that K steps take. The hypergradient is then that of a run that
             starts from s_{T−K}, a constant. `None`: all steps.
         memory_budget: Integer, bytes that a hypergradient may take beyond data and
             model: as many states are kept as fit, by the estimate of `far.plan`.
             `None`: no limit. In the place of `checkpointing`.
-        keep_products: Whether the results of matrix products, or the activations made
+        keep_residuals: Whether the results of matrix products, or the activations made
             of them, and the derivatives of softmax losses are kept, instead of being
             computed again on the way back: about three training runs instead of four,
             in as much memory again as the states take, or 256 MB where that is more
@@ -90,7 +90,7 @@ class ReverseHG(HyperGradient):
     checkpointing: int | str | None = None
     truncation: int | None = None
     memory_budget: int | None = None
-    keep_products: bool | str = "auto"
+    keep_residuals: bool | str = "auto"
 
     def __post_init__(self):
         super().__post_init__()
@@ -111,13 +111,13 @@ class ReverseHG(HyperGradient):
             memory_budget=self.memory_budget,
         )
         require(
-            isinstance(self.keep_products, bool) or self.keep_products == "auto",
-            "`keep_products` must be True, False or 'auto'.",
-            keep_products=self.keep_products,
+            isinstance(self.keep_residuals, bool) or self.keep_residuals == "auto",
+            "`keep_residuals` must be True, False or 'auto'.",
+            keep_residuals=self.keep_residuals,
         )
         require(
-            self.keep_products is not True or self._may_keep_products,
-            "`keep_products` goes with all states or checkpointing='sqrt'.",
+            self.keep_residuals is not True or self._may_keep_residuals,
+            "`keep_residuals` goes with all states or checkpointing='sqrt'.",
             checkpointing=self.checkpointing,
             memory_budget=self.memory_budget,
         )
@@ -142,17 +142,17 @@ class ReverseHG(HyperGradient):
         _, storage, all_states = self.buffers(problem, num_steps)
         size = storage.states * costs.state_bytes(problem)
         if not (all_states or storage.segment):
-            size += _PLANNED * num_steps
+            size += _ITINERARY * num_steps
         return super().held(problem, num_steps) + size
 
-    def schedule(self, problem, num_steps):
+    def itinerary(self, problem, num_steps):
         count = self.differentiated_steps(num_steps)
         storage = self.storage(problem, num_steps)
         if storage.states == count:
             return ()
         if storage.segment:
             return tf.constant(storage.segment)
-        return _tensors_of_plan(count, storage.states)
+        return _itinerary(count, storage.states)
 
     def differentiate(self, problem, settings, inputs):
         _, storage, all_states = settings.buffers
@@ -164,9 +164,9 @@ class ReverseHG(HyperGradient):
         if all_states:
             trajectory = Stored(run, begin, storage.states)
         elif storage.segment:
-            trajectory = Segmented(run, begin, inputs.schedule, storage.segment)
+            trajectory = Segmented(run, begin, inputs.itinerary, storage.segment)
         else:
-            trajectory = Checkpointed(run, begin, inputs.schedule, storage.states)
+            trajectory = Recomputed(run, begin, inputs.itinerary, storage.states)
         return run.differentiate(trajectory, first)
 
     def describe(self, problem, num_steps):
@@ -183,10 +183,10 @@ class ReverseHG(HyperGradient):
         if self.memory_budget is not None:
             fit = costs.states_within(problem, count, self.memory_budget)
             return _scheduled(fit, count)
-        keeps = self.keep_products and self._may_keep_products
+        keeps = self.keep_residuals and self._may_keep_residuals
         size = costs.state_bytes(problem)
         if self.checkpointing is None:
-            limit = max(size, _PRODUCTS // capacity(count, size))
+            limit = max(size, _RESIDUALS // capacity(count, size))
             return Storage(count, count, limit if keeps else None)
         if self.checkpointing != "sqrt":
             return _scheduled(self.checkpointing, count)
@@ -199,7 +199,7 @@ class ReverseHG(HyperGradient):
         return Storage(states, length, limit)
 
     @property
-    def _may_keep_products(self):
+    def _may_keep_residuals(self):
         return self.checkpointing in (None, "sqrt") and self.memory_budget is None
 
 
@@ -223,8 +223,8 @@ def _segment(count):
 
 
 @functools.lru_cache(maxsize=16)
-def _tensors_of_plan(count, num_states):
-    """The schedule of checkpoints, its vectors as long as those of others."""
+def _itinerary(count, num_states):
+    """The `Itinerary`, its vectors as long as those of others."""
 
     def tensor(values):
         values = np.asarray(values)
@@ -233,7 +233,7 @@ def _tensors_of_plan(count, num_states):
         return tf.constant(values, tf.int32)
 
     with tf.init_scope():
-        return Plan(*map(tensor, binomial(count, num_states)))
+        return Itinerary(*map(tensor, binomial(count, num_states)))
 
 
 def _scheduled(states, count):

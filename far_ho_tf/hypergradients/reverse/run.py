@@ -69,7 +69,7 @@ class ReverseRun(Run):
             finite=all_finite([state, inner_values, outer_value, gradients]),
         )
 
-    def step_and_products(self, step, state):
+    def step_and_residuals(self, step, state):
         """A step, and what `split` keeps of it."""
         if self.split is None:
             return *self.step(step, state), []
@@ -78,7 +78,7 @@ class ReverseRun(Run):
     @as_one_call
     def _split_step(self, step, state):
         batch = self.batch(step)
-        oracle, products = self.split.oracle(step, state, batch)
+        oracle, residuals = self.split.oracle(step, state, batch)
         new_state, value, choice = self.problem.finish_step(
             state,
             oracle,
@@ -87,9 +87,9 @@ class ReverseRun(Run):
             batch,
             self.replicas,
         )
-        return new_state, (value, choice), products
+        return new_state, (value, choice), residuals
 
-    def redo_and_products(self, step, state, choice):
+    def redo_and_residuals(self, step, state, choice):
         """`redo`, and what `split` keeps of the step."""
         if self.split is None:
             return self.redo(step, state, choice), []
@@ -97,8 +97,8 @@ class ReverseRun(Run):
 
     @as_one_call
     def _split_redo(self, step, state, choice):
-        oracle, products = self.split.oracle(step, state, self.batch(step))
-        return self.moved(step, state, oracle, choice), products
+        oracle, residuals = self.split.oracle(step, state, self.batch(step))
+        return self.moved(step, state, oracle, choice), residuals
 
     def _split_steps(self, limit):
         """The `Split` of the steps; `None` where they have to be left whole."""
@@ -139,8 +139,8 @@ class ReverseRun(Run):
         sources = problem.sources(state, hyperparameters)
         own = sources[-1]
 
-        def oracle(share):
-            kept["oracle"] = problem.oracle(state, hyperparameters, share)
+        def oracle(shard):
+            kept["oracle"] = problem.oracle(state, hyperparameters, shard)
             gradients, extra, _ = kept["oracle"]
             return gradients, floating(extra)
 
@@ -170,13 +170,13 @@ class ReverseRun(Run):
         return cotangent, add(by_own, through_own)
 
     @as_one_call
-    def visit(self, step, state, choice, carry, new=None, products=None):
+    def visit(self, step, state, choice, carry, new=None, residuals=None):
         """A step back: the cotangent pulled through it, the hypergradients added to.
 
         Args:
             step, state, choice: As in the step.
             carry: Cotangent of the new state, hypergradients so far.
-            new, products: The new state and what `split` kept, where there is one.
+            new, residuals: The new state and what `split` kept, where there is one.
         """
         cotangent, gradients = carry
         given = step, state, self.batch(step), choice, cotangent
@@ -184,7 +184,7 @@ class ReverseRun(Run):
             cotangent, terms = self._pull(*given, {})
         else:
             new = new.variables, new.slots
-            cotangent, terms = self.split.pull(given, new, products)
+            cotangent, terms = self.split.pull(given, new, residuals)
         return cotangent, add(gradients, terms)
 
     def initial(self):

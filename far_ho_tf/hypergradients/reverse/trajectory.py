@@ -40,7 +40,7 @@ class Trajectory(abc.ABC):
             kept: From `record`.
             choices: What the dynamics chose, by step: `TensorArray`s.
             visit: Callable(step, state, choice, carry) -> carry; where the run has a
-                `split`, and the trajectory products, also of (new state, products).
+                `split`, and the trajectory residuals, also of (new state, residuals).
             carry: Structure of tensors.
 
         Returns:
@@ -59,7 +59,7 @@ class Trajectory(abc.ABC):
 
 
 class Stored(Trajectory):
-    """All states and, where the run has a `split`, the products that it keeps.
+    """All states and, where the run has a `split`, the residuals that it keeps.
 
     Args:
         run, first: See `Trajectory`.
@@ -73,8 +73,8 @@ class Stored(Trajectory):
 
     def record(self, state, logs):
         def move(step, state, logs):
-            new_state, log, products = self._run.step_and_products(step, state)
-            return new_state, write(logs, step, log), products
+            new_state, log, residuals = self._run.step_and_residuals(step, state)
+            return new_state, write(logs, step, log), residuals
 
         kept = self._window.blank(state)
         return self._window.fill(move, *self._bounds, state, logs, kept)
@@ -85,7 +85,7 @@ class Stored(Trajectory):
 
 class Segmented(Trajectory):
     """The first state of each segment; the others are computed again with it, and the
-    products that the run's `split` keeps.
+    residuals that the run's `split` keeps.
 
     Args:
         run, first: See `Trajectory`.
@@ -127,8 +127,8 @@ class Segmented(Trajectory):
 
         def again(step, state, nothing):
             choice = read(choices, step)
-            state, products = self._run.redo_and_products(step, state, choice)
-            return state, nothing, products
+            state, residuals = self._run.redo_and_residuals(step, state, choice)
+            return state, nothing, residuals
 
         def segment(step, carry, window):
             index = (step - self._first) // self._length
@@ -142,21 +142,21 @@ class Segmented(Trajectory):
         return carry
 
 
-class Checkpointed(Trajectory):
+class Recomputed(Trajectory):
     """Some of the states; the others are computed again from them.
 
     Args:
         run, first: See `Trajectory`.
-        plan: The `checkpoints.Plan` of the steps, of tensors.
+        itinerary: The `Itinerary` of the steps, of tensors.
         num_states: Python integer, the states that are kept at any time.
 
-    Source: Griewank and Walther 2000; see `checkpoints.binomial`.
+    Source: Griewank and Walther 2000; see `binomial`.
     """
 
-    def __init__(self, run, first, plan, num_states):
+    def __init__(self, run, first, itinerary, num_states):
         super().__init__(run, first)
         self._num_states = num_states
-        self._plan = plan
+        self._itinerary = itinerary
 
     def record(self, state, logs):
         def move(step, state, logs):
@@ -164,7 +164,7 @@ class Checkpointed(Trajectory):
             return state, write(logs, step, log)
 
         kept = write(self._run.arrays(state, self._num_states + 1), 0, state)
-        legs = (tf.constant(0), self._plan.num_forward)
+        legs = (tf.constant(0), self._itinerary.num_forward)
         return self._climb(move, legs, self._first, state, logs, kept)
 
     def replay(self, kept, choices, visit, carry):
@@ -172,9 +172,9 @@ class Checkpointed(Trajectory):
             return self._run.redo(step, state, read(choices, step)), nothing
 
         def body(step, carry, kept):
-            plan, index = self._plan, step - self._first
-            slot, position = plan.restore[index], plan.position[index]
-            legs = plan.begin[index], plan.end[index]
+            way, index = self._itinerary, step - self._first
+            slot, position = way.restore[index], way.position[index]
+            legs = way.begin[index], way.end[index]
             state, _, kept = self._climb(
                 move, legs, self._first + position, read(kept, slot), (), kept
             )
@@ -188,9 +188,9 @@ class Checkpointed(Trajectory):
         """Advances along legs, and puts the state at the end of each into its slot."""
 
         def leg(index, step, state, logs, kept):
-            target = self._first + self._plan.targets[index]
+            target = self._first + self._itinerary.targets[index]
             state, logs = self._run.loop(move, step, target, state, logs)
-            kept = write(kept, self._plan.slots[index], state)
+            kept = write(kept, self._itinerary.slots[index], state)
             return index + 1, target, state, logs, kept
 
         begin, end = legs

@@ -7,7 +7,7 @@ from far_ho_tf.hypergradients.run import read, write
 
 class Window:
     """The states of some consecutive steps and, where the run has a `split`, the new
-    state of the last of them and the products that are kept.
+    state of the last of them and the residuals that are kept.
 
     Args:
         run: A `Run`.
@@ -20,7 +20,7 @@ class Window:
         self._size = size
 
     def blank(self, state):
-        """`TensorArray`s for states like one, and for products."""
+        """`TensorArray`s for states like one, and for residuals."""
         states = self._run.arrays(state, self._size + (self._split is not None))
         return states, self._run.arrays(
             self._split.kept if self._split else [], self._size
@@ -30,7 +30,7 @@ class Window:
         """Moves on from the first step to the end, and keeps what is on the way.
 
         Args:
-            move: Callable(step, state, logs) -> (new state, logs, products).
+            move: Callable(step, state, logs) -> (new state, logs, residuals).
             first, end: The window's first step, and the one after its last.
             state, logs: What is moved.
             kept: From `blank`.
@@ -39,13 +39,14 @@ class Window:
             State, logs, and what was kept.
         """
 
-        def body(step, state, logs, states, products):
+        def body(step, state, logs, states, residuals):
             index = step - first
             new_state, logs, made = move(step, state, logs)
-            states, products = write(states, index, state), write(products, index, made)
-            return step + 1, new_state, logs, states, products
+            states = write(states, index, state)
+            residuals = write(residuals, index, made)
+            return step + 1, new_state, logs, states, residuals
 
-        _, state, logs, states, products = tf.while_loop(
+        _, state, logs, states, residuals = tf.while_loop(
             lambda step, *_: step < end,
             body,
             (tf.convert_to_tensor(first), state, logs, *kept),
@@ -54,17 +55,17 @@ class Window:
         )
         if self._split is not None:
             states = write(states, end - first, state)
-        return state, logs, (states, products)
+        return state, logs, (states, residuals)
 
     def visit_backwards(self, first, end, kept, choices, visit, carry):
         """Visits the window's steps from the last to the first: `Trajectory.replay`."""
-        states, products = kept
+        states, residuals = kept
 
         def body(step, carry):
             index = step - first
             more = ()
             if self._split is not None:
-                more = read(states, index + 1), read(products, index)
+                more = read(states, index + 1), read(residuals, index)
             state, choice = read(states, index), read(choices, step)
             return step - 1, visit(step, state, choice, carry, *more)
 

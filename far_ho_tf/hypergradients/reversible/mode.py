@@ -10,7 +10,7 @@ from far_ho_tf.dynamics import Momentum
 from far_ho_tf.hypergradients.base import HyperGradient
 from far_ho_tf.hypergradients.nonfinite import NonFiniteError
 from far_ho_tf.hypergradients.reverse.run import ReverseRun
-from far_ho_tf.hypergradients.reversible.trajectory import Reversal
+from far_ho_tf.hypergradients.reversible.trajectory import ReversibleTrajectory
 from far_ho_tf.variables.identity import path_of
 from far_ho_tf.variables.numbers import is_number
 
@@ -74,7 +74,7 @@ class ReversibleHG(HyperGradient):
 
     def differentiate(self, problem, settings, inputs):
         run = ReverseRun(problem, settings, inputs)
-        reversal = Reversal(run, settings.compiled)
+        reversal = ReversibleTrajectory(run, settings.compiled)
         outputs = run.differentiate(reversal)
         checks = dict(reversal.checks)
         return outputs._replace(

@@ -21,7 +21,7 @@ from far_ho_tf.variables.state import State
 _SAMPLES = 1000
 
 
-class Reversal(Trajectory):
+class ReversibleTrajectory(Trajectory):
     """The states of a run of `Momentum`, recovered by undoing its steps.
 
     A step is v ← γ v + g, w ← w − η v. The integers that stand for g, γ and η must
@@ -57,20 +57,20 @@ class Reversal(Trajectory):
         self.checks = {}
 
     def record(self, state, logs):
-        plan = _follow(self._numbers, tf.range(self._run.num_steps))
+        digits = _follow(self._numbers, tf.range(self._run.num_steps))
         start, unit, largest = self._encode(state)
-        spilled = digit_buffers.arrays(plan, state.variables)
+        spilled = digit_buffers.arrays(digits, state.variables)
 
         def body(step, exactly, extra, logs, kept, top, largest, good):
             w, v, b = exactly
             spilled, extras = kept
             extras = write(extras, step, extra)
-            spilled, b, top = digit_buffers.spill(plan.spills[step], spilled, b, top)
+            spilled, b, top = digit_buffers.spill(digits.spills[step], spilled, b, top)
             _, rates = self._numbers(step)
             g, extra, value, finite, size = self._forces(
                 self._floats(w, fixed_point.UNIT), extra, step
             )
-            v, b = self._kick(v, b, g, plan.ratios(step), unit)
+            v, b = self._kick(v, b, g, digits.ratios(step), unit)
             exactly = fixed_point_steps.Integers(self._drift(w, v, rates, unit), v, b)
             good &= tf.stack([finite, self._in_range(exactly)])
             logs = write(logs, step, (value, {}))
@@ -92,19 +92,19 @@ class Reversal(Trajectory):
             "finite": finite,
             "in_range": inside,
             "starts_in_range": starts_in_range,
-            "momentum": plan.reversible,
-            "lowest": plan.lowest,
-            "highest": plan.highest,
-            "deviation": plan.deviation,
+            "momentum": digits.reversible,
+            "lowest": digits.lowest,
+            "highest": digits.highest,
+            "deviation": digits.deviation,
             # No noise where all gradients are zero: digits of zero are zero.
-            "noise": tf.math.divide_no_nan(unit * plan.largest_denominator, largest),
-            "bits": digit_buffers.bits(plan, state.variables),
+            "noise": tf.math.divide_no_nan(unit * digits.largest_denominator, largest),
+            "bits": digit_buffers.bits(digits, state.variables),
         }
-        kept = state, end, kept, top, plan, unit
+        kept = state, end, kept, top, digits, unit
         return self._state(end, extra, unit), logs, kept
 
     def replay(self, kept, choices, visit, carry):
-        start, end, (spilled, extras), top, plan, unit = kept
+        start, end, (spilled, extras), top, digits, unit = kept
         if self._xla:
             visit = _shared(visit, xla=True)
 
@@ -114,8 +114,8 @@ class Reversal(Trajectory):
             w = self._undo_drift(w, v, rates, unit)
             extra = read(extras, step)
             g, *_ = self._forces(self._floats(w, fixed_point.UNIT), extra, step)
-            v, b = self._undo_kick(v, b, g, plan.ratios(step), unit)
-            b, top = digit_buffers.refill(plan.spills[step], spilled, b, top)
+            v, b = self._undo_kick(v, b, g, digits.ratios(step), unit)
+            b, top = digit_buffers.refill(digits.spills[step], spilled, b, top)
             exactly = fixed_point_steps.Integers(w, v, b)
             carry = visit(step, self._state(exactly, extra, unit), {}, carry)
             return step - 1, carry, exactly, top

@@ -1,4 +1,4 @@
-"""`ReverseHG(keep_products=True)`: the same numbers, less of them computed twice."""
+"""`ReverseHG(keep_residuals=True)`: the same numbers, less of them computed twice."""
 
 import keras
 import numpy as np
@@ -58,7 +58,7 @@ def test_equals_the_unrolled_reference(name):
     dynamics, hypers, rule = ROWS[name](problem)
     value, expected, final = reference.unrolled(problem.naive(hypers), rule, NUM_STEPS)
     bilevel = problem.bilevel(dynamics, hypers)
-    mode = far.ReverseHG(jit_compile=False, keep_products=True)
+    mode = far.ReverseHG(jit_compile=False, keep_residuals=True)
     result = mode.compute(bilevel, NUM_STEPS)
     assert_close(result.hypergradients, expected, 1e-9)
     assert_close([result.outer_value], [value], 1e-12)
@@ -79,7 +79,7 @@ def test_under_xla_and_truncated(name, options, splits):
     batches = far.Batches(problem.train, batch_size=5, seed=3)
     bilevel = problem.bilevel(dynamics, hypers, inner_data=batches)
     full, found = (
-        far.ReverseHG(True, keep_products=keep, **options).compute(bilevel, 9)
+        far.ReverseHG(True, keep_residuals=keep, **options).compute(bilevel, 9)
         for keep in (False, True)
     )
     assert_close(found.hypergradients, full.hypergradients, 1e-11)
@@ -91,9 +91,11 @@ def test_under_xla_and_truncated(name, options, splits):
 def test_batchnorm_dropout_and_line_searches(checkpointing):
     for dynamics in (far.Adam(0.05), far.BacktrackingGradientDescent(4.0)):
         problem = normalized_problem(dynamics)
-        full = far.ReverseHG(jit_compile=False, keep_products=False).compute(problem, 9)
+        full = far.ReverseHG(jit_compile=False, keep_residuals=False).compute(
+            problem, 9
+        )
         mode = far.ReverseHG(
-            jit_compile=False, keep_products=True, checkpointing=checkpointing
+            jit_compile=False, keep_residuals=True, checkpointing=checkpointing
         )
         found = mode.compute(problem, 9)
         assert_close(found.hypergradients, full.hypergradients, 1e-9)
@@ -113,7 +115,7 @@ def test_episodes(splits):
     problem = setting.bilevel(far.Momentum(rate, 0.9), [rate], inner_data=data)
     full, *others = (
         far.ReverseHG(False, **options).compute(problem, 7, episodes=[3, 0, 4])
-        for options in ({"keep_products": False}, {}, {"checkpointing": "sqrt"})
+        for options in ({"keep_residuals": False}, {}, {"checkpointing": "sqrt"})
     )
     for found in others:
         assert_close(found.hypergradients, full.hypergradients, 1e-11)
@@ -144,8 +146,8 @@ def test_convolutions():
         far.Momentum(rate, 0.9),
         [rate],
     )
-    full = far.ReverseHG(jit_compile=False, keep_products=False).compute(problem, 5)
-    mode = far.ReverseHG(jit_compile=False, keep_products=True)
+    full = far.ReverseHG(jit_compile=False, keep_residuals=False).compute(problem, 5)
+    mode = far.ReverseHG(jit_compile=False, keep_residuals=True)
     found = mode.compute(problem, 5)
     assert_close(found.hypergradients, full.hypergradients, 1e-5)
     sizes = [6 * 8 * 8 * 3, 6 * 1 * 1 * 4, 6 * 3]  # What the layers give.
@@ -162,7 +164,7 @@ def test_steps_are_calls_in_their_loops(compiler, keep, monkeypatch):
     problem = Classification()
     rate = problem.hyper(0.1, "rate")
     bilevel = problem.bilevel(far.Momentum(rate, 0.9), [rate])
-    far.ReverseHG(compiler == "xla", keep_products=keep).compute(bilevel, 3)
+    far.ReverseHG(compiler == "xla", keep_residuals=keep).compute(bilevel, 3)
     graph = seen[-1]._concrete.graph.as_graph_def()
     functions = {f.signature.name: f for f in graph.library.function}
     loops = [node for node in graph.node if node.op in ("While", "StatelessWhile")]
@@ -213,8 +215,8 @@ def test_what_a_derivative_waits_for_and_what_is_chosen(kind):
     full, found, forward = (
         mode.compute(problem, 4, write_back=False).hypergradients
         for mode in (
-            far.ReverseHG(False, keep_products=False),
-            far.ReverseHG(False, keep_products=True),
+            far.ReverseHG(False, keep_residuals=False),
+            far.ReverseHG(False, keep_residuals=True),
             far.ForwardHG(False),
         )
     )
@@ -271,14 +273,14 @@ class TestWhatIsKept:
     def test_the_limit_is_the_state_or_what_a_run_may_take(self, monkeypatch):
         problem, mode = self.problem(), far.ReverseHG()
         assert mode.storage(problem, 100) == (100, 100, 2**28 // 128)
-        monkeypatch.setattr(reverse_mode, "_PRODUCTS", 1000)
+        monkeypatch.setattr(reverse_mode, "_RESIDUALS", 1000)
         size = costs.state_bytes(problem)
         assert mode.storage(problem, 100) == (100, 100, size)
         segments = far.ReverseHG(checkpointing="sqrt")
         assert segments.storage(problem, 100) == (10 + 10, 10, size)
         assert segments.storage(problem, 5) == (5, 5, size)
         for options in ({}, {"checkpointing": "sqrt"}):
-            without = far.ReverseHG(keep_products=False, **options)
+            without = far.ReverseHG(keep_residuals=False, **options)
             assert without.storage(problem, 100).limit is None
         assert without.storage(problem, 100) == (10 + 10, 10, None)
         assert far.ReverseHG(checkpointing=7).storage(problem, 100) == (7, 0, None)
@@ -312,7 +314,7 @@ class TestWhereStepsAreLeftWhole:
             *(lambda: inner(w), lambda: w * w, [w]),
             *(far.Momentum(rate, 0.9), [rate]),
         )
-        mode = far.ReverseHG(jit_compile=False, keep_products=keep)
+        mode = far.ReverseHG(jit_compile=False, keep_residuals=keep)
         return mode.compute(problem, 4).hypergradients
 
     def test_loops(self, splits):
@@ -353,7 +355,7 @@ class TestWhereStepsAreLeftWhole:
             *(far.GradientDescent(rate), [rate]),
         )
         steps = []
-        for mode in (far.ReverseHG(keep_products=False), far.ReverseHG()):
+        for mode in (far.ReverseHG(keep_residuals=False), far.ReverseHG()):
             with pytest.raises(far.NonFiniteError) as caught:
                 mode.compute(problem, 9)
             steps.append(caught.value.step)
@@ -363,11 +365,11 @@ class TestWhereStepsAreLeftWhole:
 @pytest.mark.parametrize(
     "options",
     [
-        {"keep_products": 1},
-        {"keep_products": True, "checkpointing": 3},
-        {"keep_products": True, "memory_budget": 10**6},
+        {"keep_residuals": 1},
+        {"keep_residuals": True, "checkpointing": 3},
+        {"keep_residuals": True, "memory_budget": 10**6},
     ],
 )
 def test_refusals(options):
-    with pytest.raises(ValueError, match="`keep_products`"):
+    with pytest.raises(ValueError, match="`keep_residuals`"):
         far.ReverseHG(**options)

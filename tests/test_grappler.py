@@ -10,7 +10,7 @@ from tensorflow.python.eager import context
 
 import far_ho_tf as far
 from far_ho_tf.graphs.functions import called_with
-from far_ho_tf.graphs.rewrites import few_rewrites, no_rewrites
+from far_ho_tf.graphs.grappler import light_grappler, no_grappler
 from tests.helpers import traces_seen
 
 
@@ -81,7 +81,7 @@ def test_what_tensorflow_was_told_counts(told, monkeypatch):
     gradient = compute(far.ReverseHG(jit_compile=False))
     assert gradient == pytest.approx(EXPECTED, rel=1e-6)
     (made,) = seen
-    for options in (made._call_options, few_rewrites(), no_rewrites()):
+    for options in (made._call_options, light_grappler(), no_grappler()):
         around = rewrites_of(options.config_proto_serialized)
         assert around.remapping == around.OFF
         assert not around.optimizers
@@ -89,7 +89,7 @@ def test_what_tensorflow_was_told_counts(told, monkeypatch):
 
 
 def test_options_are_those_of_one_thread_for_a_while():
-    own = no_rewrites()
+    own = no_grappler()
     before = context.context().function_call_options
     others = []
 

@@ -12,7 +12,7 @@ from far_ho_tf.patches.kernels import beside_gpu
 _PASSES = ("pruning", "function", "constfold", "arithmetic", "dependency")
 
 
-def few_rewrites():
+def light_grappler():
     """Call options by which a function is rewritten once, by the passes that pay.
 
     Where there is a GPU, or where `tf.config.optimizer` has been told which to use by
@@ -21,8 +21,8 @@ def few_rewrites():
     return _options(optimizers=_PASSES, meta_optimizer_iterations=RewriterConfig.ONE)
 
 
-def no_rewrites():
-    """Call options by which a function runs as it is; else as `few_rewrites`."""
+def no_grappler():
+    """Call options by which a function runs as it is; else as `light_grappler`."""
     return _options(disable_meta_optimizer=True)
 
 

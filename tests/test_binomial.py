@@ -1,4 +1,4 @@
-"""The schedule of checkpoints: it ends where it should, at the least cost."""
+"""The binomial itinerary: it ends where it should, at the least cost."""
 
 import functools
 
@@ -10,7 +10,7 @@ from far_ho_tf.hypergradients.reverse.binomial import binomial, num_recomputed
 
 @functools.cache
 def fewest_steps(length, states):
-    """Steps to advance so that all can be reversed, by trying every schedule."""
+    """Steps to advance so that all can be reversed, by trying every way."""
     if length == 1:
         return 0
     if states == 1:

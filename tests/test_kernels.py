@@ -7,7 +7,11 @@ import tensorflow as tf
 from tensorflow.python.ops import gen_math_ops
 
 import far_ho_tf as far
-from far_ho_tf.patches.kernels import kernel_forms, own_forms, xla_forms
+from far_ho_tf.patches.kernels import (
+    no_kernel_rewrites,
+    tensorflow_rewrites,
+    xla_rewrites,
+)
 from tests import reference
 from tests.helpers import Classification, assert_close, hyper, in_tiers
 
@@ -20,9 +24,9 @@ def kinds(function, *arguments):
     return {operation.type for operation in graph.get_operations()}
 
 
-def in_forms(function, forms=xla_forms):
+def rewritten(function, rewrites=xla_rewrites):
     def within(*arguments):
-        with forms():
+        with rewrites():
             return function(*arguments)
 
     return within
@@ -37,7 +41,7 @@ def test_outer_products():
         value = tf.reduce_sum(expected**2)
     gradients = tape.gradient(value, [a, b])
 
-    @in_forms
+    @rewritten
     def derivatives(a, b):
         with tf.GradientTape() as tape:
             tape.watch([a, b])
@@ -49,13 +53,13 @@ def test_outer_products():
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     for one, other in zip(others, gradients, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4)
-    outer = in_forms(lambda a, b: tf.matmul(a, b, transpose_b=True))
+    outer = rewritten(lambda a, b: tf.matmul(a, b, transpose_b=True))
     assert "MatMul" not in kinds(outer, a, b)
 
 
 def test_what_does_not_fit_is_refused():
     a, b = tf.TensorSpec((2, 1)), tf.TensorSpec((3, 2))
-    with xla_forms():
+    with xla_rewrites():
         product = gen_math_ops.mat_mul
     with pytest.raises(ValueError, match="incompatible"):
         kinds(product, a, b)
@@ -65,17 +69,17 @@ def test_axes_as_tensors():
     def last(x):
         return tf.reduce_sum(x, axis=[tf.rank(x) - 1])
 
-    found = in_forms(last)(tf.ones((50, 100)))
+    found = rewritten(last)(tf.ones((50, 100)))
     np.testing.assert_array_equal(found, np.full(50, 100.0))
-    tf.function(in_forms(last)).get_concrete_function(tf.TensorSpec((50, 100)))
-    traced = tf.function(in_forms(last))(tf.ones((50, 100)))
+    tf.function(rewritten(last)).get_concrete_function(tf.TensorSpec((50, 100)))
+    traced = tf.function(rewritten(last))(tf.ones((50, 100)))
     np.testing.assert_array_equal(traced, np.full(50, 100.0))
 
 
-def test_forms_within_forms():
-    with xla_forms():
+def test_kernels_withrewritten():
+    with xla_rewrites():
         within = gen_math_ops.mat_mul
-        with own_forms():
+        with no_kernel_rewrites():
             assert gen_math_ops.mat_mul is MAT_MUL
         assert gen_math_ops.mat_mul is within is not MAT_MUL
     assert gen_math_ops.mat_mul is MAT_MUL
@@ -100,10 +104,10 @@ def test_products_and_two_derivatives(transpose_a, transpose_b):
         return product, *first, *outer.gradient(norm, [a, b])
 
     expected = derivatives(a, b)
-    for found, one in zip(in_forms(derivatives)(a, b), expected, strict=True):
+    for found, one in zip(rewritten(derivatives)(a, b), expected, strict=True):
         np.testing.assert_allclose(found, one, rtol=1e-12, atol=1e-13)
     assert "MatMul" in kinds(derivatives, a, b)
-    assert "MatMul" not in kinds(in_forms(derivatives), a, b)
+    assert "MatMul" not in kinds(rewritten(derivatives), a, b)
     assert gen_math_ops.mat_mul is MAT_MUL
 
 
@@ -117,7 +121,7 @@ def test_products_and_two_derivatives(transpose_a, transpose_b):
 )
 def test_other_products_stay(shapes, dtype):
     specs = [tf.TensorSpec(shape, dtype) for shape in shapes]
-    assert "MatMul" in kinds(in_forms(tf.matmul), *specs)
+    assert "MatMul" in kinds(rewritten(tf.matmul), *specs)
 
 
 @pytest.mark.parametrize("keepdims", [False, True])
@@ -137,7 +141,7 @@ def test_sums_and_two_derivatives(axis, keepdims):
         return sums, first, outer.gradient(norm, x)
 
     expected = derivatives(x)
-    for found, one in zip(in_forms(derivatives)(x), expected, strict=True):
+    for found, one in zip(rewritten(derivatives)(x), expected, strict=True):
         assert found.shape == one.shape
         scale = np.abs(one).max()
         np.testing.assert_allclose(found, one, rtol=1e-11, atol=1e-13 * scale)
@@ -159,7 +163,7 @@ def test_sums_and_two_derivatives(axis, keepdims):
 )
 def test_which_sums_are_products(shape, axis, is_product):
     spec = tf.TensorSpec(shape)
-    found = kinds(in_forms(lambda x: tf.reduce_sum(x, axis)), spec)
+    found = kinds(rewritten(lambda x: tf.reduce_sum(x, axis)), spec)
     assert ("MatMul" in found) == is_product
     plain = kinds(lambda x: tf.reduce_sum(x, axis), spec)
     assert "MatMul" not in plain
@@ -182,7 +186,7 @@ class TestWithoutXla:
                 norm = tf.add_n([tf.reduce_sum(one**2) for one in first])
             return made, *first, *outer.gradient(norm, arguments)
 
-        formed = in_forms(derivatives, kernel_forms)
+        formed = rewritten(derivatives, tensorflow_rewrites)
         expected = derivatives(*arguments)
         for found, one in zip(formed(*arguments), expected, strict=True):
             scale = np.abs(one).max()
@@ -207,10 +211,12 @@ class TestWithoutXla:
         y = tf.constant(random.randn(*shape[:-2], 5, 1))
         before, _ = self.assert_equal(tf.matmul, x, y)
         assert "BatchMatMulV2" in before
-        assert "BatchMatMulV2" not in kinds(in_forms(tf.matmul, kernel_forms), x, y)
+        assert "BatchMatMulV2" not in kinds(
+            rewritten(tf.matmul, tensorflow_rewrites), x, y
+        )
 
     def test_other_products_of_batches_stay(self):
-        product = in_forms(tf.matmul, kernel_forms)
+        product = rewritten(tf.matmul, tensorflow_rewrites)
         for shapes in (
             ((7, 2, 5), (7, 5, 1)),
             ((None, 1, 5), (None, 5, 1)),
@@ -241,7 +247,7 @@ class TestWithoutXla:
     def test_max_pooling_of_unknown_shapes_stays(self, shape):
         @tf.function(input_signature=[tf.TensorSpec(shape, tf.float64)])
         def second(x):
-            with kernel_forms(), tf.GradientTape() as outer:
+            with tensorflow_rewrites(), tf.GradientTape() as outer:
                 outer.watch(x)
                 with tf.GradientTape() as inner:
                     inner.watch(x)
@@ -263,7 +269,7 @@ class TestWithoutXla:
 
         @tf.function
         def both(x, back, along):
-            with kernel_forms(), tf.GradientTape() as outer:
+            with tensorflow_rewrites(), tf.GradientTape() as outer:
                 outer.watch(back)
                 with tf.GradientTape() as inner:
                     inner.watch(x)
@@ -432,7 +438,7 @@ class TestConvolutions:
 
         @tf.function
         def formed(x, strides, padding):
-            with kernel_forms():
+            with tensorflow_rewrites():
                 return tf.nn.conv2d(x, kernel, strides, padding, layout)
 
         if layout == "NCHW":
