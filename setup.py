@@ -28,6 +28,7 @@ setup(
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
     packages=find_packages(include=["far_ho_tf", "far_ho_tf.*"]),
+    package_data={"far_ho_tf": ["py.typed"]},
     python_requires=">=3.10,<3.14",
     install_requires=[
         "tensorflow>=2.20",
@@ -38,7 +39,7 @@ setup(
     extras_require={
         "examples": EXAMPLES,
         "tests": ["pytest>=8", "pytest-xdist>=3.7", *EXAMPLES],
-        "lint": [RUFF],
+        "lint": [RUFF, "pyright[nodejs]==1.1.414"],
         # Pinned, as the site is built strictly: another version may warn of more.
         "docs": [
             "mkdocs==1.6.1",

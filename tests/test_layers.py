@@ -92,7 +92,7 @@ def folder_of(module):
 
 def test_modules_are_in_folders():
     at_top = {module for module in FILES if not folder_of(module)}
-    assert at_top == {"", "checks", "contexts", "notices"}
+    assert at_top == {"", "_types", "checks", "contexts", "notices"}
     assert {folder_of(module) for module in FILES} == {"", *FOLDERS}
 
 
