@@ -643,7 +643,7 @@ def test_a_python_function_has_no_second_derivative():
 def test_a_stopped_gradient_is_warned_of():
     problem = _problem(lambda x: x * tf.stop_gradient(x), normal(3))
     with pytest.warns(UserWarning, match="`inner_objective` holds StopGradient"):
-        problem.report  # noqa: B018
+        problem.pure.report  # noqa: B018
 
 
 def truncated(x):
@@ -667,7 +667,7 @@ def test_parameters_of_what_is_drawn_by_rejection_are_warned_of():
         *([w], far.GradientDescent(rate), [rate]),
     )
     with pytest.warns(UserWarning, match=r"`outer_objective` holds StatelessRandomG"):
-        problem.report  # noqa: B018
+        problem.pure.report  # noqa: B018
 
 
 def test_dependence_goes_around_in_a_loop():
@@ -683,7 +683,7 @@ def test_dependence_goes_around_in_a_loop():
 
     problem = _problem(function, normal(3))
     with pytest.warns(UserWarning, match="`inner_objective` holds StopGradient"):
-        problem.report  # noqa: B018
+        problem.pure.report  # noqa: B018
 
 
 def test_dependence_goes_through_a_cast():
@@ -692,7 +692,7 @@ def test_dependence_goes_through_a_cast():
 
     problem = _problem(function, normal(3))
     with pytest.warns(UserWarning, match="`inner_objective` holds StopGradient"):
-        problem.report  # noqa: B018
+        problem.pure.report  # noqa: B018
 
 
 def test_what_logsumexp_stops_is_not_warned_of():

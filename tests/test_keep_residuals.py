@@ -46,7 +46,7 @@ def splits(monkeypatch):
 
 
 def kept(problem, limit=10**9):
-    return costs.of_reverse_step(problem, limit).kept
+    return costs.of_reverse_step(problem.pure, limit).kept
 
 
 @pytest.mark.filterwarnings("ignore:.*moves weights by a sign")
@@ -256,10 +256,10 @@ class TestWhatIsKept:
         """A step makes 2 products for the first layer, which passes nothing back, and
         3 for the second; its second derivative 2 and 6.
         """
-        again = costs.of_reverse_step(self.problem(), None)
+        again = costs.of_reverse_step(self.problem().pure, None)
         assert again.kept == 0
         assert again.multiplications == 4 * FIRST + 9 * SECOND
-        found = costs.of_reverse_step(self.problem(), 10**9)
+        found = costs.of_reverse_step(self.problem().pure, 10**9)
         assert found.multiplications == 2 * FIRST + 6 * SECOND
         # Both layers' results, and what comes back to the first.
         assert found.kept == 8 * 12 * (4 + 3 + 4)
@@ -272,38 +272,38 @@ class TestWhatIsKept:
 
     def test_the_limit_is_the_state_or_what_a_run_may_take(self, monkeypatch):
         problem, mode = self.problem(), far.ReverseHG()
-        assert mode.storage(problem, 100) == (100, 100, 2**28 // 128)
+        assert mode.storage(problem.pure, 100) == (100, 100, 2**28 // 128)
         monkeypatch.setattr(reverse_mode, "_RESIDUALS", 1000)
-        size = costs.state_bytes(problem)
-        assert mode.storage(problem, 100) == (100, 100, size)
+        size = costs.state_bytes(problem.pure)
+        assert mode.storage(problem.pure, 100) == (100, 100, size)
         segments = far.ReverseHG(checkpointing="sqrt")
-        assert segments.storage(problem, 100) == (10 + 10, 10, size)
-        assert segments.storage(problem, 5) == (5, 5, size)
+        assert segments.storage(problem.pure, 100) == (10 + 10, 10, size)
+        assert segments.storage(problem.pure, 5) == (5, 5, size)
         for options in ({}, {"checkpointing": "sqrt"}):
             without = far.ReverseHG(keep_residuals=False, **options)
-            assert without.storage(problem, 100).limit is None
-        assert without.storage(problem, 100) == (10 + 10, 10, None)
-        assert far.ReverseHG(checkpointing=7).storage(problem, 100) == (7, 0, None)
+            assert without.storage(problem.pure, 100).limit is None
+        assert without.storage(problem.pure, 100) == (10 + 10, 10, None)
+        assert far.ReverseHG(checkpointing=7).storage(problem.pure, 100) == (7, 0, None)
 
     def test_the_planner_knows(self):
         problem = self.problem()
-        option = predict(problem, 1000, far.ReverseHG())
+        option = predict(problem.pure, 1000, far.ReverseHG())
         step, back = 2 * FIRST + 3 * SECOND, 2 * FIRST + 6 * SECOND
         assert option.cost == pytest.approx(1 + back / step)
         assert option.name == "ReverseHG()"
         # There is room for 1,024 steps.
-        size = 1025 * costs.state_bytes(problem) + 1024 * 8 * 12 * (4 + 3 + 4)
-        found = costs.of_reverse_step(problem, 2**28 // 1024)
+        size = 1025 * costs.state_bytes(problem.pure) + 1024 * 8 * 12 * (4 + 3 + 4)
+        found = costs.of_reverse_step(problem.pure, 2**28 // 1024)
         assert option.memory == size + found.in_xla
 
     def test_the_planner_knows_segments(self):
         problem = self.problem()
-        option = predict(problem, 1000, far.ReverseHG(checkpointing="sqrt"))
-        back = costs.of_reverse_step(problem, costs.state_bytes(problem))
+        option = predict(problem.pure, 1000, far.ReverseHG(checkpointing="sqrt"))
+        back = costs.of_reverse_step(problem.pure, costs.state_bytes(problem.pure))
         assert back.kept == 8 * 12 * 4
         step = 2 * FIRST + 3 * SECOND
         assert option.cost == pytest.approx(2 + back.multiplications / step)
-        size = 65 * costs.state_bytes(problem) + 32 * back.kept
+        size = 65 * costs.state_bytes(problem.pure) + 32 * back.kept
         assert option.memory == size + back.in_xla
 
 

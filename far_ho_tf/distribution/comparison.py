@@ -39,7 +39,7 @@ def compare_shards(problem, count, inputs, slope, eps):
     """Measures how far both objectives are from means over shards.
 
     Args:
-        problem: A `BilevelProblem`.
+        problem: A `PureProblem`.
         count: Integer, the number of shards.
         inputs: `Inputs`.
         slope: Scalar tensor, by how much floating data fall off to the last example.

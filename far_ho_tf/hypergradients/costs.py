@@ -77,7 +77,7 @@ def of_reverse_step(problem, limit):
     """The `Needs` of a step back, with what it repeats of the training step.
 
     Args:
-        problem: A `BilevelProblem`.
+        problem: A `PureProblem`.
         limit: See `ReverseRun`; `None` where nothing is kept.
     """
 
@@ -135,7 +135,7 @@ def states_within(problem, count, budget):
     """How many states fit into a budget.
 
     Args:
-        problem: A `BilevelProblem`.
+        problem: A `PureProblem`.
         count: Integer, the number of states that there are.
         budget: Integer, bytes.
 

@@ -38,7 +38,7 @@ def execution_of(mode, problem, strategy=None):
 
     Args:
         mode: A `HyperGradient`.
-        problem: A `BilevelProblem`, with which it is kept.
+        problem: A `PureProblem`, with which it is kept.
         strategy: A `tf.distribute.Strategy` or `None`.
 
     Raises:
@@ -69,7 +69,7 @@ class Execution:
 
     Args:
         mode: A `HyperGradient`.
-        problem: A `BilevelProblem`.
+        problem: A `PureProblem`.
         strategy: The `tf.distribute.Strategy` over whose replicas each batch is split;
             `None` for one device.
         guards: List of objects that look at each run: `before(inputs, num_steps)` and

@@ -58,7 +58,7 @@ def raise_non_finite(
     The run is made once more, up to it: in any gradient mode the same plain run.
 
     Args:
-        problem: A `BilevelProblem`.
+        problem: A `PureProblem`.
         num_steps: Integer T.
         inputs: The `Inputs` of the run.
         restart: Whether it began from Φ_0.
@@ -185,7 +185,7 @@ def _told(problem, num_steps, found, gradients, cause):
     """What is not finite first, in words, and the step.
 
     Args:
-        problem: A `BilevelProblem`.
+        problem: A `PureProblem`.
         num_steps: Integer T.
         found: A `_Found`.
         gradients: List of the hypergradients; empty where none is to be named.

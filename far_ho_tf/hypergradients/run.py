@@ -14,7 +14,7 @@ class Run:
     """One hyper-iteration of a problem.
 
     Args:
-        problem: A `BilevelProblem`.
+        problem: A `PureProblem`.
         settings: `Settings`.
         inputs: `Inputs` of symbolic tensors.
 

@@ -47,7 +47,7 @@ def predict(problem, num_steps, mode):
     """Memory and time of a mode, as an `Option`.
 
     Args:
-        problem: A `BilevelProblem`.
+        problem: A `PureProblem`.
         num_steps: Integer T.
         mode: A `ReverseHG`, `ReversibleHG` or `ForwardHG`.
 

@@ -63,7 +63,7 @@ class RealTimeTraining:
     `carried`.
 
     Args:
-        problem: A `BilevelProblem` whose inner data are a `Placeholder`.
+        problem: A `PureProblem` whose inner data are a `Placeholder`.
         objectives: The `Objectives` that it is made of.
         outer_update: An `OuterUpdate`, or `None` to train only.
         update_every: Integer, steps between updates.

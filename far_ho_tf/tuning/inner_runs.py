@@ -20,7 +20,7 @@ class InnerRuns:
     """Trains the problems, from run to run, and differentiates.
 
     Args:
-        problems: List of `BilevelProblem`s that share hyperparameters.
+        problems: List of `PureProblem`s that share hyperparameters.
         hypergradient: A `HyperGradient`.
         strategy: A `tf.distribute.Strategy` or `None`.
 

@@ -68,7 +68,7 @@ class Propagation:
     holds floating tensors only.
 
     Args:
-        problem: A `BilevelProblem`.
+        problem: A `PureProblem`.
         hyperparameters: List of tensors λ.
         directions: List, aligned with them, of tensors with a first axis of
             length k.
