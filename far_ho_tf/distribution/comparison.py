@@ -51,8 +51,8 @@ def compare_shards(problem, count, inputs, slope, eps):
     shaken = _shaken(inputs, eps)
 
     def inner(inputs, batch):
-        _, extra, value = problem.oracle(inputs.start, inputs.hyperparameters, batch)
-        return value, extra
+        found = problem.oracle(inputs.start, inputs.hyperparameters, batch)
+        return found.value, found.extra
 
     def outer(inputs, batch):
         values = inputs.start, inputs.hyperparameters

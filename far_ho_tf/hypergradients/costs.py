@@ -14,6 +14,7 @@ from far_ho_tf.hypergradients.compiler import Buffers, Inputs, Settings
 from far_ho_tf.hypergradients.dependence import Dependence
 from far_ho_tf.hypergradients.forward.tangents import Directions, Propagation
 from far_ho_tf.hypergradients.reverse.run import ReverseRun
+from far_ho_tf.hypergradients.reverse.split_step import Residuals
 from far_ho_tf.patches.kernels import no_kernel_rewrites
 from far_ho_tf.variables.derivatives import floating
 from far_ho_tf.variables.identity import read
@@ -84,8 +85,8 @@ def of_reverse_step(problem, limit):
     def visit(run, state_and_carry):
         choice = _zeros(problem.dynamics.choices)
         state, carry = state_and_carry
-        more = (state, _zeros(run.split.kept)) if run.split else ()
-        return run.visit(tf.constant(0), state, choice, carry, *more)
+        kept = Residuals(state, _zeros(run.split.kept)) if run.split else None
+        return run.visit(tf.constant(0), state, choice, carry, kept)
 
     state = problem.state_specs()
     cotangent = state._replace(extra=floating(state.extra))

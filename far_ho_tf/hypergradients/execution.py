@@ -261,7 +261,7 @@ class Execution:
         for step in range(num_steps):
             number = inputs.first_step + step
             data = problem.inner_data.batch(inputs.inner, number)
-            state, *_ = problem.step(state, values, number, data)
+            state, _ = problem.step(state, values, number, data)
             if time.monotonic() > until:
                 return
         data = problem.outer_data.batch(inputs.outer, inputs.outer_step)

@@ -150,19 +150,12 @@ def _searched(run):
 
     def body(step, _, state, logs, value, derivative_step):
         new_state, log = run.step(step, state)
-        value, choice = log
         zero = tf.nest.map_structure(tf.zeros_like, run.hyperparameters)
-        derivatives = run.visit(step, state, choice, (ones, zero))
+        derivatives = run.visit(step, state, log.choice, (ones, zero))
         is_first = (derivative_step < 0) & ~all_finite(derivatives)
         derivative_step = tf.where(is_first, step, derivative_step)
-        return (
-            step + 1,
-            state,
-            new_state,
-            write(logs, step, log),
-            value,
-            derivative_step,
-        )
+        logs = write(logs, step, log)
+        return step + 1, state, new_state, logs, log.value, derivative_step
 
     steps, before, state, logs, _, derivative_step = tf.while_loop(
         goes_on,
@@ -172,7 +165,15 @@ def _searched(run):
     )
     outer_value, cotangent, direct = run.outer(state)
     return _Found(
-        *(steps, before, state, stack(logs)[0], derivative_step, initial, outer_value),
+        *(
+            steps,
+            before,
+            state,
+            stack(logs.value),
+            derivative_step,
+            initial,
+            outer_value,
+        ),
         outer=all_finite([cotangent, direct]),
     )
 

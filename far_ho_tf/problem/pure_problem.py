@@ -12,6 +12,7 @@ from far_ho_tf.graphs.failures import explained, part_of
 from far_ho_tf.graphs.functions import specs
 from far_ho_tf.problem import inspection
 from far_ho_tf.problem.initial_map import initial_value
+from far_ho_tf.problem.step import Log, OracleValue, Step
 from far_ho_tf.variables.derivatives import as_slices, dense, filled
 from far_ho_tf.variables.identity import assign, dtype_of, find, read
 from far_ho_tf.variables.state import State, layout
@@ -101,13 +102,12 @@ class PureProblem:
             batch: What the inner objective is called with.
 
         Returns:
-            The gradients ∇_w L (list of dense tensors, and of `Slices` where the
-            dynamics tell them apart), the new extra state (list), and the value of
-            the inner objective (scalar).
+            An `OracleValue`.
         """
         sources = tape_sources(self.variables, state.variables)
         (found,), extra, value = self.partials(state, hyperparameters, batch, [sources])
-        return list(map(as_slices, filled(found, state.variables))), extra, value
+        gradients = list(map(as_slices, filled(found, state.variables)))
+        return OracleValue(gradients, extra, value)
 
     def partials(self, state, hyperparameters, batch, sources):
         """What `oracle` returns, with the gradient in other sources.
@@ -132,10 +132,9 @@ class PureProblem:
         """What the dynamics decide by the inner objective; see `Dynamics.choose`.
 
         Args:
-            oracle: What `oracle` returned for the batch.
+            oracle: The `OracleValue` of the batch.
             replicas: What shares the batch; see `replicas.as_replicas`.
         """
-        gradients, _, value = oracle
 
         def loss(variables):
             moved = state._replace(variables=variables)
@@ -144,7 +143,9 @@ class PureProblem:
             )
 
         with substituted(self.hyperparameters, hyperparameters):
-            return self.dynamics.choose(loss, value, state.variables, gradients, step)
+            return self.dynamics.choose(
+                loss, oracle.value, state.variables, oracle.gradients, step
+            )
 
     @part_of("dynamics")
     def numbers(self, hyperparameters, step):
@@ -169,7 +170,7 @@ class PureProblem:
         """Φ: one inner step.
 
         Returns:
-            The new state, the inner value before it, and what the dynamics chose.
+            A `Step`.
         """
         oracle = replicas.mean(
             lambda shard: self.oracle(state, hyperparameters, shard), batch
@@ -177,11 +178,13 @@ class PureProblem:
         return self.finish_step(state, oracle, hyperparameters, step, batch, replicas)
 
     def finish_step(self, state, oracle, hyperparameters, step, batch, replicas):
-        """Φ from what `oracle` returned for the batch; returns what `step` does."""
+        """Φ from the `OracleValue` of the batch: a `Step`."""
         choice = self.choose(state, oracle, hyperparameters, step, batch, replicas)
-        gradients, extra, value = oracle
-        variables, slots = self.update(state, gradients, hyperparameters, step, choice)
-        return State(variables, slots, extra), value, choice
+        variables, slots = self.update(
+            state, oracle.gradients, hyperparameters, step, choice
+        )
+        new_state = State(variables, slots, oracle.extra)
+        return Step(new_state, Log(oracle.value, choice))
 
     @part_of("inner_objective")
     def inner_value(self, state, hyperparameters, batch):

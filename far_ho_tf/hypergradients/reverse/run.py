@@ -55,7 +55,7 @@ class ReverseRun(Run):
         state, logs, kept = trajectory.record(*before)
         outer_value, cotangent, direct = self.outer(state)
         cotangent, gradients = trajectory.replay(
-            kept, logs[1], self.visit, (cotangent, direct)
+            kept, logs.choice, self.visit, (cotangent, direct)
         )
         gradients = self._total(gradients, initial_vjp(cotangent), first)
         inner_values, choices = stack(logs)
@@ -70,16 +70,16 @@ class ReverseRun(Run):
         )
 
     def step_and_residuals(self, step, state):
-        """A step, and what `split` keeps of it."""
+        """A `Step`, and the list of what `split` keeps of it."""
         if self.split is None:
-            return *self.step(step, state), []
+            return self.step(step, state), []
         return self._split_step(step, state)
 
     @as_one_call
     def _split_step(self, step, state):
         batch = self.batch(step)
         oracle, residuals = self.split.oracle(step, state, batch)
-        new_state, value, choice = self.problem.finish_step(
+        made = self.problem.finish_step(
             state,
             oracle,
             self.hyperparameters,
@@ -87,7 +87,7 @@ class ReverseRun(Run):
             batch,
             self.replicas,
         )
-        return new_state, (value, choice), residuals
+        return made, residuals
 
     def redo_and_residuals(self, step, state, choice):
         """`redo`, and what `split` keeps of the step."""
@@ -141,8 +141,7 @@ class ReverseRun(Run):
 
         def oracle(shard):
             kept["oracle"] = problem.oracle(state, hyperparameters, shard)
-            gradients, extra, _ = kept["oracle"]
-            return gradients, floating(extra)
+            return kept["oracle"].gradients, floating(kept["oracle"].extra)
 
         (gradients, _), pull = self.replicas.pullback(oracle, sources, batch)
         values = values_of(gradients)
@@ -170,21 +169,21 @@ class ReverseRun(Run):
         return cotangent, add(by_own, through_own)
 
     @as_one_call
-    def visit(self, step, state, choice, carry, new=None, residuals=None):
+    def visit(self, step, state, choice, carry, residuals=None):
         """A step back: the cotangent pulled through it, the hypergradients added to.
 
         Args:
             step, state, choice: As in the step.
             carry: Cotangent of the new state, hypergradients so far.
-            new, residuals: The new state and what `split` kept, where there is one.
+            residuals: `Residuals`, where there is a `split`.
         """
         cotangent, gradients = carry
         given = step, state, self.batch(step), choice, cotangent
-        if new is None:
+        if residuals is None:
             cotangent, terms = self._pull(*given, {})
         else:
-            new = new.variables, new.slots
-            cotangent, terms = self.split.pull(given, new, residuals)
+            new = residuals.state.variables, residuals.state.slots
+            cotangent, terms = self.split.pull(given, new, residuals.kept)
         return cotangent, add(gradients, terms)
 
     def initial(self):

@@ -7,6 +7,7 @@ from tensorflow.python.framework.func_graph import func_graph_from_py_func
 
 from far_ho_tf.graphs.search import CONTROL_FLOW, types
 from far_ho_tf.hypergradients.reverse.residuals import kept_of_step, operations_behind
+from far_ho_tf.variables.state import State
 
 # Operations that only read a state.
 _READS = ("ReadVariableOp", "Placeholder")
@@ -24,6 +25,18 @@ class Traced(NamedTuple):
     made: Any
     new: Any
     pulled: Any
+
+
+class Residuals(NamedTuple):
+    """What is kept of a step for its pullback.
+
+    Attributes:
+        state: The new `State`.
+        kept: List of tensors: what the `Split` keeps.
+    """
+
+    state: State
+    kept: list[tf.Tensor]
 
 
 class Split:
