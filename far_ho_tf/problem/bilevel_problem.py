@@ -1,7 +1,5 @@
 """The bilevel problem: what users give, checked."""
 
-import contextlib
-
 from far_ho_tf import data
 from far_ho_tf.checks import require
 from far_ho_tf.dynamics import as_dynamics
@@ -118,10 +116,8 @@ class BilevelProblem:
                 outer_data=outer,
                 initial_map=initial_map(initial_values or [], self.variables),
             )
-            # Finds the state that is to be kept as it is now. What is wrong with the
-            # problem is said when it is computed.
-            with contextlib.suppress(Exception):
-                _ = self.pure.start
+            # Traces the objectives, and finds the state to keep as it is now.
+            _ = self.pure.start
 
     def __repr__(self):
         weights = sum(variable.shape.num_elements() for variable in self.variables)
