@@ -51,7 +51,7 @@ class DivergenceError(NonFiniteError):
 
 
 def raise_non_finite(
-    problem, num_steps, inputs, restart, compiler, outputs, has_tangents, verify
+    problem, num_steps, inputs, outputs, restart, compiler, has_tangents, verify
 ):
     """Raises a `NonFiniteError` that names the first such place.
 
@@ -61,9 +61,9 @@ def raise_non_finite(
         problem: A `PureProblem`.
         num_steps: Integer T.
         inputs: The `Inputs` of the run.
+        outputs: Its `Outputs`, of which some are not finite.
         restart: Whether it began from Φ_0.
         compiler: "xla" or "graph", by which it came out so.
-        outputs: Its `Outputs`, of which some are not finite.
         has_tangents: Whether it propagated tangents. There NaN spreads from one
             hyperparameter to the others (0·∞), so that none can be named.
         verify: Callable() that raises what is wrong by the mode's own rules. It is

@@ -241,7 +241,7 @@ class HyperOptimizer:
             try:
                 with told_to(bar and bar.say):
                     result = self.inner_runs.advance(
-                        *(num_steps, mode, episodes, outer_limit, hyper_iterations)
+                        num_steps, mode, episodes, outer_limit, hyper_iterations
                     )
             except NonFiniteError as error:
                 if self._good is None:

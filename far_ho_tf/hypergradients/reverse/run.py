@@ -112,11 +112,10 @@ class ReverseRun(Run):
         if not all(isinstance(t, tf.Tensor) for t in flat(batch)):
             return None
         state = self.problem.state_specs()
-        like = (
-            *(tf.TensorSpec([], tf.int32), state, specs(batch)),
-            *(dict(self.problem.dynamics.choices),),
-            state._replace(extra=floating(state.extra)),
-        )
+        step = tf.TensorSpec([], tf.int32)
+        choices = dict(self.problem.dynamics.choices)
+        cotangent = state._replace(extra=floating(state.extra))
+        like = step, state, specs(batch), choices, cotangent
         split = Split(self._trace, like, limit)
         return split if split.is_safe else None
 
