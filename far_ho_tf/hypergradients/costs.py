@@ -74,12 +74,12 @@ def of_step(problem):
 
 
 @_kept
-def of_reverse_step(problem, limit):
+def of_reverse_step(problem, keeping):
     """The `Needs` of a step back, with what it repeats of the training step.
 
     Args:
         problem: A `PureProblem`.
-        limit: See `ReverseRun`; `None` where nothing is kept.
+        keeping: See `ReverseRun`.
     """
 
     def visit(run, state_and_carry):
@@ -91,7 +91,7 @@ def of_reverse_step(problem, limit):
     state = problem.state_specs()
     cotangent = state._replace(extra=floating(state.extra))
     carry = cotangent, read(problem.hyperparameters)
-    return _trace(problem, visit, (state, carry), limit)
+    return _trace(problem, visit, (state, carry), keeping)
 
 
 @_kept
@@ -168,7 +168,7 @@ def _zeros(like):
     return tf.nest.map_structure(lambda t: tf.zeros(t.shape, t.dtype), like)
 
 
-def _trace(problem, function, states, limit=None):
+def _trace(problem, function, states, keeping=None):
     """The `Needs` of a function of a run and of a structure of states."""
     runs = []
     # "compiled", as steps are then no calls, within which `peak` does not look.
@@ -176,7 +176,7 @@ def _trace(problem, function, states, limit=None):
 
     def call(states, hyperparameters, inner, step):
         inputs = Inputs(hyperparameters, None, None, inner, (), step, step, step)
-        runs.append(ReverseRun(problem, settings, inputs, limit))
+        runs.append(ReverseRun(problem, settings, inputs, keeping))
         return function(runs[0], states)
 
     with tf.init_scope():  # Memory is asked for while a run is traced, too.

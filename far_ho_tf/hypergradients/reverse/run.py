@@ -24,16 +24,16 @@ class ReverseRun(Run):
 
     Args:
         problem, settings, inputs: See `Run`.
-        limit: Bytes that may be kept of a step beside its state, so that less of it is
-            made again on the way back; `None`: all of it is made again.
+        keeping: A `Keeping`: what may be kept of a step beside its state, so that less
+            of it is made again on the way back; `None`: all of it is made again.
 
     Attributes:
         split: A `Split` of the steps, or `None`.
     """
 
-    def __init__(self, problem, settings, inputs, limit=None):
+    def __init__(self, problem, settings, inputs, keeping=None):
         super().__init__(problem, settings, inputs)
-        self.split = None if limit is None else self._split_steps(limit)
+        self.split = None if keeping is None else self._split_steps(keeping)
 
     def differentiate(self, trajectory, first=None):
         """Builds the graph.
@@ -100,7 +100,7 @@ class ReverseRun(Run):
         oracle, residuals = self.split.oracle(step, state, self.batch(step))
         return self.moved(step, state, oracle, choice), residuals
 
-    def _split_steps(self, limit):
+    def _split_steps(self, keeping):
         """The `Split` of the steps; `None` where they have to be left whole."""
         several = self.replicas is not ONE_REPLICA
         if several or self.problem.bare_variables:
@@ -116,7 +116,7 @@ class ReverseRun(Run):
         choices = dict(self.problem.dynamics.choices)
         cotangent = state._replace(extra=floating(state.extra))
         like = step, state, specs(batch), choices, cotangent
-        split = Split(self._trace, like, limit)
+        split = Split(self._trace, like, keeping)
         return split if split.is_safe else None
 
     def _trace(self, step, state, batch, choice, cotangent):
