@@ -9,6 +9,7 @@ import tensorflow as tf
 
 import far_ho_tf as far
 from far_ho_tf.hypergradients import costs
+from far_ho_tf.hypergradients.reverse import costs as reverse_costs
 from far_ho_tf.hypergradients.reverse import residuals, run, split_step
 from far_ho_tf.hypergradients.reverse.residuals import Keeping
 from far_ho_tf.planning.prediction import predict
@@ -47,7 +48,7 @@ def splits(monkeypatch):
 
 
 def kept(problem, limit=10**9):
-    return costs.of_reverse_step(problem.pure, Keeping(limit, 1)).kept
+    return reverse_costs.of_reverse_step(problem.pure, Keeping(limit, 1)).kept
 
 
 @pytest.mark.filterwarnings("ignore:.*moves weights by a sign")
@@ -257,10 +258,10 @@ class TestWhatIsKept:
         """A step makes 2 products for the first layer, which passes nothing back, and
         3 for the second; its second derivative 2 and 6.
         """
-        again = costs.of_reverse_step(self.problem().pure, None)
+        again = reverse_costs.of_reverse_step(self.problem().pure, None)
         assert again.kept == 0
         assert again.multiplications == 4 * FIRST + 9 * SECOND
-        found = costs.of_reverse_step(self.problem().pure, Keeping(10**9, 1))
+        found = reverse_costs.of_reverse_step(self.problem().pure, Keeping(10**9, 1))
         assert found.multiplications == 2 * FIRST + 6 * SECOND
         # Both layers' results, and what comes back to the first.
         assert found.kept == 8 * 12 * (4 + 3 + 4)
@@ -297,14 +298,14 @@ class TestWhatIsKept:
         assert option.name == "ReverseHG()"
         # There is room for 1,024 steps.
         size = 1025 * costs.state_bytes(problem.pure) + 1024 * 8 * 12 * (4 + 3 + 4)
-        found = costs.of_reverse_step(problem.pure, Keeping(2**28 // 1024, 1))
+        found = reverse_costs.of_reverse_step(problem.pure, Keeping(2**28 // 1024, 1))
         assert option.memory == size + found.in_xla
 
     def test_the_planner_knows_segments(self):
         problem = self.problem()
         option = predict(problem.pure, 1000, far.ReverseHG(checkpointing="sqrt"))
         keeping = Keeping(costs.state_bytes(problem.pure), 1)
-        back = costs.of_reverse_step(problem.pure, keeping)
+        back = reverse_costs.of_reverse_step(problem.pure, keeping)
         assert back.kept == 8 * 12 * 4
         step = 2 * FIRST + 3 * SECOND
         assert option.cost == pytest.approx(2 + back.multiplications / step)

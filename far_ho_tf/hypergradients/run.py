@@ -25,6 +25,7 @@ class Run:
         num_steps: int32 scalar tensor T.
         capacity: Python integer, the most steps that the buffers hold.
         replicas: What shares the batches; see `replicas.as_replicas`.
+        kept: List of tensors like those that are kept of a step beside its state.
         is_inline: Whether a step is a part of its loop's graph, not a call there.
     """
 
@@ -39,6 +40,7 @@ class Run:
         self.is_inline = settings.compiled or several or beside_gpu()
         self.hyperparameters = list(inputs.hyperparameters)
         self._dependence = Dependence(problem)
+        self.kept = []
 
     @as_one_call
     def step(self, step, state):

@@ -10,8 +10,8 @@ from far_ho_tf.hypergradients import (
     HyperGradient,
     ReverseHG,
     ReversibleHG,
-    costs,
 )
+from far_ho_tf.hypergradients.reverse.costs import of_reverse_step
 from far_ho_tf.planning.prediction import predict
 from far_ho_tf.problem.bilevel_problem import BilevelProblem
 
@@ -113,7 +113,7 @@ def plan(problem, num_steps, memory_budget=None):
     problem = problem.pure
     problem.dynamics.check_last(num_steps - 1)
     with problem.explained():
-        costs.of_reverse_step(problem, None)  # Raises what the user's own functions do.
+        of_reverse_step(problem, None)  # Raises what the user's own functions do.
     options = []
     for mode in _modes(num_steps, budget):
         with contextlib.suppress(ValueError):  # Not with these dynamics or this budget.

@@ -13,9 +13,12 @@ from far_ho_tf.hypergradients import (
     costs,
 )
 from far_ho_tf.hypergradients.compiler import obstacle
+from far_ho_tf.hypergradients.forward.costs import of_tangents
 from far_ho_tf.hypergradients.forward.tangents import Directions
 from far_ho_tf.hypergradients.reverse.binomial import num_recomputed
+from far_ho_tf.hypergradients.reverse.costs import of_reverse_step
 from far_ho_tf.hypergradients.reversible import fixed_point, trajectory
+from far_ho_tf.hypergradients.reversible.costs import of_reversal
 
 # Multiplications of matrix products that take as long as the integers' arithmetic for
 # a weight in a step, there and back (docs/decisions/0019-planner.md).
@@ -61,7 +64,7 @@ def predict(problem, num_steps, mode):
         (ForwardHG, _forward),
     ):
         if isinstance(mode, kind):
-            complete = costs.of_reverse_step(problem, None).complete
+            complete = of_reverse_step(problem, None).complete
             return function(problem, num_steps, mode)._replace(complete=complete)
     raise ValueError(f"Nothing is predicted for such a mode. Received: mode={mode!r}")
 
@@ -69,7 +72,7 @@ def predict(problem, num_steps, mode):
 def _reverse(problem, num_steps, mode):
     count = mode.policy.differentiated_steps(num_steps)
     states, segment, keeping = mode.policy.storage(problem, num_steps)
-    back = costs.of_reverse_step(problem, keeping)
+    back = of_reverse_step(problem, keeping)
     again = 0
     if states < count:
         again = count if segment else num_recomputed(count, states)
@@ -107,7 +110,7 @@ def _reversible_bytes(problem, num_steps, bits, compiler):
     sizes = [variable.shape.num_elements() for variable in problem.start.variables]
     spilled = fixed_point.SPILLED // 8 * int(np.dot(spills, sizes))
     extra = num_steps * costs.bytes_of(problem.start.extra)
-    step = costs.of_reversal(problem, compiler)
+    step = of_reversal(problem, compiler)
     return costs.state_bytes(problem) + step + spilled + extra
 
 
@@ -119,11 +122,11 @@ def _forward(problem, num_steps, mode):
     # From one: convolutions of several are in part loops, whose turns are not counted.
     tangent = 4 / 3
     if step:
-        tangent = costs.of_tangents(problem, 1).multiplications / step - 1
+        tangent = of_tangents(problem, 1).multiplications / step - 1
     return Option(
         f"{_name(mode)}, {count} tangent{'s' if count > 1 else ''}",
         mode,
-        costs.of_tangents(problem, size).bytes(_compiler(problem, mode)),
+        of_tangents(problem, size).bytes(_compiler(problem, mode)),
         math.ceil(count / size) + count * tangent,
     )
 
@@ -131,7 +134,7 @@ def _forward(problem, num_steps, mode):
 def _cost(problem, num_steps, steps, steps_back, back=None):
     """In training runs, of the steps made forwards and backwards."""
     forth = costs.of_step(problem)
-    back = back or costs.of_reverse_step(problem, None)
+    back = back or of_reverse_step(problem, None)
     ratio = 8 / 3  # Where there is no product: 8 for 3, as for a layer.
     if forth.multiplications:
         ratio = back.multiplications / forth.multiplications

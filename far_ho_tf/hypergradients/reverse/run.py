@@ -34,6 +34,8 @@ class ReverseRun(Run):
     def __init__(self, problem, settings, inputs, keeping=None):
         super().__init__(problem, settings, inputs)
         self.split = None if keeping is None else self._split_steps(keeping)
+        if self.split is not None:
+            self.kept = self.split.kept
 
     def differentiate(self, trajectory, first=None):
         """Builds the graph.

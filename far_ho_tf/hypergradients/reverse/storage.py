@@ -9,8 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from far_ho_tf.graphs.buffers import capacity
-from far_ho_tf.hypergradients import costs
+from far_ho_tf.hypergradients.costs import state_bytes
 from far_ho_tf.hypergradients.reverse.binomial import Itinerary, binomial
+from far_ho_tf.hypergradients.reverse.costs import states_within
 from far_ho_tf.hypergradients.reverse.residuals import Keeping
 from far_ho_tf.problem.pure_problem import PureProblem
 
@@ -76,9 +77,9 @@ class StoragePolicy:
         """What a run of so many steps keeps."""
         count = self.differentiated_steps(num_steps)
         if self.memory_budget is not None:
-            fit = costs.states_within(problem, count, self.memory_budget)
+            fit = states_within(problem, count, self.memory_budget)
             return _some(fit, count)
-        size = costs.state_bytes(problem)
+        size = state_bytes(problem)
         if self.checkpointing is None:
             limit = max(size, self.residuals // capacity(count, size))
             return Storage(count, count, self._keeping(limit))
@@ -100,11 +101,11 @@ class StoragePolicy:
         count = self.differentiated_steps(num_steps)
         storage = self.storage(problem, num_steps)
         steps = capacity(num_steps)
-        room = capacity(count, costs.state_bytes(problem))
+        room = capacity(count, state_bytes(problem))
         if storage.states == count:
             states = min(room, self.truncation or room)
             if self.memory_budget is not None:
-                states = costs.states_within(problem, states, self.memory_budget)
+                states = states_within(problem, states, self.memory_budget)
             storage = storage._replace(states=states, segment=states)
             return ReverseBuffers(steps, storage, True)
         if storage.segment:
@@ -115,7 +116,7 @@ class StoragePolicy:
     def held(self, problem: PureProblem, num_steps: int) -> int:
         """The bytes, at least, that are kept of a run of so many steps."""
         _, storage, all_states = self.buffers(problem, num_steps)
-        size = storage.states * costs.state_bytes(problem)
+        size = storage.states * state_bytes(problem)
         if not (all_states or storage.segment):
             size += _ITINERARY * num_steps
         return size

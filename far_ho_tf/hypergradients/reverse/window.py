@@ -23,9 +23,7 @@ class Window:
     def blank(self, state):
         """`TensorArray`s for states like one, and for residuals."""
         states = self._run.arrays(state, self._size + (self._split is not None))
-        return states, self._run.arrays(
-            self._split.kept if self._split else [], self._size
-        )
+        return states, self._run.arrays(self._run.kept, self._size)
 
     def fill(self, move, first, end, state, logs, kept):
         """Moves on from the first step to the end, and keeps what is on the way.
