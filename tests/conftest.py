@@ -31,28 +31,33 @@ tf.config.set_logical_device_configuration(
 # The files whose tests take longest: they begin first, so that none is left for the
 # end, when the other process has nothing more to do.
 LONGEST = [
-    "test_distribution",
-    "test_workers",
-    "test_reversible",
-    "test_dynamics_table",
-    "test_keep_residuals",
-    "test_modes",
-    "test_long_horizons",
-    "test_keras_values",
-    "test_maclaurin_examples",
-    "test_examples",
-    "test_hyper_representation",
-    "test_episodes",
-    "test_distributed_example",
-    "test_keras_numbers",
-    "test_docs",
-    "test_killed_runs",
+    "distribution/test_distribution",
+    "distribution/test_workers",
+    "hypergradients/reversible/test_mode",
+    "whole/test_dynamics_table",
+    "hypergradients/reverse/test_residuals",
+    "whole/test_modes",
+    "hypergradients/reverse/test_long_horizons",
+    "dynamics/keras/test_values",
+    "examples/test_maclaurin",
+    "examples/test_examples",
+    "examples/test_hyper_representation",
+    "hypergradients/test_episodes",
+    "examples/test_distributed",
+    "dynamics/keras/test_numbers",
+    "repository/test_docs",
+    "resuming/test_killed_runs",
 ]
 
 
 def pytest_collection_modifyitems(items):
     places = {name: place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+    items.sort(key=lambda item: places.get(_name(item), len(places)))
+
+
+def _name(item):
+    """Of its file, from tests/ on: names repeat from folder to folder."""
+    return item.nodeid.removeprefix("tests/").partition(".py::")[0]
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,6 @@
 """What the benchmarks compare the modes with."""
 
 import importlib
-import pathlib
 import subprocess
 import sys
 
@@ -9,8 +8,9 @@ import numpy as np
 import pytest
 
 import far_ho_tf as far
+from tests.helpers import ROOT
 
-FOLDER = pathlib.Path(__file__).parents[1] / "benchmarks"
+FOLDER = ROOT / "benchmarks"
 
 
 def test_plain_training_is_that_of_the_modes(monkeypatch):

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import subprocess
 import sys
 
@@ -11,9 +10,8 @@ import pytest
 
 from examples.common import mnist
 from examples.data_hyper_cleaning import experiment, report
-from tests.helpers import run_example
+from tests.helpers import ROOT, run_example
 
-ROOT = pathlib.Path(__file__).parents[1]
 NAMES = sorted(path.parent.name for path in ROOT.glob("examples/*/run.py"))
 REAL_TIME = "real_time"
 

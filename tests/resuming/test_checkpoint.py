@@ -1,7 +1,7 @@
 """`far.Checkpoint`: a run that was stopped ends as one that was not, bit for bit.
 
 A stop is an exception here, after which a problem is made anew, as by the next
-process; tests/test_killed_runs.py kills processes.
+process; test_killed_runs.py kills processes.
 """
 
 import shutil
@@ -285,7 +285,7 @@ def test_what_had_ended_stays_so(tmp_path):
 
 
 def diverging():
-    """Whose outer value grows by 1.25² from ½ on; see tests/test_callbacks.py."""
+    """Whose outer value grows by 1.25² from ½ on; see tuning/test_callbacks.py."""
     w = keras.Variable(0.0, name="w")
     target = far.Hyperparameter(0.0, name="target")
     problem = far.BilevelProblem(

@@ -1,7 +1,6 @@
 """Processes that are killed (SIGKILL) and begun again by the same command."""
 
 import os
-import pathlib
 import random
 import signal
 import subprocess
@@ -12,10 +11,7 @@ import numpy as np
 import pytest
 
 from tests import stopped_run
-from tests.helpers import in_tiers
-
-ROOT = pathlib.Path(__file__).parents[1]
-
+from tests.helpers import ROOT, in_tiers
 
 # A run is killed within the first of them: about two iterations with their savings.
 CALLS = 100_000

@@ -1,7 +1,6 @@
 """The sweep over derivatives (`tools/derivative_sweep.py`) tells right from wrong."""
 
 import importlib
-import pathlib
 import subprocess
 import sys
 
@@ -9,7 +8,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-TOOLS = pathlib.Path(__file__).parents[1] / "tools"
+from tests.helpers import ROOT
+
+TOOLS = ROOT / "tools"
 POINT = np.array([0.3, -0.7, 1.2])
 
 

@@ -1,7 +1,6 @@
 """The spoken digits of the examples, on synthetic recordings."""
 
 import os
-import pathlib
 import subprocess
 import sys
 
@@ -9,8 +8,7 @@ import numpy as np
 import pytest
 
 from examples.real_time import speech
-
-ROOT = pathlib.Path(__file__).parents[1]
+from tests.helpers import ROOT
 
 
 def tone(frequency, num_samples, amplitude=10000.0):

@@ -1,11 +1,11 @@
 """BUILD_NOTES.md lists docs/decisions, and links between documents lead somewhere."""
 
 import re
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.helpers import ROOT
+
 FILES = sorted((ROOT / "docs/decisions").glob("[0-9]*.md"))
 DOCUMENTS = [
     *(ROOT / name for name in ("README.md", "BUILD_NOTES.md", "CHANGELOG.md")),

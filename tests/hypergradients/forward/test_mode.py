@@ -1,4 +1,4 @@
-"""What is forward mode's own; its values are compared in test_modes.py too."""
+"""What is forward mode's own; its values are compared in whole/test_modes.py too."""
 
 import re
 import warnings
@@ -134,7 +134,7 @@ MODELS = {
     "name", in_tiers(MODELS, ["convolution and pooling", "dropout and gelu"])
 )
 def test_equals_reverse_mode(name):
-    """Reverse mode is compared with the unrolled reference in test_models.py."""
+    """Reverse mode is compared with the unrolled reference in whole/test_models.py."""
     model = MODELS[name]()
     random = np.random.RandomState(0)
     x, y = random.randn(9, *model.input_shape[1:]), random.randint(0, 3, 9)

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
-from tests.test_checkpoint_callback import anew, diverging, fit, same, state_of
+from tests.resuming.test_checkpoint import anew, diverging, fit, same, state_of
 
 
 def simple(name="target", size=None, optimizer=None, mode=None, dynamics=None):

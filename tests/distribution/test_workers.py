@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import shutil
 import signal
 import socket
@@ -13,10 +12,7 @@ import numpy as np
 import pytest
 
 from tests import worker_run
-from tests.helpers import in_tiers, relative_error
-
-ROOT = pathlib.Path(__file__).parents[1]
-
+from tests.helpers import ROOT, in_tiers, relative_error
 
 OTHERS = ["other data", "other episodes", "other shards"]
 HELD = []

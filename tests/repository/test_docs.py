@@ -4,14 +4,13 @@ import doctest
 import importlib
 import pkgutil
 import re
-from pathlib import Path
 
 import pytest
 
 import far_ho_tf
 from far_ho_tf.graphs import compilation
+from tests.helpers import ROOT
 
-ROOT = Path(far_ho_tf.__file__).parent.parent
 MODULES = [
     "far_ho_tf",
     *(

@@ -57,7 +57,7 @@ def compare(model, inner_data, outer_data, tolerance=1e-9, jit_compile="auto"):
     assert_close([result.outer_value], [value], 1e-11)
     assert_close(model.trainable_variables, final, 1e-11)
     assert_close(result.hypergradients, expected, tolerance)
-    # Of what is done one by one; see test_forward.py.
+    # Of what is done one by one; see hypergradients/forward/test_mode.py.
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "TensorFlow cannot vectorize")
         forward = far.ForwardHG(jit_compile=jit_compile).compute(problem, 5)

@@ -2,16 +2,13 @@
 
 import json
 import os
-import pathlib
 import select
 import subprocess
 import sys
 
 import pytest
 
-from tests.helpers import relative_error, run_example
-
-ROOT = pathlib.Path(__file__).parents[1]
+from tests.helpers import ROOT, relative_error, run_example
 
 SHORT = (
     *("--hyper_iterations", "2", "--num_steps", "4", "--batch_size", "25"),

@@ -10,7 +10,7 @@ import tensorflow as tf
 import far_ho_tf as far
 from tests.helpers import Classification, assert_close, hyper, in_tiers
 
-# What XLA compiles is compared in test_modes.py; here it would only take longer.
+# What XLA compiles is compared in whole/test_modes.py; here it would only take longer.
 GRAPH = far.ForwardHG(jit_compile=False)
 CHUNKS = pytest.mark.parametrize(
     "chunk_size", in_tiers([None, 5], [None]), ids=["whole", "chunks"]
