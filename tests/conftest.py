@@ -31,7 +31,8 @@ tf.config.set_logical_device_configuration(
 # The files whose tests take longest: they begin first, so that none is left for the
 # end, when the other process has nothing more to do.
 LONGEST = [
-    "distribution/test_distribution",
+    "distribution/test_replicas",
+    "distribution/test_mean_check",
     "distribution/test_workers",
     "hypergradients/reversible/test_mode",
     "whole/test_dynamics_table",

@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
-from tests.distribution.test_distribution import mirrored
 from tests.helpers import Classification, assert_close, counted, in_tiers
+from tests.replicated import mirrored
 
 EPISODES = [3, 0, 4]
 MODES = [
