@@ -18,9 +18,11 @@ from far_ho_tf.dynamics import (
 from far_ho_tf.graphs import compilation
 from far_ho_tf.graphs.compilation import compile_cache
 from far_ho_tf.hypergradients import (
+    DivergenceError,
     ForwardHG,
     HyperGradient,
     HyperGradientResult,
+    MeanResult,
     NonFiniteError,
     ReversalError,
     ReverseHG,
@@ -51,6 +53,7 @@ __all__ = [
     "BilevelProblem",
     "Checkpoint",
     "CheckpointError",
+    "DivergenceError",
     "Dynamics",
     "ForwardHG",
     "GradientDescent",
@@ -59,6 +62,7 @@ __all__ = [
     "HyperOptimizer",
     "Hyperparameter",
     "KerasDynamics",
+    "MeanResult",
     "Momentum",
     "NonFiniteError",
     "Plan",

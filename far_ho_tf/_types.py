@@ -12,8 +12,6 @@ Variable: TypeAlias = keras.Variable | tf.Variable
 # A nested structure of tensors, as of `tf.nest`: which, the docstring tells.
 Structure: TypeAlias = Any
 # What stands for one number, and may be tuned or scheduled.
-Number: TypeAlias = (
-    float | int | np.ndarray | tf.Tensor | Variable | Callable[..., Any]
-)
+Number: TypeAlias = float | int | np.ndarray | tf.Tensor | Variable | Callable[..., Any]
 # A user's objective: of a batch, or of nothing.
 ObjectiveFunction: TypeAlias = Callable[..., tf.Tensor]

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from far_ho_tf.checks import require
+from far_ho_tf.checks import check_steps, require
 from far_ho_tf.distribution.mean_check import MeanCheck
 from far_ho_tf.distribution.strategies import check_strategy, device, num_replicas
 from far_ho_tf.distribution.worker_agreement import check_agreement
@@ -18,6 +18,7 @@ from far_ho_tf.hypergradients.compiler import Inputs, Program, Settings, obstacl
 from far_ho_tf.hypergradients.episodes import over_episodes
 from far_ho_tf.hypergradients.nonfinite import raise_non_finite
 from far_ho_tf.hypergradients.result import HyperGradientResult, Status
+from far_ho_tf.hyperparameters.hyperparameter import names_of
 from far_ho_tf.patches.kernels import beside_gpu
 from far_ho_tf.variables.identity import preserved, read
 from far_ho_tf.variables.numbers import scalar
@@ -82,6 +83,7 @@ class Execution:
         self._guards = guards
         self._programs = {}
         self._largest_step = -1
+        self._names = tuple(names_of(problem.hyperparameters))
         self._needs = functools.lru_cache(_LENGTHS)(self._needs_of)
         keeps = functools.partial(mode.keeps_tangents, problem)
         self._keeps_tangents = functools.lru_cache(_LENGTHS)(keeps)
@@ -112,7 +114,7 @@ class Execution:
         problem = self._problem
         with problem.explained(), self._preserved():
             with TRACING:
-                self._check_last(start.first_step + num_steps - 1)
+                self._check_last(start.first_step, num_steps)
                 inputs = self._inputs(num_steps, start, episodes)
                 for guard in self._guards:
                     guard.before(inputs, num_steps)
@@ -132,9 +134,11 @@ class Execution:
         bare = self._problem.bare_variables
         return preserved(bare) if bare else contextlib.nullcontext()
 
-    def _check_last(self, step):
-        """Refuses a schedule that ends before."""
+    def _check_last(self, first_step, num_steps):
+        """Refuses a schedule that ends before, and steps beyond int32."""
+        step = first_step + num_steps - 1
         if step > self._largest_step:
+            check_steps(num_steps, first_step)
             self._problem.dynamics.check_last(step)
             self._largest_step = step
 
@@ -281,6 +285,7 @@ class Execution:
                 *(outputs.state, outputs.tangents),
                 *(start.first_step + num_steps, start.outer_step),
             ),
+            names=self._names,
         )
 
 

@@ -30,8 +30,6 @@ _TOLD = (tf.float32, tf.float64, tf.complex64, tf.complex128)
 class NonFiniteError(FloatingPointError, ValueError):
     """NaN or infinity appeared in the state or in the hypergradient.
 
-    Or an outer value above the `outer_limit` of `HyperOptimizer.fit`.
-
     Attributes:
         step: The first step at which it appeared, 0 for the first of the run; for the
             hypergradient, the first step whose derivative has it. `None` where the
@@ -42,6 +40,14 @@ class NonFiniteError(FloatingPointError, ValueError):
     def __init__(self, message, step=None):
         super().__init__(message)
         self.step = step
+
+
+class DivergenceError(NonFiniteError):
+    """The outer value exceeded the `outer_limit` of `HyperOptimizer.fit`.
+
+    It is finite. That it is a `NonFiniteError`, as which it was raised before, holds
+    for one release more.
+    """
 
 
 def raise_non_finite(

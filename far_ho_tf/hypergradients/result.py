@@ -2,9 +2,13 @@
 
 import dataclasses
 
+import numpy as np
 import tensorflow as tf
 
 from far_ho_tf.variables.state import Position, State
+
+# Elements up to which a tensor is written out.
+_SHORT = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,7 +18,6 @@ class Status:
     Attributes:
         compiler: "xla" or "graph".
         reason: Why not XLA, or an empty string.
-        finite: Always true: a result that is not finite is raised instead.
         truncated: Number of last steps that were differentiated, where the run
             went on from a state without its tangents, or `truncation` was asked for;
             `None` for all steps.
@@ -28,15 +31,30 @@ class Status:
 
     compiler: str
     reason: str = ""
-    finite: bool = True
     truncated: int | None = None
     kept_states: int | None = None
     buffer_bits: float | None = None
-    one_by_one: tuple = ()
+    one_by_one: tuple[str, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True)
-class HyperGradientResult:
+class _Named:
+    """Hypergradients that can be read by name."""
+
+    names: tuple[str, ...]
+    hypergradients: list[tf.Tensor]
+
+    @property
+    def by_name(self) -> dict[str, tf.Tensor]:
+        """The hypergradients by the names of their hyperparameters."""
+        return dict(zip(self.names, self.hypergradients, strict=True))
+
+    def _told(self) -> str:
+        pairs = self.by_name.items()
+        return "{" + ", ".join(f"{name}: {_short(one)}" for name, one in pairs) + "}"
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class HyperGradientResult(_Named):
     """A hypergradient and what came with it.
 
     Attributes:
@@ -47,27 +65,95 @@ class HyperGradientResult:
             each step.
         choices: Mapping from the names of what the dynamics chose in each step
             (see `Dynamics.choices`) to tensors whose first axis has num_steps.
-        state: The final `State` s_T.
-        status: A `Status`.
+        state: The final `State` s_T; `None` where all episodes ran on other workers.
+        status: A `Status`, or `None` likewise.
         tangents: In forward mode dS_T/dλ: a `State` of tensors whose first
             axis goes over all elements of all hyperparameters, its extra part
             of floating tensors only. `None` in other modes, and where they
             were not kept.
-        outer_values: Of a run over several problems or episodes, the outer value
-            of each; `outer_value` is their mean. Then inner values and choices have a
-            first axis that counts episodes, and the state is that of the last. Of a
-            list of problems, choices, state, status and tangents are lists, with
-            `None` for those that ran on another worker.
+        outer_values: Of a run over several episodes, the outer value of each, of which
+            `outer_value` is the mean. Then inner values and choices have a first axis
+            that counts episodes, and the state is that of the last.
         end: The `Position` at which the run ended: `compute(..., start=result.end)`
             goes on from it.
+        names: The hyperparameters' names; one that is there twice has a number behind.
+
+    Example:
+
+    >>> import far_ho_tf as far, keras
+    >>> w = keras.Variable(1.0, name="w")
+    >>> rate = far.Hyperparameter(0.25, name="rate")
+    >>> problem = far.BilevelProblem(
+    ...     inner_objective=lambda: w * w,
+    ...     outer_objective=lambda: 1.0 * w,
+    ...     variables=[w],
+    ...     dynamics=far.GradientDescent(rate),
+    ...     hyperparameters=[rate],
+    ... )
+    >>> result = far.ReverseHG().compute(problem, num_steps=2)
+    >>> float(result.by_name["rate"])
+    -2.0
+    >>> result
+    HyperGradientResult(outer_value=0.25, hypergradients={rate: -2}, num_steps=2)
     """
 
     outer_value: tf.Tensor
-    hypergradients: list
+    hypergradients: list[tf.Tensor]
     inner_values: tf.Tensor
-    choices: dict
-    state: State
-    status: Status
+    choices: dict[str, tf.Tensor]
+    state: State | None
+    status: Status | None
     tangents: State | None = None
     outer_values: tf.Tensor | None = None
     end: Position | None = None
+    names: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        episodes = ""
+        if self.outer_values is not None:
+            episodes = f", episodes={self.outer_values.shape[0]}"
+        return (
+            f"HyperGradientResult(outer_value={_short(self.outer_value)}, "
+            f"hypergradients={self._told()}, "
+            f"num_steps={self.inner_values.shape[-1]}{episodes})"
+        )
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class MeanResult(_Named):
+    """The mean over a list of problems, as `HyperOptimizer` takes it.
+
+    Attributes:
+        outer_value: Scalar tensor, the mean of the outer values.
+        hypergradients: List of tensors, the mean hypergradients, aligned with the
+            problems' hyperparameters, of their shapes and dtypes.
+        results: List of the `HyperGradientResult`s of the problems; `None` for one that
+            ran on another worker.
+        outer_values: Vector: the outer value of each problem.
+        inner_values: Tensor of shape (problems, num_steps).
+        names: The hyperparameters' names; one that is there twice has a number behind.
+    """
+
+    outer_value: tf.Tensor
+    hypergradients: list[tf.Tensor]
+    results: list[HyperGradientResult | None]
+    outer_values: tf.Tensor
+    inner_values: tf.Tensor
+    names: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return (
+            f"MeanResult(outer_value={_short(self.outer_value)}, "
+            f"hypergradients={self._told()}, problems={len(self.results)})"
+        )
+
+
+def _short(tensor: tf.Tensor) -> str:
+    """A tensor in few words: its elements, or shape and norm."""
+    values = np.asarray(tensor)
+    if not values.ndim:
+        return f"{float(values):.4g}"
+    if values.size <= _SHORT:
+        return "[" + ", ".join(f"{float(one):.4g}" for one in values.ravel()) + "]"
+    norm = float(np.linalg.norm(values.astype(np.float64)))
+    return f"{tuple(values.shape)} of norm {norm:.4g}"

@@ -145,17 +145,20 @@ def scalar_names(hyperparameters, taken):
     Returns:
         List of pairs (name, variable), for scalars only.
     """
-    named = []
-    used = set(taken)
+    scalars = [variable for variable in hyperparameters if not variable.shape.rank]
+    return list(zip(names_of(scalars, taken), scalars, strict=True))
+
+
+def names_of(hyperparameters, taken=()):
+    """A name for each of them; of one that is there already a number tells it apart."""
+    names = []
     for variable in hyperparameters:
-        if not variable.shape.rank:
-            name, count = path_of(variable), 0
-            while name in used:  # Names need not be unique.
-                count += 1
-                name = f"{path_of(variable)}_{count}"
-            used.add(name)
-            named.append((name, variable))
-    return named
+        name, count = path_of(variable), 0
+        while name in taken or name in names:  # Names need not be unique.
+            count += 1
+            name = f"{path_of(variable)}_{count}"
+        names.append(name)
+    return names
 
 
 def unlisted(handles, listed):

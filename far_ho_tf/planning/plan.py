@@ -30,6 +30,12 @@ class Plan(NamedTuple):
     recommended: HyperGradient | None
     memory_budget: int
 
+    def __repr__(self):
+        return (
+            f"Plan({len(self.options)} options, recommended={self.recommended!r}, "
+            f"memory_budget={text_of_bytes(self.memory_budget)!r})"
+        )
+
     def __str__(self):
         row = "{:<36}{:>12}{:>16}  {}".format
         lines = [row("mode", "memory", "training runs", "").rstrip()]

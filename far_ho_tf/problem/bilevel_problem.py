@@ -30,6 +30,9 @@ from far_ho_tf.variables.owners import check_variables, common_dtype, trained_va
 from far_ho_tf.variables.state import State, layout
 from far_ho_tf.variables.substitution import substituted, tape_sources
 
+# How many hyperparameters a problem names when it is printed.
+_SHOWN = 4
+
 
 class BilevelProblem:
     """An inner training run and an outer objective at its end.
@@ -137,6 +140,17 @@ class BilevelProblem:
             # problem is said when it is computed.
             with contextlib.suppress(Exception):
                 _ = self.start
+
+    def __repr__(self):
+        weights = sum(variable.shape.num_elements() for variable in self.variables)
+        names = ", ".join(map(path_of, self.hyperparameters[:_SHOWN]))
+        others = len(self.hyperparameters) - _SHOWN
+        more = f" and {others} more" if others > 0 else ""
+        return (
+            f"BilevelProblem({len(self.variables)} variables of {weights:,} weights, "
+            f"dynamics={type(self.dynamics.dynamics).__name__}, "
+            f"hyperparameters=[{names}{more}])"
+        )
 
     # What the compiled loops of every gradient mode are made of.
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from far_ho_tf.checks import check_count, is_integer, require
 from far_ho_tf.distribution.strategies import gathered, worker_name
-from far_ho_tf.hypergradients import NonFiniteError
+from far_ho_tf.hypergradients import DivergenceError, NonFiniteError
 from far_ho_tf.resuming import tuner_state
 from far_ho_tf.resuming.files import CheckpointError, Files, number_of
 
@@ -164,7 +164,7 @@ class Checkpoint(keras.callbacks.Callback):
             tuner_state.warn_of_orders(tuner)
         else:
             self._saved = self._files.read(path)
-            self._check_same("with", self._saved["of"], description)
+            self._check_same("with", _as_named_now(self._saved["of"]), description)
             self._fits = self._saved["fits"]
         self._description = description
         self._tuner = tuner
@@ -229,7 +229,9 @@ class Checkpoint(keras.callbacks.Callback):
         self._tuner.initial_iteration = done
         self._tuner.stop_training = fit["stopped"]
         if fit["diverged"]:
-            self._tuner.divergence = NonFiniteError(fit["diverged"])
+            is_finite = fit.get("diverged_by") == DivergenceError.__name__
+            kind = DivergenceError if is_finite else NonFiniteError
+            self._tuner.divergence = kind(fit["diverged"])
             warnings.warn(
                 f"{self._belongs()} that diverged and ended at hyper-iteration {done}: "
                 f"{fit['diverged']}",
@@ -244,6 +246,7 @@ class Checkpoint(keras.callbacks.Callback):
         fit["stopped"] = tuner.stop_training
         fit["hyperparameters"] = tuner.get_weights()
         fit["diverged"] = str(tuner.divergence) if tuner.divergence else None
+        fit["diverged_by"] = type(tuner.divergence).__name__
         fit["history"] = {
             name: [float(v) if isinstance(v, numbers.Real) else v for v in values]
             for name, values in tuner.history.history.items()
@@ -315,6 +318,12 @@ def with_checkpoint_last(callbacks):
         callbacks=found,
     )
     return callbacks, found[0] if found else None
+
+
+def _as_named_now(description):
+    """What was saved under names that have changed since."""
+    mode = description["hypergradient"].replace("keep_products=", "keep_residuals=")
+    return description | {"hypergradient": mode}
 
 
 def _plain(episodes):

@@ -5,10 +5,21 @@ import warnings
 import keras
 import tensorflow as tf
 
-from far_ho_tf.checks import KERAS_NAMES, check_count, check_limit, did_you_mean
+from far_ho_tf.checks import (
+    KERAS_NAMES,
+    check_count,
+    check_limit,
+    check_steps,
+    did_you_mean,
+)
 from far_ho_tf.distribution.strategies import check_strategy, in_scope_of, outside_scope
 from far_ho_tf.graphs.functions import once_traced
-from far_ho_tf.hypergradients import HyperGradient, NonFiniteError, ReverseHG
+from far_ho_tf.hypergradients import (
+    HyperGradient,
+    MeanResult,
+    NonFiniteError,
+    ReverseHG,
+)
 from far_ho_tf.hyperparameters.hyperparameter import scalar_names
 from far_ho_tf.notices import told_to
 from far_ho_tf.problem.bilevel_problem import BilevelProblem
@@ -52,7 +63,8 @@ class HyperOptimizer:
         status: The `Status` of the last hyper-iteration (a list, of a list of
             problems), or `None`.
         stop_training: Set by callbacks to end `fit`.
-        divergence: The `NonFiniteError` that ended the last `fit`, or `None`.
+        divergence: The `NonFiniteError` or `DivergenceError` that ended the last
+            `fit`, or `None`.
         initial_iteration: Integer, the hyper-iteration that the last `fit` began
             with: not 0 where a `Checkpoint` went on with one that was stopped.
 
@@ -106,6 +118,20 @@ class HyperOptimizer:
         self._good = None  # The hyperparameters of the last evaluation in `fit`.
         self.inner_runs = InnerRuns(self.problems, self.hypergradient, strategy)
 
+    def __repr__(self):
+        problems = (
+            f"problem={self.problems[0]!r}"
+            if len(self.problems) == 1
+            else f"problems={len(self.problems)}"
+        )
+        several = isinstance(self.optimizer, list)
+        optimizers = self.optimizer if several else [self.optimizer]
+        names = ", ".join(type(one).__name__ for one in optimizers)
+        return (
+            f"HyperOptimizer({problems}, hypergradient={self.hypergradient!r}, "
+            f"optimizer={names}, hyper_iterations={self.inner_runs.outer_step})"
+        )
+
     @did_you_mean(**KERAS_NAMES)
     def run(self, num_steps, mode="restart", episodes=None):
         """One hyper-iteration: train, hypergradient, outer update.
@@ -125,14 +151,17 @@ class HyperOptimizer:
                 been seen, or a list of their numbers. With `mode="restart"` only.
 
         Returns:
-            The `HyperGradientResult` at the hyperparameters before the update.
+            The `HyperGradientResult` at the hyperparameters before the update; of a
+            list of problems a `MeanResult`.
 
         Raises:
             ValueError, NonFiniteError: As `HyperGradient.compute`; the
                 hyperparameters stay as they were.
         """
+        check_mode(mode)
+        num_steps = check_steps(num_steps)
         result = self.inner_runs.advance(num_steps, mode, episodes)
-        self.status = result.status
+        self.status = _status(result)
         self._update(result.hypergradients)
         return result
 
@@ -178,10 +207,11 @@ class HyperOptimizer:
             A `keras.callbacks.History`.
 
         Raises:
-            NonFiniteError: If the first hyper-iteration diverges: there is
-                nothing good to keep.
+            NonFiniteError, DivergenceError: If the first hyper-iteration diverges:
+                there is nothing good to keep.
         """
         hyper_iterations = check_count("hyper_iterations", hyper_iterations)
+        num_steps = check_steps(num_steps)
         check_limit("outer_limit", outer_limit)
         check_mode(mode)
         callbacks, checkpoint = with_checkpoint_last(_check_callbacks(callbacks))
@@ -220,7 +250,7 @@ class HyperOptimizer:
                 _warn(error, iteration)
                 break
             self._good = self.get_weights()
-            self.status = result.status
+            self.status = _status(result)
             callbacks.on_epoch_end(iteration, self._logs(result))
             if self.stop_training:
                 break
@@ -246,6 +276,13 @@ class HyperOptimizer:
         for name, variable in self._named:
             logs[name] = float(tf.convert_to_tensor(variable))
         return logs
+
+
+def _status(result):
+    """The `Status` of a result, or of each problem's."""
+    if isinstance(result, MeanResult):
+        return [one and one.status for one in result.results]
+    return result.status
 
 
 def _warn(error, iteration):

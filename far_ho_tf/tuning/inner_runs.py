@@ -6,9 +6,10 @@ import tensorflow as tf
 
 from far_ho_tf.checks import check_count, is_integer, require
 from far_ho_tf.distribution.strategies import outside_scope
-from far_ho_tf.hypergradients import NonFiniteError
 from far_ho_tf.hypergradients.episodes import check_episodes
 from far_ho_tf.hypergradients.execution import execution_of
+from far_ho_tf.hypergradients.nonfinite import DivergenceError, NonFiniteError
+from far_ho_tf.hypergradients.result import HyperGradientResult
 from far_ho_tf.tuning.tasks import Tasks
 from far_ho_tf.variables.state import Position
 
@@ -167,14 +168,7 @@ class InnerRuns:
         results = [None] * count
         for (place,), result in found:
             results[place] = result
-        mean = dataclasses.replace(
-            mean,
-            choices=[one and one.choices for one in results],
-            state=[one and one.state for one in results],
-            status=[one and one.status for one in results],
-            tangents=[one and one.tangents for one in results],
-        )
-        return results, mean
+        return results, dataclasses.replace(mean, results=results)
 
     def _over_episodes(self, compute, num_steps, episodes):
         found, error = self._tasks.run(
@@ -184,17 +178,21 @@ class InnerRuns:
             len(episodes),
         )
         mean = self._tasks.average(found, error, len(episodes), num_steps)
-        if not found:  # There are fewer episodes than workers.
-            return [None], mean
         results = [result for _, result in found]
-        last = results[-1]
-        choices = tf.nest.map_structure(
-            lambda *rows: tf.concat(rows, axis=0), *(one.choices for one in results)
+        choices, last = {}, None
+        if results:  # There may be fewer episodes than workers.
+            last = results[-1]
+            choices = tf.nest.map_structure(
+                lambda *rows: tf.concat(rows, axis=0), *(one.choices for one in results)
+            )
+        result = HyperGradientResult(
+            *(mean.outer_value, mean.hypergradients, mean.inner_values, choices),
+            state=last and last.state,
+            status=last and last.status,
+            outer_values=mean.outer_values,
+            names=mean.names,
         )
-        mean = dataclasses.replace(
-            mean, choices=choices, state=last.state, status=last.status
-        )
-        return [mean], mean
+        return [result if last else None], result
 
     def write_back(self):
         """Lets the models hold the states that the last runs arrived at."""
@@ -211,6 +209,6 @@ def check_mode(mode):
 
 def _check_limit(value, limit):
     if limit is not None and value > limit:
-        raise NonFiniteError(
+        raise DivergenceError(
             f"The outer value, {float(value):g}, is above outer_limit={limit:g}."
         )

@@ -12,7 +12,9 @@ from far_ho_tf.distribution.strategies import (
     summed,
 )
 from far_ho_tf.distribution.worker_agreement import check_agreement
-from far_ho_tf.hypergradients import HyperGradientResult, NonFiniteError
+from far_ho_tf.hypergradients.nonfinite import NonFiniteError
+from far_ho_tf.hypergradients.result import MeanResult
+from far_ho_tf.hyperparameters.hyperparameter import names_of
 from far_ho_tf.notices import in_context
 from far_ho_tf.variables.identity import path_of
 
@@ -104,7 +106,7 @@ class Tasks:
             number, num_steps: Integers, of runs and of their steps.
 
         Returns:
-            A `HyperGradientResult` without state, choices, status and tangents.
+            A `MeanResult` without `results`.
 
         Raises:
             The error, if there was one; else `NonFiniteError` if a run of another
@@ -139,14 +141,13 @@ class Tasks:
             raise WorkerLostError("A run of another worker failed; see what it says.")
         if diverged:
             raise NonFiniteError("A run of another worker diverged; see what it says.")
-        return HyperGradientResult(
+        return MeanResult(
             outer_value=tf.reduce_mean(outer),
             hypergradients=[total / number for total in gradients],
-            inner_values=inner,
-            choices={},
-            state=None,
-            status=None,
+            results=[],
             outer_values=outer,
+            inner_values=inner,
+            names=tuple(names_of(self._hyperparameters)),
         )
 
 

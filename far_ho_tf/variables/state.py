@@ -4,6 +4,9 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+# How many shapes a state shows of each of its parts.
+_SHOWN = 4
+
 
 class State(NamedTuple):
     """The state s_t of the inner training run.
@@ -21,6 +24,15 @@ class State(NamedTuple):
     variables: list
     slots: list
     extra: list
+
+    def __repr__(self):
+        parts = []
+        for name, tensors in zip(self._fields, self, strict=True):
+            shapes = [tuple(one.shape) for one in tf.nest.flatten(tensors)]
+            more = f", ... ({len(shapes)})" if len(shapes) > _SHOWN else ""
+            listed = ", ".join(map(str, shapes[:_SHOWN]))
+            parts.append(f"{name}: {listed}{more}" if shapes else f"{name}: none")
+        return f"State({'; '.join(parts)})"
 
 
 class Position(NamedTuple):

@@ -672,7 +672,7 @@ class TestNonFinite:
             far.GradientDescent(rate),
             [rate],
         )
-        with fails("(steps 0 to 299) is, but their product overflows") as error:
+        with fails(r"\(steps 0 to 299\) is, but their product overflows") as error:
             mode.compute(problem, 300)
         assert error.value.step is None
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from far_ho_tf.checks import check_count, is_integer, require
+from far_ho_tf.checks import check_count, is_integer, require, warn_user
 from far_ho_tf.graphs.buffers import capacity
 from far_ho_tf.hypergradients import costs
 from far_ho_tf.hypergradients.base import HyperGradient
@@ -66,6 +66,7 @@ class ReverseHG(HyperGradient):
             and all states are kept. "auto": with all states and "sqrt", not with a
             number of states or a `memory_budget`. None are kept over several replicas,
             and where a step holds loops or branches, or assigns `tf.Variable`s.
+        keep_products: What `keep_residuals` was called before; it warns.
 
     Example, with w_2 = 2 (1 − 2η)² and so d½w_2²/dη = w_2 · (−8) (1 − 2η):
 
@@ -91,9 +92,13 @@ class ReverseHG(HyperGradient):
     truncation: int | None = None
     memory_budget: int | None = None
     keep_residuals: bool | str = "auto"
+    keep_products: dataclasses.InitVar[bool | str | None] = None
 
-    def __post_init__(self):
+    def __post_init__(self, keep_products):
         super().__post_init__()
+        if keep_products is not None:
+            warn_user("`keep_products` is called `keep_residuals`.", DeprecationWarning)
+            object.__setattr__(self, "keep_residuals", keep_products)
         require(
             self.checkpointing is None
             or (isinstance(self.checkpointing, str) and self.checkpointing == "sqrt")
