@@ -16,7 +16,7 @@ import keras
 import pytest
 import tensorflow as tf
 
-import far_ho_tf  # noqa: F401, tells TensorFlow of the cache before it begins.
+import far_ho_tf as far  # Tells TensorFlow of the cache before it begins.
 
 # Tracing makes so many objects that looking for cycles takes a tenth of all time.
 gc.set_threshold(10_000, 20, 50)
@@ -68,3 +68,17 @@ def _clean_keras():
     keras.utils.set_random_seed(0)
     yield
     keras.config.set_floatx("float32")
+
+
+@pytest.fixture
+def parts():
+    """The arguments of a small, right problem, to be spoilt one at a time."""
+    w = keras.Variable([1.0, 2.0], name="w")
+    rate = far.Hyperparameter(0.1, name="rate")
+    return {
+        "inner_objective": lambda: tf.reduce_sum(w * w),
+        "outer_objective": lambda: tf.reduce_sum(w * w),
+        "variables": [w],
+        "dynamics": far.GradientDescent(rate),
+        "hyperparameters": [rate],
+    }

@@ -1,4 +1,4 @@
-"""Learned scales of the initial weights."""
+"""Learned scales of the initial weights; and values that cannot be initial ones."""
 
 import keras
 import numpy as np
@@ -7,6 +7,7 @@ import tensorflow as tf
 
 import far_ho_tf as far
 from tests.helpers import Classification, assert_close, hyper, in_tiers, slope
+from tests.misuse import compute, fails
 
 
 class Line:
@@ -127,3 +128,33 @@ def test_errors(scales, message):
     with pytest.raises(ValueError, match=message):
         for _, value in far.scaled_noise(scales):
             value()
+
+
+class TestInitialValues:
+    def test_twice_of_one_variable(self, parts):
+        (w,) = parts["variables"]
+        with fails("`initial_values`", "`w` twice"):
+            compute(parts, initial_values=[(w, tf.ones(2)), (w, tf.ones(2))])
+
+    def test_of_a_foreign_variable(self, parts):
+        foreign = keras.Variable(1.0, name="foreign")
+        with fails("`initial_values`", "'foreign'"):
+            compute(parts, initial_values=[(foreign, 1.0)])
+
+    def test_of_a_wrong_shape(self, parts):
+        (w,) = parts["variables"]
+        with fails("`w`", r"\(2,\)", r"shape=.*\[3\]"):
+            compute(parts, initial_values=[(w, tf.ones(3))])
+
+    def test_from_a_callable_of_a_wrong_dtype(self, parts):
+        (w,) = parts["variables"]
+        with fails("`w`", "float32", "float64"):
+            compute(parts, initial_values=[(w, lambda: tf.ones(2, tf.float64))])
+
+    @pytest.mark.parametrize(
+        "value", ["ones", None, lambda: None, keras.initializers.Ones()], ids=range(4)
+    )
+    def test_of_a_wrong_kind(self, parts, value):
+        (w,) = parts["variables"]
+        with fails("The initial value of `w` must", "Received: "):
+            compute(parts, initial_values=[(w, value)])

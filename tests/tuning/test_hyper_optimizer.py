@@ -1,4 +1,4 @@
-"""The outer loop, against updates made by hand."""
+"""The outer loop, against updates made by hand; and its wrong arguments."""
 
 import keras
 import numpy as np
@@ -7,6 +7,7 @@ import tensorflow as tf
 
 import far_ho_tf as far
 from tests.helpers import Classification, assert_close
+from tests.misuse import fails
 
 
 def ridge(penalty, rate, seed, name="w"):
@@ -154,3 +155,81 @@ def test_the_model_holds_the_final_state():
     # `tuner` has moved the penalty, which the outer objective reads.
     moved = problem.outer(problem.validation) - 0.1 * float(problem.penalty) ** 2
     assert_close([moved], [result.outer_value - 0.1 * 0.01**2], 1e-12)
+
+
+class TestHyperOptimizer:
+    def test_of_no_problem(self):
+        with fails("`problem`", "Received: 'problem'"):
+            far.HyperOptimizer("problem")
+
+    def test_of_an_empty_list(self):
+        with fails("`problem`", "empty"):
+            far.HyperOptimizer([])
+
+    def test_problems_with_other_hyperparameters(self, parts):
+        other = far.Hyperparameter(0.1, name="other")
+        one = far.BilevelProblem(**parts)
+        two = far.BilevelProblem(
+            **{
+                **parts,
+                "hyperparameters": [other],
+                "dynamics": far.GradientDescent(other),
+            }
+        )
+        with fails("same hyperparameters", "path=rate,", "Received: .*path=other,"):
+            far.HyperOptimizer([one, two])
+
+    def test_wrong_arguments(self, parts):
+        problem = far.BilevelProblem(**parts)
+        with fails("`hypergradient`", "Received: 'reverse'"):
+            far.HyperOptimizer(problem, hypergradient="reverse")
+        with fails("`strategy`", "MirroredStrategy"):
+            far.HyperOptimizer(problem, strategy=tf.distribute.get_strategy())
+        for wrong in (far.ReverseHG, keras.optimizers.SGD()):
+            with fails("`hypergradient`", "not a class", "`optimizer=`"):
+                far.HyperOptimizer(problem, wrong)
+        optimizer = far.HyperOptimizer(problem)
+        with fails("`mode`", "restart", "Received: mode='cold'"):
+            optimizer.run(3, mode="cold")
+        with fails("`num_steps`", "num_steps=0"):
+            optimizer.run(0)
+        with fails("`hyper_iterations`", "hyper_iterations=0"):
+            optimizer.fit(0, num_steps=3)
+
+    @pytest.mark.parametrize(
+        ("given", "meant"),
+        [
+            ({"epochs": 3}, "`hyper_iterations`"),
+            ({"steps_per_epoch": 3}, "`num_steps`"),
+            ({"num_step": 3}, "`num_steps`"),
+            ({"validation_data": 3}, "`outer_data` of the BilevelProblem"),
+        ],
+        ids=str,
+    )
+    def test_other_names_of_arguments(self, parts, given, meant):
+        (name,) = given
+        tuner = far.HyperOptimizer(far.BilevelProblem(**parts))
+        words = rf"has no argument `{name}`. Did you mean {meant}\? .*={given[name]}"
+        with pytest.raises(TypeError, match=f"`HyperOptimizer.fit` {words}"):
+            tuner.fit(**given)
+        with pytest.raises(TypeError, match=f"`HyperOptimizer.run` {words}"):
+            tuner.run(**given)
+        with pytest.raises(TypeError, match=f"compute` {words}"):
+            far.ReverseHG().compute(tuner.problems[0], **given)
+
+    def test_a_name_that_is_like_no_other(self, parts):
+        tuner = far.HyperOptimizer(far.BilevelProblem(**parts))
+        with pytest.raises(TypeError, match=r"no argument `zzz`\. Received: zzz=1"):
+            tuner.fit(3, 3, zzz=1)
+
+    @pytest.mark.parametrize("wrong", ["x", print, keras.callbacks.History], ids=str)
+    def test_callbacks(self, parts, wrong):
+        tuner = far.HyperOptimizer(far.BilevelProblem(**parts))
+        right = keras.callbacks.History()
+        with fails("`callbacks`", "LambdaCallback", r"Received: callbacks\[1\]="):
+            tuner.fit(1, 2, callbacks=[right, wrong], verbose=0)
+        with fails("`callbacks`", r"Received: callbacks\[0\]="):
+            tuner.fit(1, 2, callbacks=wrong, verbose=0)
+        for callbacks in (right, (right,), keras.callbacks.CallbackList([right])):
+            tuner.fit(1, 2, callbacks=callbacks, verbose=0)
+            assert right.epoch[-1] == 0
