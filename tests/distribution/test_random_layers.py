@@ -6,11 +6,7 @@ import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
-from tests.helpers import (
-    assert_close,
-    hyper,
-    normalized_network,
-)
+from tests.helpers import assert_close, hyper, normalized_network
 from tests.replicated import mirrored, outcome
 
 

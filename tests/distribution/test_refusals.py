@@ -6,10 +6,7 @@ import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
-from tests.helpers import (
-    Classification,
-    hyper,
-)
+from tests.helpers import Classification, hyper
 from tests.replicated import minibatches, mirrored
 
 

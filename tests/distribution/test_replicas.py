@@ -6,13 +6,7 @@ import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
-from tests.helpers import (
-    Classification,
-    assert_close,
-    counted,
-    hyper,
-    in_tiers,
-)
+from tests.helpers import Classification, assert_close, counted, hyper, in_tiers
 from tests.replicated import minibatches, mirrored, outcome
 
 TOLERANCE = {"float64": 1e-10, "float32": 1e-5}

@@ -9,11 +9,7 @@ import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
-from tests.helpers import (
-    Classification,
-    assert_close,
-    in_tiers,
-)
+from tests.helpers import Classification, assert_close, in_tiers
 from tests.replicated import minibatches, mirrored, outcome
 
 

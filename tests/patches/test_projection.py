@@ -7,6 +7,7 @@ import tensorflow as tf
 from tensorflow.python.ops import gen_image_ops
 
 import far_ho_tf as far
+from tests.differences import turns
 from tests.helpers import assert_close
 
 RANDOM = np.random.RandomState(0)
@@ -94,3 +95,29 @@ def test_a_learned_augmentation(transform, mode):
         (run(0.23, 1.1 + width) - run(0.23, 1.1 - width)) / (2 * width),
     ]
     assert_close(result.hypergradients, expected, 5e-3)
+
+
+@pytest.mark.parametrize("mode", [far.ReverseHG(), far.ForwardHG()])
+def test_images_are_moved_in_a_loop(mode):
+    image = tf.constant(np.random.RandomState(2).randn(1, 4, 4, 1), tf.float32)
+    shift = keras.Variable([0.2, 0.3], name="shift")
+    scale = far.Hyperparameter(0.9, name="scale")
+
+    def moved(turn):
+        x, y = tf.unstack(shift.value)
+        numbers = [scale.value, 0.1, x * (turn + 1), 0.05, 1.0, y, 0.0, 0.0]
+        transform = tf.stack([tf.convert_to_tensor(one) for one in numbers])[tf.newaxis]
+        made = keras.ops.image.affine_transform(image, transform, "bilinear")
+        return tf.reduce_sum((made - image) ** 2)
+
+    def made(count):
+        return far.BilevelProblem(
+            lambda: turns(moved, count, tf.zeros([])),
+            lambda: tf.reduce_sum(shift**3.0),
+            *([shift], far.GradientDescent(0.01), [scale]),
+        )
+
+    found, expected = (
+        mode.compute(made(count), 2, write_back=False) for count in (2, -2)
+    )
+    assert_close(found.hypergradients, expected.hypergradients, 1e-4)
