@@ -1,12 +1,18 @@
-"""Moments by the names that legacy Keras and TensorFlow 1 have for them."""
+"""Moments: their second derivatives, and the names that they have elsewhere."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
+from far_ho_tf.patches.moments import moments, stopped_moments
+from tests.differences import normals
 from tests.helpers import assert_close, hyper
+from tests.known_faults import problem_with
+from tests.tapes import error_of_second_derivative
 
+normal = normals()
 X = np.random.RandomState(0).randn(6, 3)
 
 
@@ -140,3 +146,60 @@ def test_a_moving_average_that_is_used():
         match=r"`inner_objective` assigns .*`average`.*`outer_objective` returns",
     ):
         far.ReverseHG().compute(problem, 2)
+
+
+class TestMendedMoments:
+    def test_tensorflow_drops_a_term(self):
+        x = normal(4, 3)
+        wrong = error_of_second_derivative(lambda x: stopped_moments(x, [0])[1], x)
+        right = error_of_second_derivative(lambda x: moments(x, [0])[1], x)
+        assert wrong > 0.05
+        assert right < 1e-8
+
+    @pytest.mark.parametrize("keepdims", [False, True])
+    @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+    def test_values_and_gradients_stay_the_same(self, dtype, keepdims):
+        x = tf.constant(normal(5, 4, 3, dtype=dtype))
+        results = []
+        for function in (moments, stopped_moments):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                mean, variance = function(x, [0, 1], keepdims=keepdims)
+                total = tf.reduce_sum(mean * variance)
+            results.append((mean, variance, tape.gradient(total, x)))
+        mended, original = results
+        assert mended[0].numpy().tolist() == original[0].numpy().tolist()
+        assert mended[1].numpy().tolist() == original[1].numpy().tolist()
+        precision = {"float16": 1e-3, "float32": 1e-6, "float64": 1e-14}[dtype]
+        np.testing.assert_allclose(
+            mended[2].numpy(), original[2].numpy(), atol=precision
+        )
+
+    @pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
+    @pytest.mark.parametrize(
+        "layer",
+        [
+            keras.layers.BatchNormalization,
+            keras.layers.LayerNormalization,
+            lambda **options: keras.layers.GroupNormalization(2, **options),
+        ],
+    )
+    def test_keras_layers_are_right(self, layer, jit_compile):
+        layer = layer(dtype="float64")
+        x = normal(4, 6) * np.arange(1, 7)
+        layer.build(x.shape)
+        weights = np.arange(24.0).reshape(4, 6)
+
+        def function(x):
+            scope = keras.StatelessScope()
+            with scope:
+                return layer(weights * x, training=True)
+
+        assert error_of_second_derivative(function, x, jit_compile) < 1e-6
+
+    def test_a_copy_from_before_the_import_is_refused(self):
+        problem = problem_with(
+            lambda x: stopped_moments(x * x, [0])[1], np.arange(3.0, dtype="float32")
+        )
+        with pytest.raises(ValueError, match=r"holds StopGradient.*full name"):
+            far.ReverseHG().compute(problem, 2)

@@ -164,7 +164,7 @@ def test_without_the_patch_they_are_not(name):
 
 
 def test_colors_are_the_same_to_the_bit():
-    """test_faults.py shows that TensorFlow has no derivative."""
+    """problem/test_faults.py shows that TensorFlow has no derivative."""
     colors = np.r_[HSV, [[0.5, 0.0, 0.3], [1 / 3, 1.0, 1.0], [1.0, 0.2, 0.0]]]
     colors = tf.constant(colors, tf.float32)
     own = tf.raw_ops.HSVToRGB(images=colors).numpy()
