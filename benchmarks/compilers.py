@@ -56,7 +56,7 @@ def main(_):
         ]
         graph, xla = np.median(times, axis=0)
         chosen = far.ReverseHG().compute(problem, num_steps).status.compiler
-        report = problem.report
+        report = problem.pure.report
         size = max(report.largest_product, report.largest_convolution)
         print(
             row(

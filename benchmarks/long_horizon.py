@@ -110,7 +110,7 @@ def measure(spec):
     problem = bilevel({"mlp": mlp, "cnn": cnn}[spec["model"]](), spec["m"])
     options = {"jit_compile": False} if spec["compiler"] == "graph" else {}
     mode, num_steps = MODES[spec["mode"]](**options), spec["T"]
-    predicted = predict(problem, num_steps, mode)
+    predicted = predict(problem.pure, num_steps, mode)
     result = mode.compute(problem, num_steps)  # Compiles.
     spec |= {
         "predicted runs": predicted.cost,

@@ -93,16 +93,16 @@ def bilevel(make):
 def plain_training(problem, num_steps, jit_compile):
     """The same steps without anything stored or differentiated."""
     hyperparameters = [tf.convert_to_tensor(v) for v in problem.hyperparameters]
-    prepared = problem.inner_data.prepare(0, num_steps)
+    prepared = problem.pure.inner_data.prepare(0, num_steps)
 
     @tf.function(jit_compile=jit_compile, autograph=False)
     def train(start, hyperparameters, prepared):
         def body(step, state):
-            batch = problem.inner_data.batch(prepared, step)
-            return step + 1, problem.step(state, hyperparameters, step, batch)[0]
+            batch = problem.pure.inner_data.batch(prepared, step)
+            return step + 1, problem.pure.step(state, hyperparameters, step, batch)[0]
 
         with kernel_rewrites(jit_compile):  # As the modes have them.
-            state = problem.initial_state(start, hyperparameters, tf.constant(0))
+            state = problem.pure.initial_state(start, hyperparameters, tf.constant(0))
             _, state = tf.while_loop(
                 lambda step, _: step < num_steps,
                 body,
@@ -113,7 +113,7 @@ def plain_training(problem, num_steps, jit_compile):
         return state.variables
 
     def run():
-        variables = train(problem.start, hyperparameters, prepared)
+        variables = train(problem.pure.start, hyperparameters, prepared)
         return [variable.numpy() for variable in variables]
 
     return run

@@ -58,10 +58,12 @@ def bilevel(batch_size):
 
 def operations(problem):
     """Multiplications and additions of one gradient, on the problem's batch."""
-    batch = problem.inner_data.prepare(0, 1)
+    batch = problem.pure.inner_data.prepare(0, 1)
     hyperparameters = [tf.convert_to_tensor(v) for v in problem.hyperparameters]
     oracle = tf.function(
-        lambda batch: problem.oracle(problem.start, hyperparameters, batch)[0],
+        lambda batch: problem.pure.oracle(problem.pure.start, hyperparameters, batch)[
+            0
+        ],
         autograph=False,
     ).get_concrete_function(batch)
     options = tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()

@@ -1,6 +1,7 @@
 """Parameters and problems that many tests share."""
 
 import contextlib
+import dataclasses
 import itertools
 import os
 import pathlib
@@ -15,7 +16,7 @@ from tensorflow.python.framework import ops
 
 import far_ho_tf as far
 from far_ho_tf.hypergradients.compiler import Program
-from far_ho_tf.patches import registry
+from far_ho_tf.patches import kernels, registry
 
 # Of the repository.
 ROOT = pathlib.Path(__file__).parents[1]
@@ -229,6 +230,17 @@ class Classification:
             "batch": batch or (lambda t: self.train),
             "outer_batch": self.validation,
         }
+
+
+def keep_small_products(monkeypatch):
+    """Lets reverse mode keep the results of products however small they are."""
+    policy = far.ReverseHG.policy.func
+
+    def lowered(mode):
+        return dataclasses.replace(policy(mode), worth_keeping=1)
+
+    monkeypatch.setattr(far.ReverseHG, "policy", property(lowered))
+    monkeypatch.setattr(kernels, "_SMALL_PRODUCT", 0)
 
 
 def traces_seen(monkeypatch):

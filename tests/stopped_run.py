@@ -89,7 +89,7 @@ def run(name, *callbacks):
     problem = make_problem(rate, decay)
     tuner = far.HyperOptimizer(problem, hypergradient, keras.optimizers.Adam(1e-3))
     history = tuner.fit(ITERATIONS, callbacks=list(callbacks), verbose=0, **arguments)
-    weights = [variable.numpy() for variable in problem.owned]
+    weights = [variable.numpy() for variable in problem.pure.owned]
     return [*tuner.get_weights(), *weights, *history.history.values()]
 
 

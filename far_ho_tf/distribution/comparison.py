@@ -39,7 +39,7 @@ def compare_shards(problem, count, inputs, slope, eps):
     """Measures how far both objectives are from means over shards.
 
     Args:
-        problem: A `BilevelProblem`.
+        problem: A `PureProblem`.
         count: Integer, the number of shards.
         inputs: `Inputs`.
         slope: Scalar tensor, by how much floating data fall off to the last example.
@@ -51,8 +51,8 @@ def compare_shards(problem, count, inputs, slope, eps):
     shaken = _shaken(inputs, eps)
 
     def inner(inputs, batch):
-        _, extra, value = problem.oracle(inputs.start, inputs.hyperparameters, batch)
-        return value, extra
+        found = problem.oracle(inputs.start, inputs.hyperparameters, batch)
+        return found.value, found.extra
 
     def outer(inputs, batch):
         values = inputs.start, inputs.hyperparameters

@@ -27,7 +27,7 @@ class MeanCheck:
     second, fourth, eighth, ... run at the state that it ended with.
 
     Args:
-        problem: A `BilevelProblem`.
+        problem: A `PureProblem`.
         strategy: A `tf.distribute.Strategy` with several replicas.
     """
 

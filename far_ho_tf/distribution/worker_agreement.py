@@ -22,7 +22,7 @@ def check_agreement(problem, strategy):
     nothing where there is one worker.
 
     Args:
-        problem: A `BilevelProblem`.
+        problem: A `PureProblem`.
         strategy: A `tf.distribute.Strategy` or `None`.
 
     Raises:

@@ -59,7 +59,7 @@ class HyperGradient(abc.ABC):
         """Builds the graph of one hyper-iteration.
 
         Args:
-            problem: A `BilevelProblem`.
+            problem: A `PureProblem`.
             settings: `Settings`.
             inputs: `Inputs` of symbolic tensors.
 
@@ -71,7 +71,7 @@ class HyperGradient(abc.ABC):
         """What a program for so many steps, and for fewer, holds.
 
         Args:
-            problem: A `BilevelProblem`.
+            problem: A `PureProblem`.
             num_steps: Python integer T.
 
         Returns:
@@ -117,7 +117,7 @@ class HyperGradient(abc.ABC):
         """Whether a run returns its final tangents.
 
         Args:
-            problem: A `BilevelProblem`.
+            problem: A `PureProblem`.
             asked: `True`, `False`, or `None` for the mode's own choice.
         """
         del problem, asked
@@ -127,7 +127,7 @@ class HyperGradient(abc.ABC):
         """The bytes, at least, that a run of so many steps holds for all of them.
 
         Args:
-            problem: A `BilevelProblem`.
+            problem: A `PureProblem`.
             num_steps: Python integer T.
         """
         return capacity(num_steps) * problem.dtype.size  # The inner values.
@@ -217,6 +217,7 @@ class HyperGradient(abc.ABC):
             problem=problem,
         )
         start = _given(start, state, tangents, first_step, outer_step)
+        problem = problem.pure
         with problem.explained():
             start = self._checked(problem, start)
             num_steps = check_steps(num_steps, start.first_step)

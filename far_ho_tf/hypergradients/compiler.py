@@ -229,8 +229,7 @@ class Program:
         around = no_grappler() if only_calls else within
         with TRACING, tf.device(None), called_with(within):
             made = Executable(
-                *(build, inputs, around, self._salt),
-                jit_compile=self._whole and xla,
+                build, inputs, around, self._salt, jit_compile=self._whole and xla
             )
         made.one_by_one = found
         if xla and made.is_new:

@@ -14,6 +14,7 @@ from far_ho_tf.hypergradients.compiler import Buffers, Inputs, Settings
 from far_ho_tf.hypergradients.dependence import Dependence
 from far_ho_tf.hypergradients.forward.tangents import Directions, Propagation
 from far_ho_tf.hypergradients.reverse.run import ReverseRun
+from far_ho_tf.hypergradients.reverse.split_step import Residuals
 from far_ho_tf.patches.kernels import no_kernel_rewrites
 from far_ho_tf.variables.derivatives import floating
 from far_ho_tf.variables.identity import read
@@ -73,24 +74,24 @@ def of_step(problem):
 
 
 @_kept
-def of_reverse_step(problem, limit):
+def of_reverse_step(problem, keeping):
     """The `Needs` of a step back, with what it repeats of the training step.
 
     Args:
-        problem: A `BilevelProblem`.
-        limit: See `ReverseRun`; `None` where nothing is kept.
+        problem: A `PureProblem`.
+        keeping: See `ReverseRun`.
     """
 
     def visit(run, state_and_carry):
         choice = _zeros(problem.dynamics.choices)
         state, carry = state_and_carry
-        more = (state, _zeros(run.split.kept)) if run.split else ()
-        return run.visit(tf.constant(0), state, choice, carry, *more)
+        kept = Residuals(state, _zeros(run.split.kept)) if run.split else None
+        return run.visit(tf.constant(0), state, choice, carry, kept)
 
     state = problem.state_specs()
     cotangent = state._replace(extra=floating(state.extra))
     carry = cotangent, read(problem.hyperparameters)
-    return _trace(problem, visit, (state, carry), limit)
+    return _trace(problem, visit, (state, carry), keeping)
 
 
 @_kept
@@ -135,7 +136,7 @@ def states_within(problem, count, budget):
     """How many states fit into a budget.
 
     Args:
-        problem: A `BilevelProblem`.
+        problem: A `PureProblem`.
         count: Integer, the number of states that there are.
         budget: Integer, bytes.
 
@@ -167,7 +168,7 @@ def _zeros(like):
     return tf.nest.map_structure(lambda t: tf.zeros(t.shape, t.dtype), like)
 
 
-def _trace(problem, function, states, limit=None):
+def _trace(problem, function, states, keeping=None):
     """The `Needs` of a function of a run and of a structure of states."""
     runs = []
     # "compiled", as steps are then no calls, within which `peak` does not look.
@@ -175,7 +176,7 @@ def _trace(problem, function, states, limit=None):
 
     def call(states, hyperparameters, inner, step):
         inputs = Inputs(hyperparameters, None, None, inner, (), step, step, step)
-        runs.append(ReverseRun(problem, settings, inputs, limit))
+        runs.append(ReverseRun(problem, settings, inputs, keeping))
         return function(runs[0], states)
 
     with tf.init_scope():  # Memory is asked for while a run is traced, too.

@@ -7,7 +7,7 @@ class Dependence:
     """Collects, over the parts of a problem, what depends on which λ.
 
     Args:
-        problem: A `BilevelProblem`.
+        problem: A `PureProblem`.
     """
 
     def __init__(self, problem):

@@ -12,7 +12,7 @@ def check_episodes(problem, state, episodes, several):
     """Refuses numbers of episodes that a problem cannot be run for.
 
     Args:
-        problem: A `BilevelProblem`.
+        problem: A `PureProblem`.
         state: The `State` to start from, or `None`.
         episodes: What was given for them; `None` for none.
         several: Whether batches are split over replicas.
@@ -58,7 +58,7 @@ def over_episodes(differentiate, problem, settings, inputs, fixed_shapes):
 
     Args:
         differentiate: `HyperGradient.differentiate`, for one episode.
-        problem: A `BilevelProblem`.
+        problem: A `PureProblem`.
         settings: `Settings`.
         inputs: `Inputs`, whose `episode` is a vector.
         fixed_shapes: Whether all batches have one, known shape.

@@ -22,7 +22,6 @@ from far_ho_tf.hyperparameters.hyperparameter import names_of
 from far_ho_tf.patches.kernels import beside_gpu
 from far_ho_tf.variables.identity import preserved, read
 from far_ho_tf.variables.numbers import scalar
-from far_ho_tf.variables.state import Position
 
 # Bytes from which what a run holds is compared with what is free, and the part of this
 # that it may be: a fifth more was measured.
@@ -38,7 +37,7 @@ def execution_of(mode, problem, strategy=None):
 
     Args:
         mode: A `HyperGradient`.
-        problem: A `BilevelProblem`, with which it is kept.
+        problem: A `PureProblem`, with which it is kept.
         strategy: A `tf.distribute.Strategy` or `None`.
 
     Raises:
@@ -69,7 +68,7 @@ class Execution:
 
     Args:
         mode: A `HyperGradient`.
-        problem: A `BilevelProblem`.
+        problem: A `PureProblem`.
         strategy: The `tf.distribute.Strategy` over whose replicas each batch is split;
             `None` for one device.
         guards: List of objects that look at each run: `before(inputs, num_steps)` and
@@ -120,7 +119,11 @@ class Execution:
                     guard.before(inputs, num_steps)
                 keeps = episodes is None and self._keeps_tangents(keep_tangents)
                 program = self._program(
-                    *(num_steps, inputs, start.state is None, keeps, hyper_iterations)
+                    num_steps,
+                    inputs,
+                    restart=start.state is None,
+                    keep_tangents=keeps,
+                    hyper_iterations=hyper_iterations,
                 )
             with device(strategy) if strategy else contextlib.nullcontext():
                 outputs, facts = self._outputs(num_steps, start, program, inputs)
@@ -215,7 +218,11 @@ class Execution:
         )
         whole = mode.compiles_loops and self._strategy is None
         self._programs[key] = Program(
-            *(mode.jit_compile, problem.report, fixed_shapes, build, whole),
+            mode.jit_compile,
+            problem.report,
+            fixed_shapes,
+            build,
+            whole=whole,
             calls_parts=whole and not has_episodes,
             strategy=self._strategy,
             num_steps=few,
@@ -241,8 +248,13 @@ class Execution:
             raise
         if not tf.reduce_all(outputs.finite):
             raise_non_finite(
-                *(problem, num_steps, inputs, start.state is None, program.compiler),
-                *(outputs, mode.has_tangents),
+                problem,
+                num_steps,
+                inputs,
+                outputs,
+                restart=start.state is None,
+                compiler=program.compiler,
+                has_tangents=mode.has_tangents,
                 verify=lambda: mode.verify(outputs.checks),
             )
         return outputs, mode.verify(outputs.checks) if outputs.checks else {}
@@ -261,7 +273,7 @@ class Execution:
         for step in range(num_steps):
             number = inputs.first_step + step
             data = problem.inner_data.batch(inputs.inner, number)
-            state, *_ = problem.step(state, values, number, data)
+            state, _ = problem.step(state, values, number, data)
             if time.monotonic() > until:
                 return
         data = problem.outer_data.batch(inputs.outer, inputs.outer_step)
@@ -281,9 +293,10 @@ class Execution:
             status=Status(program.compiler, program.reason, **facts),
             tangents=outputs.tangents,
             outer_values=outputs.outer_values,
-            end=Position(
-                *(outputs.state, outputs.tangents),
-                *(start.first_step + num_steps, start.outer_step),
+            end=start._replace(
+                state=outputs.state,
+                tangents=outputs.tangents,
+                first_step=start.first_step + num_steps,
             ),
             names=self._names,
         )

@@ -51,19 +51,19 @@ class DivergenceError(NonFiniteError):
 
 
 def raise_non_finite(
-    problem, num_steps, inputs, restart, compiler, outputs, has_tangents, verify
+    problem, num_steps, inputs, outputs, restart, compiler, has_tangents, verify
 ):
     """Raises a `NonFiniteError` that names the first such place.
 
     The run is made once more, up to it: in any gradient mode the same plain run.
 
     Args:
-        problem: A `BilevelProblem`.
+        problem: A `PureProblem`.
         num_steps: Integer T.
         inputs: The `Inputs` of the run.
+        outputs: Its `Outputs`, of which some are not finite.
         restart: Whether it began from Φ_0.
         compiler: "xla" or "graph", by which it came out so.
-        outputs: Its `Outputs`, of which some are not finite.
         has_tangents: Whether it propagated tangents. There NaN spreads from one
             hyperparameter to the others (0·∞), so that none can be named.
         verify: Callable() that raises what is wrong by the mode's own rules. It is
@@ -150,19 +150,12 @@ def _searched(run):
 
     def body(step, _, state, logs, value, derivative_step):
         new_state, log = run.step(step, state)
-        value, choice = log
         zero = tf.nest.map_structure(tf.zeros_like, run.hyperparameters)
-        derivatives = run.visit(step, state, choice, (ones, zero))
+        derivatives = run.visit(step, state, log.choice, (ones, zero))
         is_first = (derivative_step < 0) & ~all_finite(derivatives)
         derivative_step = tf.where(is_first, step, derivative_step)
-        return (
-            step + 1,
-            state,
-            new_state,
-            write(logs, step, log),
-            value,
-            derivative_step,
-        )
+        logs = write(logs, step, log)
+        return step + 1, state, new_state, logs, log.value, derivative_step
 
     steps, before, state, logs, _, derivative_step = tf.while_loop(
         goes_on,
@@ -172,7 +165,15 @@ def _searched(run):
     )
     outer_value, cotangent, direct = run.outer(state)
     return _Found(
-        *(steps, before, state, stack(logs)[0], derivative_step, initial, outer_value),
+        *(
+            steps,
+            before,
+            state,
+            stack(logs.value),
+            derivative_step,
+            initial,
+            outer_value,
+        ),
         outer=all_finite([cotangent, direct]),
     )
 
@@ -185,7 +186,7 @@ def _told(problem, num_steps, found, gradients, cause):
     """What is not finite first, in words, and the step.
 
     Args:
-        problem: A `BilevelProblem`.
+        problem: A `PureProblem`.
         num_steps: Integer T.
         found: A `_Found`.
         gradients: List of the hypergradients; empty where none is to be named.

@@ -15,7 +15,7 @@ def differentiate_outer(
     """The outer value E(s, λ), its cotangent in s, and its gradient in λ.
 
     Args:
-        problem: A `BilevelProblem`.
+        problem: A `PureProblem`.
         state: A `State`.
         hyperparameters: List of tensors.
         batch: What the outer objective is called with.

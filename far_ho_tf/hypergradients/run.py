@@ -7,6 +7,7 @@ from far_ho_tf.graphs.functions import as_one_call
 from far_ho_tf.hypergradients.dependence import Dependence
 from far_ho_tf.hypergradients.outer import differentiate_outer
 from far_ho_tf.patches.kernels import beside_gpu
+from far_ho_tf.problem.step import Log
 from far_ho_tf.variables.state import State
 
 
@@ -14,7 +15,7 @@ class Run:
     """One hyper-iteration of a problem.
 
     Args:
-        problem: A `BilevelProblem`.
+        problem: A `PureProblem`.
         settings: `Settings`.
         inputs: `Inputs` of symbolic tensors.
 
@@ -41,15 +42,14 @@ class Run:
 
     @as_one_call
     def step(self, step, state):
-        """Φ: the new state, and what `logs` take of the step."""
-        new_state, value, choice = self.problem.step(
+        """Φ, as a `Step`."""
+        return self.problem.step(
             state,
             self.hyperparameters,
             self.number(step),
             self.batch(step),
             self.replicas,
         )
-        return new_state, (value, choice)
 
     @as_one_call
     def redo(self, step, state, choice):
@@ -61,12 +61,11 @@ class Run:
         return self.moved(step, state, oracle, choice)
 
     def moved(self, step, state, oracle, choice):
-        """The new state by what the oracle gave, and what the dynamics chose before."""
-        gradients, extra, _ = oracle
+        """The new state by an `OracleValue`, and what the dynamics chose before."""
         variables, slots = self.problem.update(
-            state, gradients, self.hyperparameters, self.number(step), choice
+            state, oracle.gradients, self.hyperparameters, self.number(step), choice
         )
-        return State(variables, slots, extra)
+        return State(variables, slots, oracle.extra)
 
     def loop(self, move, step, last, state, logs):
         """Moves on by `move` up to a step.
@@ -113,8 +112,9 @@ class Run:
         )
 
     def logs(self):
-        """`TensorArray`s for what each step tells: (inner value, choice)."""
-        specs = (tf.TensorSpec([], self.problem.dtype), self.problem.dynamics.choices)
+        """A `Log` of `TensorArray`s, for those of all steps."""
+        value = tf.TensorSpec([], self.problem.dtype)
+        specs = Log(value, self.problem.dynamics.choices)
         return self.arrays(specs, self.capacity)
 
     def arrays(self, like, size):

@@ -110,6 +110,7 @@ def plan(problem, num_steps, memory_budget=None):
             memory_budget=None,
         )
     budget = check_count("memory_budget", memory_budget)
+    problem = problem.pure
     problem.dynamics.check_last(num_steps - 1)
     with problem.explained():
         costs.of_reverse_step(problem, None)  # Raises what the user's own functions do.

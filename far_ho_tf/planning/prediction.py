@@ -47,7 +47,7 @@ def predict(problem, num_steps, mode):
     """Memory and time of a mode, as an `Option`.
 
     Args:
-        problem: A `BilevelProblem`.
+        problem: A `PureProblem`.
         num_steps: Integer T.
         mode: A `ReverseHG`, `ReversibleHG` or `ForwardHG`.
 
@@ -67,9 +67,9 @@ def predict(problem, num_steps, mode):
 
 
 def _reverse(problem, num_steps, mode):
-    count = mode.differentiated_steps(num_steps)
-    states, segment, limit = mode.storage(problem, num_steps)
-    back = costs.of_reverse_step(problem, limit)
+    count = mode.policy.differentiated_steps(num_steps)
+    states, segment, keeping = mode.policy.storage(problem, num_steps)
+    back = costs.of_reverse_step(problem, keeping)
     again = 0
     if states < count:
         again = count if segment else num_recomputed(count, states)
@@ -77,7 +77,7 @@ def _reverse(problem, num_steps, mode):
     if compiler == "xla":  # It takes the room that it was compiled for.
         states, segment, _ = mode.buffers(problem, num_steps).storage
     # One slot more for the last new state, or one that need not be kept.
-    slots = states + (limit is not None or not segment)
+    slots = states + (keeping is not None or not segment)
     size = slots * costs.state_bytes(problem) + segment * back.kept
     return Option(
         _name(mode),

@@ -65,7 +65,7 @@ def inspect(problem):
     objective, the dynamics and the initial values first ones.
 
     Args:
-        problem: A `BilevelProblem`.
+        problem: A `PureProblem`.
 
     Returns:
         A `Report`.

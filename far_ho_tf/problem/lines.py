@@ -52,8 +52,11 @@ class Line:
         specs = [tf.TensorSpec(one.shape, dtype_of(one)) for one in names]
         count = len(variables)
         self._function = tf.function(self._at, autograph=False).get_concrete_function(
-            *(specs[:count], specs[count:], specs[count:]),
-            *(part.example, tf.TensorSpec([], tf.int32)),
+            specs[:count],
+            specs[count:],
+            specs[count:],
+            part.example,
+            tf.TensorSpec([], tf.int32),
         )
         self.noise = _NOISE * search.coarsest(self._function.graph)
 

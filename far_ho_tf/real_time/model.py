@@ -348,7 +348,7 @@ class RealTimeModel(keras.Model):
             or [Hyperparameter(0.0, dtype=self.model.variable_dtype, name="unused")],
             inner_data=batches,
             outer_data=self._hyper_data,
-        )
+        ).pure
         with problem.explained():
             training = RealTimeTraining(
                 problem,

@@ -63,7 +63,7 @@ class RealTimeTraining:
     `carried`.
 
     Args:
-        problem: A `BilevelProblem` whose inner data are a `Placeholder`.
+        problem: A `PureProblem` whose inner data are a `Placeholder`.
         objectives: The `Objectives` that it is made of.
         outer_update: An `OuterUpdate`, or `None` to train only.
         update_every: Integer, steps between updates.
@@ -271,15 +271,15 @@ class RealTimeTraining:
         self._objectives.predictions = None
         if self._outer_update is None:
             tangents = ()
-            state, value, _ = self._problem.step(
+            state, log = self._problem.step(
                 inputs.state, hyperparameters, inputs.step, inputs.batch
             )
         else:
             propagation = self._propagation(hyperparameters, hidden_zero(inputs.step))
-            state, tangents, (value, _) = propagation.step(
+            state, tangents, log = propagation.step(
                 inputs.state, inputs.tangents, inputs.step, inputs.batch
             )
-        return state, tangents, value, self._objectives.predictions
+        return state, tangents, log.value, self._objectives.predictions
 
     def _propagation(self, hyperparameters, first=0):
         directions = Directions(hyperparameters)

@@ -26,7 +26,7 @@ def capture(tuner):
         "position": _position(tuner.inner_runs),
         "problems": [
             {"start": problem.start, "owned": read(problem.owned)}
-            for problem in tuner.problems
+            for problem in _problems(tuner)
         ],
         "data": [source.position() for source in _sources(tuner)],
     }
@@ -45,10 +45,10 @@ def restore(tuner, state):
         assign(optimizer.variables, values)
     tuner._good = state["good"]
     _restore_position(tuner.inner_runs, state["position"])
-    for problem, part in zip(tuner.problems, state["problems"], strict=True):
+    for problem, part in zip(_problems(tuner), state["problems"], strict=True):
         problem.start = _tensors(part["start"])
     tuner.inner_runs.write_back()
-    for problem, part in zip(tuner.problems, state["problems"], strict=True):
+    for problem, part in zip(_problems(tuner), state["problems"], strict=True):
         assign(problem.owned, part["owned"])
 
 
@@ -80,7 +80,7 @@ def describe(tuner):
             _describe_optimizer(one) | {"variables": _specs(one.variables, "name")}
             for one in _optimizers(tuner)
         ],
-        "problems": [_describe_problem(problem) for problem in tuner.problems],
+        "problems": [_describe_problem(problem) for problem in _problems(tuner)],
     }
     return json.loads(json.dumps(description, default=lambda value: str(type(value))))
 
@@ -110,7 +110,7 @@ def difference(expected, received, place=""):
 def warn_of_orders(tuner):
     """Says so where data that shuffle would not come in the same order again."""
     seen = []
-    for index, problem in enumerate(tuner.problems):
+    for index, problem in enumerate(_problems(tuner)):
         for name in ("inner_data", "outer_data"):
             for dataset, seeded in getattr(problem, name).shuffles():
                 if not seeded or any(dataset is other for other in seen):
@@ -125,6 +125,10 @@ def warn_of_orders(tuner):
                 seen.append(dataset)
 
 
+def _problems(tuner):
+    return [problem.pure for problem in tuner.problems]
+
+
 def _optimizers(tuner):
     several = isinstance(tuner.optimizer, list)
     return tuner.optimizer if several else [tuner.optimizer]
@@ -134,7 +138,7 @@ def _sources(tuner):
     """The data of all problems, in the order in which they are read."""
     return [
         source
-        for problem in tuner.problems
+        for problem in _problems(tuner)
         for source in (problem.inner_data, problem.outer_data)
     ]
 

@@ -116,7 +116,8 @@ class HyperOptimizer:
         self.divergence = None
         self.initial_iteration = 0
         self._good = None  # The hyperparameters of the last evaluation in `fit`.
-        self.inner_runs = InnerRuns(self.problems, self.hypergradient, strategy)
+        pure = [problem.pure for problem in self.problems]
+        self.inner_runs = InnerRuns(pure, self.hypergradient, strategy)
 
     def __repr__(self):
         problems = (
@@ -240,7 +241,7 @@ class HyperOptimizer:
             try:
                 with told_to(bar and bar.say):
                     result = self.inner_runs.advance(
-                        *(num_steps, mode, episodes, outer_limit, hyper_iterations)
+                        num_steps, mode, episodes, outer_limit, hyper_iterations
                     )
             except NonFiniteError as error:
                 if self._good is None:

@@ -20,7 +20,7 @@ class InnerRuns:
     """Trains the problems, from run to run, and differentiates.
 
     Args:
-        problems: List of `BilevelProblem`s that share hyperparameters.
+        problems: List of `PureProblem`s that share hyperparameters.
         hypergradient: A `HyperGradient`.
         strategy: A `tf.distribute.Strategy` or `None`.
 
@@ -138,8 +138,12 @@ class InnerRuns:
                     self._hypergradient, self._problems[index], strategy
                 )
             return self._executions[key].run(
-                *(num_steps, starts[index], keep_tangents, episodes),
-                *(hyper_iterations, strategy),
+                num_steps,
+                starts[index],
+                keep_tangents,
+                episodes,
+                hyper_iterations,
+                strategy,
             )
 
         if len(self._problems) == 1 and episodes is None:
@@ -186,7 +190,10 @@ class InnerRuns:
                 lambda *rows: tf.concat(rows, axis=0), *(one.choices for one in results)
             )
         result = HyperGradientResult(
-            *(mean.outer_value, mean.hypergradients, mean.inner_values, choices),
+            outer_value=mean.outer_value,
+            hypergradients=mean.hypergradients,
+            inner_values=mean.inner_values,
+            choices=choices,
             state=last and last.state,
             status=last and last.status,
             outer_values=mean.outer_values,

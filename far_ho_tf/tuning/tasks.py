@@ -40,7 +40,7 @@ class Tasks:
         """Refuses problems that cannot run at the same time, and workers that differ.
 
         Args:
-            problems: List of `BilevelProblem`s, always the same.
+            problems: List of `PureProblem`s, always the same.
             episodes: Whether they are episodes of one.
         """
         if episodes in self._checked:

@@ -262,6 +262,6 @@ class TestTheWait:
             mode.compute(problem, 2, hyper_iterations=0)
 
     def test_episodes_count(self):
-        report = regression().problems[0].report
+        report = regression().problems[0].pure.report
         assert obstacle("auto", report, True, num_steps=999)
         assert not obstacle("auto", report, True, num_steps=1000)

@@ -42,7 +42,7 @@ def singly(setting, problem, mode, num_steps=4):
             setting.inner,
             setting.outer,
             setting.model,
-            problem.dynamics.dynamics,
+            problem.pure.dynamics.dynamics,
             problem.hyperparameters,
             lambda step, number=number: data(step, tf.constant(number)),
             setting.validation,

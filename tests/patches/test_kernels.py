@@ -393,14 +393,14 @@ class TestConvolutions:
         problem = self.problem(kind, "float64")
         for _ in range(2):
             with tf.GradientTape() as tape:
-                value = problem._outer_objective(None)
+                value = problem.pure._outer_objective(None)
             for variable, gradient in zip(
                 problem.variables,
                 tape.gradient(value, problem.variables),
                 strict=True,
             ):
                 variable.assign_sub(rate * gradient)
-        return float(problem._outer_objective(None))
+        return float(problem.pure._outer_objective(None))
 
     @pytest.mark.parametrize("kind", in_tiers(CONVOLUTIONS, ["Conv2D", "Conv3D"]))
     def test_hypergradients(self, kind):
@@ -488,7 +488,7 @@ def test_programs(compiler, monkeypatch):
     problem = Classification()
     rate = problem.hyper(0.1, "rate")
     bilevel = problem.bilevel(far.GradientDescent(rate), [rate])
-    assert bilevel.report  # What is traced for it is traced before.
+    assert bilevel.pure.report  # What is traced for it is traced before.
     called.clear()
     far.ReverseHG(jit_compile=compiler == "xla").compute(bilevel, 3)
     assert bool(called) == (compiler == "graph")

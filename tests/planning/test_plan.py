@@ -60,8 +60,8 @@ def test_memory_of_stored_states():
 
 def test_memory_of_chunks_of_tangents():
     problem = momentum()
-    all_at_once = predict(problem, 100, far.ForwardHG())
-    halves = predict(problem, 100, far.ForwardHG(chunk_size=7))
+    all_at_once = predict(problem.pure, 100, far.ForwardHG())
+    halves = predict(problem.pure, 100, far.ForwardHG(chunk_size=7))
     assert halves.name == "ForwardHG(chunk_size=7), 14 tangents"
     # Weights, velocities and their tangents, which are held and made anew.
     assert all_at_once.memory - halves.memory > 7 * 2 * 2 * 8 * ELEMENTS
@@ -87,9 +87,9 @@ def test_time_in_training_runs():
 
 def test_more_checkpoints_than_steps_are_all_states():
     problem = momentum()
-    whole = predict(problem, 100, far.ReverseHG(keep_residuals=False))
+    whole = predict(problem.pure, 100, far.ReverseHG(keep_residuals=False))
     for options in ({"checkpointing": 500}, {"memory_budget": 10**9}):
-        option = predict(problem, 100, far.ReverseHG(**options))
+        option = predict(problem.pure, 100, far.ReverseHG(**options))
         assert (option.memory, option.cost) == (whole.memory, whole.cost)
 
 
@@ -97,7 +97,7 @@ def test_what_was_run_before_changes_nothing():
     """A program for XLA is traced in other forms than what is predicted meanwhile."""
     mode, before = far.ReverseHG(True, memory_budget=20_000), momentum()
     mode.compute(before, 100)
-    assert predict(before, 100, mode) == predict(momentum(), 100, mode)
+    assert predict(before.pure, 100, mode) == predict(momentum().pure, 100, mode)
 
 
 def test_the_cheapest_that_fits_is_recommended():

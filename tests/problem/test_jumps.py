@@ -241,9 +241,9 @@ def test_rounding_is_no_jump(policy):
 
 def test_what_derivatives_choose_by_is_not_looked_into():
     """Which would take time for nothing."""
-    parts, *_ = inspection._trace(bilevel(KINKS["maximum"]))
+    parts, *_ = inspection._trace(bilevel(KINKS["maximum"]).pure)
     assert not jumps.may_jump(parts[0])
-    parts, *_ = inspection._trace(bilevel(JUMPS["Floor"]))
+    parts, *_ = inspection._trace(bilevel(JUMPS["Floor"]).pure)
     assert jumps.may_jump(parts[0])
 
 

@@ -139,8 +139,8 @@ def state_of(tuner):
     """All numbers that a run leaves."""
     values = [*tuner.get_weights()]
     for problem in tuner.problems:
-        values += [np.asarray(variable) for variable in problem.owned]
-        values += [np.asarray(v) for v in problem.extra_variables]
+        values += [np.asarray(variable) for variable in problem.pure.owned]
+        values += [np.asarray(v) for v in problem.pure.extra_variables]
     optimizers = (
         tuner.optimizer if isinstance(tuner.optimizer, list) else [tuner.optimizer]
     )
@@ -218,7 +218,9 @@ def test_weights_of_no_known_seed(tmp_path):
     shutil.copytree(tmp_path / "one", tmp_path / "two")
     fit(one, 2, callbacks=[])  # On as in one process, without a word to the first.
     two = anew(network)
-    for mine, theirs in zip(one.problems[0].owned, two.problems[0].owned, strict=True):
+    for mine, theirs in zip(
+        one.problems[0].pure.owned, two.problems[0].pure.owned, strict=True
+    ):
         assert mine.dtype == "uint32" or not np.array_equal(mine, theirs)
     fit(two, 4, callbacks=[far.Checkpoint(tmp_path / "two")])
     same(state_of(two), state_of(one))

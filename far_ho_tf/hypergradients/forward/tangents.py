@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from far_ho_tf.distribution.replicas import ONE_REPLICA
 from far_ho_tf.graphs.vectorize import map_stack
+from far_ho_tf.problem.step import Log, OracleValue
 from far_ho_tf.variables.derivatives import (
     Linearization,
     Slices,
@@ -68,7 +69,7 @@ class Propagation:
     holds floating tensors only.
 
     Args:
-        problem: A `BilevelProblem`.
+        problem: A `PureProblem`.
         hyperparameters: List of tensors λ.
         directions: List, aligned with them, of tensors with a first axis of
             length k.
@@ -115,8 +116,7 @@ class Propagation:
         """s ← Φ(s, λ), Z ← A Z + B along the directions.
 
         Returns:
-            The new state, its tangents, and the inner value before the step with
-            what the dynamics chose.
+            The new state, its tangents, and the `Log` of the step.
         """
         problem, hyperparameters = self._problem, self._hyperparameters
         own = problem.hyperparameter_sources(hyperparameters)
@@ -134,13 +134,15 @@ class Propagation:
                 Slices(tf.einsum("kn...->nk...", tangent), gradient.rows)
                 if isinstance(gradient, Slices)
                 else tangent
-                for gradient, tangent in zip(values[0], gradient_tangents, strict=True)
+                for gradient, tangent in zip(
+                    values.gradients, gradient_tangents, strict=True
+                )
             ]
             return values, by_reading, extra_tangents
 
         values, by_reading, extra_tangents = replicas.mean(oracle, batch)
         choice = problem.choose(state, values, hyperparameters, step, batch, replicas)
-        gradients, extra, value = values
+        gradients = values.gradients
         gradient_tangents = [
             tf.einsum("nk...->kn...", tangent.values)
             if isinstance(tangent, Slices)
@@ -157,11 +159,12 @@ class Propagation:
             [tangents.variables, tangents.slots, gradient_tangents, self._directions],
             update.targets,
         )
-        new_state = State(*update.targets, extra)
-        return new_state, State(*moved, extra_tangents), (value, choice)
+        new_state = State(*update.targets, values.extra)
+        log = Log(values.value, choice)
+        return new_state, State(*moved, extra_tangents), log
 
     def _oracle(self, state, batch):
-        """What the problem's oracle returns, and its `Linearization`.
+        """The `OracleValue`, and its `Linearization`.
 
         The latter is of the gradients and of the floating extra state.
         """
@@ -171,8 +174,8 @@ class Propagation:
 
         def targets():
             kept["values"] = problem.oracle(state, hyperparameters, batch)
-            gradients, extra, _ = kept["values"]
-            return values_of(gradients), floating(extra)
+            found = kept["values"]
+            return values_of(found.gradients), floating(found.extra)
 
         def extra():
             kept["partials"], *kept["values"] = problem.partials(
@@ -200,7 +203,7 @@ class Propagation:
             else value
             for value, partial in zip(first.targets, kept["partials"][0], strict=True)
         ]
-        return (rows, *kept["values"]), linear
+        return OracleValue(rows, *kept["values"]), linear
 
     def gradients(self, cotangent, direct, tangents):
         """⟨∇E, Z⟩ + ∂E/∂λ along each direction: a vector of length k."""

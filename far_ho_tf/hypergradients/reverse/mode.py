@@ -2,39 +2,14 @@
 
 import dataclasses
 import functools
-import math
-from typing import NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
 from far_ho_tf.checks import check_count, is_integer, require, warn_user
-from far_ho_tf.graphs.buffers import capacity
-from far_ho_tf.hypergradients import costs
 from far_ho_tf.hypergradients.base import HyperGradient
-from far_ho_tf.hypergradients.reverse.binomial import Itinerary, binomial
 from far_ho_tf.hypergradients.reverse.run import ReverseRun
+from far_ho_tf.hypergradients.reverse.storage import StoragePolicy
 from far_ho_tf.hypergradients.reverse.trajectory import Recomputed, Segmented, Stored
-
-# Bytes of residuals that may be kept of a run even where its states take less.
-_RESIDUALS = 2**28
-# Bytes that an itinerary takes for each step, measured.
-_ITINERARY = 75
-
-
-class Storage(NamedTuple):
-    """What a run in reverse mode keeps.
-
-    Attributes:
-        states: How many states at any time.
-        segment: How many consecutive steps are visited backwards with all their states
-            and residuals kept; 0: one at a time.
-        limit: Bytes that the residuals of a step may take; `None`: none are kept.
-    """
-
-    states: int
-    segment: int = 0
-    limit: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,41 +102,39 @@ class ReverseHG(HyperGradient):
             memory_budget=self.memory_budget,
         )
 
-    def buffers(self, problem, num_steps):
-        count = self.differentiated_steps(num_steps)
-        storage = self.storage(problem, num_steps)
-        steps = capacity(num_steps)
-        room = capacity(count, costs.state_bytes(problem))
-        if storage.states == count:
-            states = min(room, self.truncation or room)
-            if self.memory_budget is not None:
-                states = costs.states_within(problem, states, self.memory_budget)
-            storage = storage._replace(states=states, segment=states)
-            return ReverseBuffers(steps, storage, True)
-        if storage.segment:
-            size = _segment(room)
-            storage = storage._replace(states=2 * size, segment=size)
-        return ReverseBuffers(steps, storage, False)
+    @functools.cached_property
+    def policy(self):
+        """The `StoragePolicy`."""
+        return StoragePolicy(
+            self.checkpointing,
+            self.truncation,
+            self.memory_budget,
+            bool(self.keep_residuals) and self._may_keep_residuals,
+        )
 
-    def held(self, problem, num_steps):
-        _, storage, all_states = self.buffers(problem, num_steps)
-        size = storage.states * costs.state_bytes(problem)
-        if not (all_states or storage.segment):
-            size += _ITINERARY * num_steps
-        return super().held(problem, num_steps) + size
+    @property
+    def _may_keep_residuals(self):
+        return self.checkpointing in (None, "sqrt") and self.memory_budget is None
+
+    def buffers(self, problem, num_steps):
+        return self.policy.buffers(problem, num_steps)
 
     def itinerary(self, problem, num_steps):
-        count = self.differentiated_steps(num_steps)
-        storage = self.storage(problem, num_steps)
-        if storage.states == count:
-            return ()
-        if storage.segment:
-            return tf.constant(storage.segment)
-        return _itinerary(count, storage.states)
+        return self.policy.itinerary(problem, num_steps)
+
+    def held(self, problem, num_steps):
+        states = self.policy.held(problem, num_steps)
+        return super().held(problem, num_steps) + states
+
+    def describe(self, problem, num_steps):
+        count = self.policy.differentiated_steps(num_steps)
+        truncated = {"truncated": count} if count < num_steps else {}
+        kept = self.policy.storage(problem, num_steps).states
+        return truncated | {"kept_states": kept}
 
     def differentiate(self, problem, settings, inputs):
         _, storage, all_states = settings.buffers
-        run = ReverseRun(problem, settings, inputs, storage.limit)
+        run = ReverseRun(problem, settings, inputs, storage.keeping)
         first = None
         if self.truncation is not None:
             first = tf.maximum(inputs.num_steps - self.truncation, 0)
@@ -173,73 +146,3 @@ class ReverseHG(HyperGradient):
         else:
             trajectory = Recomputed(run, begin, inputs.itinerary, storage.states)
         return run.differentiate(trajectory, first)
-
-    def describe(self, problem, num_steps):
-        count = self.differentiated_steps(num_steps)
-        truncated = {"truncated": count} if count < num_steps else {}
-        return truncated | {"kept_states": self.storage(problem, num_steps).states}
-
-    def differentiated_steps(self, num_steps):
-        return min(num_steps, self.truncation or num_steps)
-
-    def storage(self, problem, num_steps):
-        """What a run of so many steps keeps, as a `Storage`."""
-        count = self.differentiated_steps(num_steps)
-        if self.memory_budget is not None:
-            fit = costs.states_within(problem, count, self.memory_budget)
-            return _scheduled(fit, count)
-        keeps = self.keep_residuals and self._may_keep_residuals
-        size = costs.state_bytes(problem)
-        if self.checkpointing is None:
-            limit = max(size, _RESIDUALS // capacity(count, size))
-            return Storage(count, count, limit if keeps else None)
-        if self.checkpointing != "sqrt":
-            return _scheduled(self.checkpointing, count)
-        # Who asks for checkpoints is short of memory: no more than another state each.
-        limit = size if keeps else None
-        length = _segment(count)
-        states = length + math.ceil(count / length)
-        if states >= count:
-            return Storage(count, count, limit)
-        return Storage(states, length, limit)
-
-    @property
-    def _may_keep_residuals(self):
-        return self.checkpointing in (None, "sqrt") and self.memory_budget is None
-
-
-class ReverseBuffers(NamedTuple):
-    """What a program in reverse mode holds.
-
-    Attributes:
-        steps: The most steps of a run.
-        storage: The `Storage` for which there is room.
-        all_states: Whether all states are kept.
-    """
-
-    steps: int
-    storage: Storage
-    all_states: bool
-
-
-def _segment(count):
-    """The steps of a segment of so many."""
-    return math.isqrt(count - 1) + 1
-
-
-@functools.lru_cache(maxsize=16)
-def _itinerary(count, num_states):
-    """The `Itinerary`, its vectors as long as those of others."""
-
-    def tensor(values):
-        values = np.asarray(values)
-        if values.ndim:
-            values = np.pad(values, (0, capacity(len(values)) - len(values)))
-        return tf.constant(values, tf.int32)
-
-    with tf.init_scope():
-        return Itinerary(*map(tensor, binomial(count, num_states)))
-
-
-def _scheduled(states, count):
-    return Storage(states) if states < count else Storage(count, count)

@@ -1,16 +1,28 @@
 """Which results of a step are worth keeping for its pullback."""
 
+from typing import NamedTuple
+
 from far_ho_tf.graphs.peak_memory import bytes_of, is_told
 
-# Multiplications behind an element that is worth keeping, by measurement: see
-# docs/decisions/0017-residuals.md.
-_WORTH_KEEPING = 64
 # As many as take the time of an element of TensorFlow's softmax with its loss.
 _IN_A_LOSS = 100
 _LOSSES = ("SoftmaxCrossEntropyWithLogits", "SparseSoftmaxCrossEntropyWithLogits")
 
 
-def kept_of_step(graph, pulled, new, choice, cotangent, limit):
+class Keeping(NamedTuple):
+    """What may be kept of a step beside its state.
+
+    Attributes:
+        limit: Integer, bytes.
+        worth_keeping: Multiplications behind an element from which it is kept, by
+            measurement: see docs/decisions/0017-residuals.md.
+    """
+
+    limit: int
+    worth_keeping: int = 64
+
+
+def kept_of_step(graph, pulled, new, choice, cotangent, keeping):
     """What the loop forwards keeps of a step for the way back.
 
     The results of products and the derivatives of softmax losses, those that save most
@@ -21,7 +33,7 @@ def kept_of_step(graph, pulled, new, choice, cotangent, limit):
         pulled: List of its tensors: what the pullback makes.
         new: List of its tensors: the new state, which is kept anyway.
         choice, cotangent: Lists of the graph's inputs that the loop forwards has not.
-        limit: Bytes, of all that is kept.
+        keeping: A `Keeping`.
 
     Returns:
         List of tensors of the graph.
@@ -31,8 +43,8 @@ def kept_of_step(graph, pulled, new, choice, cotangent, limit):
     # What the loop forwards cannot make before the dynamics choose.
     refused = {t.name for op in _made_of(graph, choice) for t in op.outputs}
     while True:
-        dear = _dear(needed, ready, refused)
-        if bytes_of(dear) <= limit:
+        dear = _dear(needed, ready, refused, keeping.worth_keeping)
+        if bytes_of(dear) <= keeping.limit:
             later = {t.name for t in (*choice, *cotangent)}
             at_hand = {t.name for t in graph.inputs} - later
             return _last_of_each(dear, needed, ready, at_hand)
@@ -103,7 +115,7 @@ def _made_of(graph, tensors):
     return found
 
 
-def _dear(needed, ready, refused):
+def _dear(needed, ready, refused, least):
     """What is worth keeping on the ways to what is needed, the last on each."""
     found, seen, left = [], set(ready), list(needed)
     while left:
@@ -112,7 +124,7 @@ def _dear(needed, ready, refused):
             continue
         seen.add(tensor.name)
         known = tensor.name not in refused and is_told(tensor.op)
-        if known and _saved(tensor) >= _WORTH_KEEPING:
+        if known and _saved(tensor) >= least:
             found.append(tensor)
         else:
             left += tensor.op.inputs

@@ -24,16 +24,16 @@ class ReverseRun(Run):
 
     Args:
         problem, settings, inputs: See `Run`.
-        limit: Bytes that may be kept of a step beside its state, so that less of it is
-            made again on the way back; `None`: all of it is made again.
+        keeping: A `Keeping`: what may be kept of a step beside its state, so that less
+            of it is made again on the way back; `None`: all of it is made again.
 
     Attributes:
         split: A `Split` of the steps, or `None`.
     """
 
-    def __init__(self, problem, settings, inputs, limit=None):
+    def __init__(self, problem, settings, inputs, keeping=None):
         super().__init__(problem, settings, inputs)
-        self.split = None if limit is None else self._split_steps(limit)
+        self.split = None if keeping is None else self._split_steps(keeping)
 
     def differentiate(self, trajectory, first=None):
         """Builds the graph.
@@ -55,7 +55,7 @@ class ReverseRun(Run):
         state, logs, kept = trajectory.record(*before)
         outer_value, cotangent, direct = self.outer(state)
         cotangent, gradients = trajectory.replay(
-            kept, logs[1], self.visit, (cotangent, direct)
+            kept, logs.choice, self.visit, (cotangent, direct)
         )
         gradients = self._total(gradients, initial_vjp(cotangent), first)
         inner_values, choices = stack(logs)
@@ -70,16 +70,16 @@ class ReverseRun(Run):
         )
 
     def step_and_residuals(self, step, state):
-        """A step, and what `split` keeps of it."""
+        """A `Step`, and the list of what `split` keeps of it."""
         if self.split is None:
-            return *self.step(step, state), []
+            return self.step(step, state), []
         return self._split_step(step, state)
 
     @as_one_call
     def _split_step(self, step, state):
         batch = self.batch(step)
         oracle, residuals = self.split.oracle(step, state, batch)
-        new_state, value, choice = self.problem.finish_step(
+        made = self.problem.finish_step(
             state,
             oracle,
             self.hyperparameters,
@@ -87,7 +87,7 @@ class ReverseRun(Run):
             batch,
             self.replicas,
         )
-        return new_state, (value, choice), residuals
+        return made, residuals
 
     def redo_and_residuals(self, step, state, choice):
         """`redo`, and what `split` keeps of the step."""
@@ -100,7 +100,7 @@ class ReverseRun(Run):
         oracle, residuals = self.split.oracle(step, state, self.batch(step))
         return self.moved(step, state, oracle, choice), residuals
 
-    def _split_steps(self, limit):
+    def _split_steps(self, keeping):
         """The `Split` of the steps; `None` where they have to be left whole."""
         several = self.replicas is not ONE_REPLICA
         if several or self.problem.bare_variables:
@@ -112,12 +112,11 @@ class ReverseRun(Run):
         if not all(isinstance(t, tf.Tensor) for t in flat(batch)):
             return None
         state = self.problem.state_specs()
-        like = (
-            *(tf.TensorSpec([], tf.int32), state, specs(batch)),
-            *(dict(self.problem.dynamics.choices),),
-            state._replace(extra=floating(state.extra)),
-        )
-        split = Split(self._trace, like, limit)
+        step = tf.TensorSpec([], tf.int32)
+        choices = dict(self.problem.dynamics.choices)
+        cotangent = state._replace(extra=floating(state.extra))
+        like = step, state, specs(batch), choices, cotangent
+        split = Split(self._trace, like, keeping)
         return split if split.is_safe else None
 
     def _trace(self, step, state, batch, choice, cotangent):
@@ -141,8 +140,7 @@ class ReverseRun(Run):
 
         def oracle(shard):
             kept["oracle"] = problem.oracle(state, hyperparameters, shard)
-            gradients, extra, _ = kept["oracle"]
-            return gradients, floating(extra)
+            return kept["oracle"].gradients, floating(kept["oracle"].extra)
 
         (gradients, _), pull = self.replicas.pullback(oracle, sources, batch)
         values = values_of(gradients)
@@ -170,21 +168,21 @@ class ReverseRun(Run):
         return cotangent, add(by_own, through_own)
 
     @as_one_call
-    def visit(self, step, state, choice, carry, new=None, residuals=None):
+    def visit(self, step, state, choice, carry, residuals=None):
         """A step back: the cotangent pulled through it, the hypergradients added to.
 
         Args:
             step, state, choice: As in the step.
             carry: Cotangent of the new state, hypergradients so far.
-            new, residuals: The new state and what `split` kept, where there is one.
+            residuals: `Residuals`, where there is a `split`.
         """
         cotangent, gradients = carry
         given = step, state, self.batch(step), choice, cotangent
-        if new is None:
+        if residuals is None:
             cotangent, terms = self._pull(*given, {})
         else:
-            new = new.variables, new.slots
-            cotangent, terms = self.split.pull(given, new, residuals)
+            new = residuals.state.variables, residuals.state.slots
+            cotangent, terms = self.split.pull(given, new, residuals.kept)
         return cotangent, add(gradients, terms)
 
     def initial(self):

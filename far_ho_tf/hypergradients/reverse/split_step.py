@@ -7,6 +7,7 @@ from tensorflow.python.framework.func_graph import func_graph_from_py_func
 
 from far_ho_tf.graphs.search import CONTROL_FLOW, types
 from far_ho_tf.hypergradients.reverse.residuals import kept_of_step, operations_behind
+from far_ho_tf.variables.state import State
 
 # Operations that only read a state.
 _READS = ("ReadVariableOp", "Placeholder")
@@ -26,6 +27,18 @@ class Traced(NamedTuple):
     pulled: Any
 
 
+class Residuals(NamedTuple):
+    """What is kept of a step for its pullback.
+
+    Attributes:
+        state: The new `State`.
+        kept: List of tensors: what the `Split` keeps.
+    """
+
+    state: State
+    kept: list[tf.Tensor]
+
+
 class Split:
     """The oracle of a step, and the step's pullback, as two parts of one graph.
 
@@ -39,7 +52,7 @@ class Split:
             dynamics chose, on which `made` does not depend, and the cotangent, on
             which neither `made` nor `new` does.
         like: Tuple of structures of `tf.TensorSpec`s: the arguments.
-        limit: Bytes that may be kept of a step.
+        keeping: A `Keeping`: what may be kept of a step.
 
     Attributes:
         kept: List of symbolic tensors, of the shapes and dtypes of what is kept.
@@ -48,7 +61,7 @@ class Split:
     Source: Chen et al. 2016 (sublinear memory) on what to keep: what is expensive.
     """
 
-    def __init__(self, trace, like, limit):
+    def __init__(self, trace, like, keeping):
         held = []
 
         def call(*arguments):
@@ -63,7 +76,7 @@ class Split:
         self._traced = held[0]
         self._arguments = graph.inputs[: len(flat(like))]
         pulled, new = flat(self._traced.pulled), flat(self._traced.new)
-        self.kept = kept_of_step(graph, pulled, new, *self._later(like), limit)
+        self.kept = kept_of_step(graph, pulled, new, *self._later(like), keeping)
         self.is_safe = _is_safe(graph, self._graph_def)
 
     def _later(self, like):

@@ -40,7 +40,7 @@ class Trajectory(abc.ABC):
             kept: From `record`.
             choices: What the dynamics chose, by step: `TensorArray`s.
             visit: Callable(step, state, choice, carry) -> carry; where the run has a
-                `split`, and the trajectory residuals, also of (new state, residuals).
+                `split`, and the trajectory keeps them, also of `Residuals`.
             carry: Structure of tensors.
 
         Returns:
@@ -73,8 +73,8 @@ class Stored(Trajectory):
 
     def record(self, state, logs):
         def move(step, state, logs):
-            new_state, log, residuals = self._run.step_and_residuals(step, state)
-            return new_state, write(logs, step, log), residuals
+            made, residuals = self._run.step_and_residuals(step, state)
+            return made.state, write(logs, step, made.log), residuals
 
         kept = self._window.blank(state)
         return self._window.fill(move, *self._bounds, state, logs, kept)

@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from far_ho_tf.hypergradients.reverse.split_step import Residuals
 from far_ho_tf.hypergradients.run import read, write
 
 
@@ -63,11 +64,11 @@ class Window:
 
         def body(step, carry):
             index = step - first
-            more = ()
-            if self._split is not None:
-                more = read(states, index + 1), read(residuals, index)
             state, choice = read(states, index), read(choices, step)
-            return step - 1, visit(step, state, choice, carry, *more)
+            if self._split is None:
+                return step - 1, visit(step, state, choice, carry)
+            kept = Residuals(read(states, index + 1), read(residuals, index))
+            return step - 1, visit(step, state, choice, carry, kept)
 
         _, carry = tf.while_loop(
             lambda step, _: step >= first,

@@ -14,6 +14,7 @@ from far_ho_tf.hypergradients.reversible import (
     fixed_point_steps,
 )
 from far_ho_tf.hypergradients.run import read, write
+from far_ho_tf.problem.step import Log
 from far_ho_tf.variables.derivatives import all_finite
 from far_ho_tf.variables.identity import read as read_variables
 from far_ho_tf.variables.state import State
@@ -73,7 +74,7 @@ class ReversibleTrajectory(Trajectory):
             v, b = self._kick(v, b, g, digits.ratios(step), unit)
             exactly = fixed_point_steps.Integers(self._drift(w, v, rates, unit), v, b)
             good &= tf.stack([finite, self._in_range(exactly)])
-            logs = write(logs, step, (value, {}))
+            logs = write(logs, step, Log(value, {}))
             kept, largest = (spilled, extras), tf.maximum(largest, size)
             return step + 1, exactly, extra, logs, kept, top, largest, good
 
@@ -158,14 +159,14 @@ class ReversibleTrajectory(Trajectory):
 
     def _make_forces(self, variables, extra, step):
         """The gradients, new extra state, inner value; finite? the largest element."""
-        gradients, extra, value = self._run.problem.oracle(
+        found = self._run.problem.oracle(
             State(variables, [], extra),
             self._run.hyperparameters,
             self._run.batch(step),
         )
-        largest = tf.reduce_max([tf.reduce_max(tf.abs(g)) for g in gradients])
-        largest = tf.cast(largest, tf.float64)
-        return gradients, extra, value, all_finite(gradients), largest
+        largest = [tf.reduce_max(tf.abs(g)) for g in found.gradients]
+        largest = tf.cast(tf.reduce_max(largest), tf.float64)
+        return *found, all_finite(found.gradients), largest
 
 
 def bits(problem, num_steps):

@@ -8,14 +8,13 @@ import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
-from far_ho_tf.hypergradients.reverse import residuals
-from far_ho_tf.patches import kernels
 from tests import reference
 from tests.helpers import (
     Classification,
     assert_close,
     hyper,
     in_tiers,
+    keep_small_products,
     normalized_problem,
     pairwise,
 )
@@ -35,8 +34,7 @@ TRUNCATED = pairwise([1, 11], [None, 2, "sqrt"], [False, True])
 @pytest.fixture(autouse=True)
 def products_are_kept(monkeypatch):
     """However small they are."""
-    monkeypatch.setattr(residuals, "_WORTH_KEEPING", 1)
-    monkeypatch.setattr(kernels, "_SMALL_PRODUCT", 0)
+    keep_small_products(monkeypatch)
 
 
 def momentum(problem, **options):
@@ -152,7 +150,7 @@ def test_a_step_that_is_not_finite_is_found_in_segments():
         with pytest.raises(far.NonFiniteError) as caught:
             mode.compute(problem, 9)
         steps.append(caught.value.step)
-    assert mode.storage(problem, 9)[:2] == (3 + 3, 3)
+    assert mode.policy.storage(problem.pure, 9)[:2] == (3 + 3, 3)
     assert steps[0] == steps[1] < 8
 
 

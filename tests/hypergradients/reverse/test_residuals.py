@@ -1,5 +1,7 @@
 """`ReverseHG(keep_residuals=True)`: the same numbers, less of them computed twice."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -7,9 +9,8 @@ import tensorflow as tf
 
 import far_ho_tf as far
 from far_ho_tf.hypergradients import costs
-from far_ho_tf.hypergradients.reverse import mode as reverse_mode
 from far_ho_tf.hypergradients.reverse import residuals, run, split_step
-from far_ho_tf.patches import kernels
+from far_ho_tf.hypergradients.reverse.residuals import Keeping
 from far_ho_tf.planning.prediction import predict
 from tests import reference
 from tests.dynamics_table import NUM_STEPS, ROWS
@@ -18,6 +19,7 @@ from tests.helpers import (
     assert_close,
     hyper,
     in_tiers,
+    keep_small_products,
     normalized_problem,
     traces_seen,
 )
@@ -27,8 +29,7 @@ FIRST, SECOND = 12 * 5 * 4, 12 * 4 * 3  # Multiplications of a product of each l
 
 @pytest.fixture(autouse=True)
 def small_products_too(monkeypatch):
-    monkeypatch.setattr(residuals, "_WORTH_KEEPING", 1)
-    monkeypatch.setattr(kernels, "_SMALL_PRODUCT", 0)
+    keep_small_products(monkeypatch)
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +47,7 @@ def splits(monkeypatch):
 
 
 def kept(problem, limit=10**9):
-    return costs.of_reverse_step(problem, limit).kept
+    return costs.of_reverse_step(problem.pure, Keeping(limit, 1)).kept
 
 
 @pytest.mark.filterwarnings("ignore:.*moves weights by a sign")
@@ -256,10 +257,10 @@ class TestWhatIsKept:
         """A step makes 2 products for the first layer, which passes nothing back, and
         3 for the second; its second derivative 2 and 6.
         """
-        again = costs.of_reverse_step(self.problem(), None)
+        again = costs.of_reverse_step(self.problem().pure, None)
         assert again.kept == 0
         assert again.multiplications == 4 * FIRST + 9 * SECOND
-        found = costs.of_reverse_step(self.problem(), 10**9)
+        found = costs.of_reverse_step(self.problem().pure, Keeping(10**9, 1))
         assert found.multiplications == 2 * FIRST + 6 * SECOND
         # Both layers' results, and what comes back to the first.
         assert found.kept == 8 * 12 * (4 + 3 + 4)
@@ -270,40 +271,44 @@ class TestWhatIsKept:
         assert kept(problem, 8 * 12 * 4) == 8 * 12 * 4
         assert kept(problem, 0) == 0
 
-    def test_the_limit_is_the_state_or_what_a_run_may_take(self, monkeypatch):
-        problem, mode = self.problem(), far.ReverseHG()
-        assert mode.storage(problem, 100) == (100, 100, 2**28 // 128)
-        monkeypatch.setattr(reverse_mode, "_RESIDUALS", 1000)
-        size = costs.state_bytes(problem)
-        assert mode.storage(problem, 100) == (100, 100, size)
-        segments = far.ReverseHG(checkpointing="sqrt")
-        assert segments.storage(problem, 100) == (10 + 10, 10, size)
-        assert segments.storage(problem, 5) == (5, 5, size)
+    def test_the_limit_is_the_state_or_what_a_run_may_take(self):
+        problem = self.problem().pure
+        policy = far.ReverseHG().policy
+        keeping = Keeping(2**28 // 128, 1)
+        assert policy.storage(problem, 100) == (100, 100, keeping)
+        policy = dataclasses.replace(policy, residuals=1000)
+        keeping = Keeping(costs.state_bytes(problem), 1)
+        assert policy.storage(problem, 100) == (100, 100, keeping)
+        segments = far.ReverseHG(checkpointing="sqrt").policy
+        assert segments.storage(problem, 100) == (10 + 10, 10, keeping)
+        assert segments.storage(problem, 5) == (5, 5, keeping)
         for options in ({}, {"checkpointing": "sqrt"}):
-            without = far.ReverseHG(keep_residuals=False, **options)
-            assert without.storage(problem, 100).limit is None
+            without = far.ReverseHG(keep_residuals=False, **options).policy
+            assert without.storage(problem, 100).keeping is None
         assert without.storage(problem, 100) == (10 + 10, 10, None)
-        assert far.ReverseHG(checkpointing=7).storage(problem, 100) == (7, 0, None)
+        some = far.ReverseHG(checkpointing=7).policy
+        assert some.storage(problem, 100) == (7, 0, None)
 
     def test_the_planner_knows(self):
         problem = self.problem()
-        option = predict(problem, 1000, far.ReverseHG())
+        option = predict(problem.pure, 1000, far.ReverseHG())
         step, back = 2 * FIRST + 3 * SECOND, 2 * FIRST + 6 * SECOND
         assert option.cost == pytest.approx(1 + back / step)
         assert option.name == "ReverseHG()"
         # There is room for 1,024 steps.
-        size = 1025 * costs.state_bytes(problem) + 1024 * 8 * 12 * (4 + 3 + 4)
-        found = costs.of_reverse_step(problem, 2**28 // 1024)
+        size = 1025 * costs.state_bytes(problem.pure) + 1024 * 8 * 12 * (4 + 3 + 4)
+        found = costs.of_reverse_step(problem.pure, Keeping(2**28 // 1024, 1))
         assert option.memory == size + found.in_xla
 
     def test_the_planner_knows_segments(self):
         problem = self.problem()
-        option = predict(problem, 1000, far.ReverseHG(checkpointing="sqrt"))
-        back = costs.of_reverse_step(problem, costs.state_bytes(problem))
+        option = predict(problem.pure, 1000, far.ReverseHG(checkpointing="sqrt"))
+        keeping = Keeping(costs.state_bytes(problem.pure), 1)
+        back = costs.of_reverse_step(problem.pure, keeping)
         assert back.kept == 8 * 12 * 4
         step = 2 * FIRST + 3 * SECOND
         assert option.cost == pytest.approx(2 + back.multiplications / step)
-        size = 65 * costs.state_bytes(problem) + 32 * back.kept
+        size = 65 * costs.state_bytes(problem.pure) + 32 * back.kept
         assert option.memory == size + back.in_xla
 
 
