@@ -16,7 +16,7 @@ import keras
 import pytest
 import tensorflow as tf
 
-import far_ho_tf  # noqa: F401, tells TensorFlow of the cache before it begins.
+import far_ho_tf as far  # Tells TensorFlow of the cache before it begins.
 
 # Tracing makes so many objects that looking for cycles takes a tenth of all time.
 gc.set_threshold(10_000, 20, 50)
@@ -31,28 +31,34 @@ tf.config.set_logical_device_configuration(
 # The files whose tests take longest: they begin first, so that none is left for the
 # end, when the other process has nothing more to do.
 LONGEST = [
-    "test_distribution",
-    "test_workers",
-    "test_reversible",
-    "test_dynamics_table",
-    "test_keep_residuals",
-    "test_modes",
-    "test_long_horizons",
-    "test_keras_values",
-    "test_maclaurin_examples",
-    "test_examples",
-    "test_hyper_representation",
-    "test_episodes",
-    "test_distributed_example",
-    "test_keras_numbers",
-    "test_docs",
-    "test_killed_runs",
+    "distribution/test_replicas",
+    "distribution/test_mean_check",
+    "distribution/test_workers",
+    "hypergradients/reversible/test_mode",
+    "whole/test_dynamics_table",
+    "hypergradients/reverse/test_residuals",
+    "whole/test_modes",
+    "hypergradients/reverse/test_long_horizons",
+    "dynamics/keras/test_values",
+    "examples/test_maclaurin",
+    "examples/test_examples",
+    "examples/test_hyper_representation",
+    "hypergradients/test_episodes",
+    "examples/test_distributed",
+    "dynamics/keras/test_numbers",
+    "repository/test_docs",
+    "resuming/test_killed_runs",
 ]
 
 
 def pytest_collection_modifyitems(items):
     places = {name: place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+    items.sort(key=lambda item: places.get(_name(item), len(places)))
+
+
+def _name(item):
+    """Of its file, from tests/ on: names repeat from folder to folder."""
+    return item.nodeid.removeprefix("tests/").partition(".py::")[0]
 
 
 @pytest.fixture(autouse=True)
@@ -62,3 +68,17 @@ def _clean_keras():
     keras.utils.set_random_seed(0)
     yield
     keras.config.set_floatx("float32")
+
+
+@pytest.fixture
+def parts():
+    """The arguments of a small, right problem, to be spoilt one at a time."""
+    w = keras.Variable([1.0, 2.0], name="w")
+    rate = far.Hyperparameter(0.1, name="rate")
+    return {
+        "inner_objective": lambda: tf.reduce_sum(w * w),
+        "outer_objective": lambda: tf.reduce_sum(w * w),
+        "variables": [w],
+        "dynamics": far.GradientDescent(rate),
+        "hyperparameters": [rate],
+    }

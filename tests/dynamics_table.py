@@ -316,7 +316,7 @@ SCHEDULES = {
     "cosine": _cosine,
 }
 # Of what takes all variables together, clipping by the norm of all is in
-# test_keras_numbers.py, backtracking in test_backtracking.py.
+# dynamics/keras/test_numbers.py, backtracking in dynamics/test_backtracking.py.
 AROUND = {
     "clipnorm": _around({}, "clipnorm", 0.2, rules.by_norm),
     "clipvalue": _around({}, "clipvalue", 0.03, rules.by_value),

@@ -18,6 +18,9 @@ import far_ho_tf as far
 from far_ho_tf.hypergradients.compiler import Program
 from far_ho_tf.patches import kernels, registry
 
+# Of the repository.
+ROOT = pathlib.Path(__file__).parents[1]
+
 
 def in_tiers(values, first):
     """Parameters of a test, of which only those in `first` are in the first tier.
@@ -261,9 +264,8 @@ def run_example(name, *flags, cache=""):
         cache: A folder for what XLA compiles. With one, an example imports TensorFlow
             before it reads its flags, and most tests are of these.
     """
-    root = pathlib.Path(__file__).parents[1]
     return subprocess.run(
-        [sys.executable, root / "examples" / name / "run.py", *flags],
+        [sys.executable, ROOT / "examples" / name / "run.py", *flags],
         capture_output=True,
         text=True,
         check=False,

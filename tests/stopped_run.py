@@ -1,4 +1,4 @@
-"""A run for tests/test_killed_runs.py: `stopped_run.py MODE FOLDER RESULT [PLACE]`.
+"""A run of resuming/test_killed_runs.py: `stopped_run.py MODE FOLDER RESULT [PLACE]`.
 
 PLACE is where it kills itself: a hyper-iteration, and a number of calls.
 """

@@ -1,4 +1,4 @@
-"""One of two workers that tests/test_workers.py starts: `worker_run.py WHAT FOLDER`."""
+"""One of two workers of distribution/test_workers.py: `worker_run.py WHAT FOLDER`."""
 
 import os
 import pathlib
