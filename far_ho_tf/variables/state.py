@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from far_ho_tf._types import Structure
+
 
 class State(NamedTuple):
     """The state s_t of the inner training run.
@@ -18,9 +20,9 @@ class State(NamedTuple):
             `BilevelProblem.extra_variables`.
     """
 
-    variables: list
-    slots: list
-    extra: list
+    variables: list[tf.Tensor]
+    slots: list[Structure]
+    extra: list[tf.Tensor]
 
 
 class Position(NamedTuple):
@@ -42,6 +44,6 @@ class Position(NamedTuple):
     outer_step: int = 0
 
 
-def layout(structure):
+def layout(structure: Structure) -> Structure:
     """The shapes of a structure's tensors, as a structure to compare and show."""
     return tf.nest.map_structure(lambda tensor: str(tensor.shape), structure)
