@@ -64,9 +64,10 @@ $(BENCH)/installed: setup.py pyproject.toml $(SOURCES) benchmarks/peers/requirem
 	$(BENCH)/bin/python -m pip install --quiet . -r benchmarks/peers/requirements.txt
 	touch $@
 
-lint: $(LINTER)  ## Check style and format
+lint: $(LINTER)  ## Check style, format and types
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m pyright --pythonpath $(BIN)/python
 
 format: $(LINTER)  ## Mend style and format
 	$(BIN)/python -m ruff check --fix .

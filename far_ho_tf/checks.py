@@ -8,19 +8,25 @@ import numbers
 import re
 import sys
 import warnings
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, ParamSpec, TypeVar
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 # The largest number of a step: they are counted in int32.
 LAST_STEP = 2**31 - 1
 
 
-def require(condition, expectation, **received):
+def require(condition: Any, expectation: str, **received: Any) -> None:
     """Raises a `ValueError` that says what was expected and what received."""
     if not condition:
         values = ", ".join(f"{name}={value!r}" for name, value in received.items())
         raise ValueError(f"{expectation} Received: {values}")
 
 
-def check_count(name, value, low=1, high=None):
+def check_count(name: str, value: Any, low: int = 1, high: int | None = None) -> int:
     """Returns `value` as an int.
 
     Raises:
@@ -35,7 +41,7 @@ def check_count(name, value, low=1, high=None):
     return int(value)
 
 
-def check_steps(num_steps, first_step=0):
+def check_steps(num_steps: Any, first_step: int = 0) -> int:
     """Returns a number of steps, from a first one on, as an int."""
     num_steps = check_count("num_steps", num_steps)
     require(
@@ -47,7 +53,7 @@ def check_steps(num_steps, first_step=0):
     return num_steps
 
 
-def check_limit(name, value):
+def check_limit(name: str, value: Any) -> Any:
     """Returns a number, or `None` for no limit.
 
     Raises:
@@ -62,7 +68,7 @@ def check_limit(name, value):
     return value
 
 
-def did_you_mean(**names):
+def did_you_mean(**names: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     """Decorates a function whose arguments have other names elsewhere, as in Keras.
 
     Args:
@@ -70,11 +76,11 @@ def did_you_mean(**names):
             name it.
     """
 
-    def decorate(function):
+    def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
         known = inspect.signature(function).parameters
 
         @functools.wraps(function)
-        def call(*arguments, **options):
+        def call(*arguments: _P.args, **options: _P.kwargs) -> _R:
             for name, value in options.items():
                 if name not in known:
                     closest = difflib.get_close_matches(name, known, 1)
@@ -105,12 +111,12 @@ KERAS_NAMES = {
 }
 
 
-def is_integer(value):
+def is_integer(value: Any) -> bool:
     """Whether it is Python's or NumPy's; booleans are not."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
-def essence(error):
+def essence(error: BaseException) -> str:
     """What an error of a graph says, without the trace that goes before it."""
     noise = ("File ", "[[", "Detected at", "Graph execution error")
     text = re.sub(r"\{\{.*?\}\}", "", str(error))
@@ -123,7 +129,7 @@ def essence(error):
 _BETWEEN = ("far_ho_tf", "tensorflow", "keras", "functools", "contextlib")
 
 
-def warn_user(message, category=UserWarning):
+def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
     """Warns at the line of the user's that led here, be it through a trace."""
     frame, level = sys._getframe(), 1
     while frame.f_back and _package(frame) in _BETWEEN:
@@ -131,21 +137,21 @@ def warn_user(message, category=UserWarning):
     warnings.warn(message, category, stacklevel=level)
 
 
-def _package(frame):
+def _package(frame: FrameType) -> str:
     return frame.f_globals.get("__name__", "").split(".")[0]
 
 
-def takes_argument(function):
+def takes_argument(function: Callable[..., Any]) -> bool:
     """Whether a callable needs a positional argument."""
     return num_arguments(function) > 0
 
 
-def num_arguments(function):
+def num_arguments(function: Callable[..., Any]) -> int:
     """How many positional arguments a callable needs; 0 where Python cannot tell."""
     return len(argument_names(function))
 
 
-def argument_names(function):
+def argument_names(function: Callable[..., Any]) -> list[str]:
     """The names of the positional arguments that a callable needs."""
     try:
         parameters = inspect.signature(function).parameters.values()

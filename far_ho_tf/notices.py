@@ -2,43 +2,53 @@
 
 import contextvars
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import ParamSpec, TypeAlias, TypeVar
 
 import keras
 
 from far_ho_tf.contexts import having
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+# What is called with each text.
+Listener: TypeAlias = Callable[[str], None]
+
 # A thread begins without: who starts one for a part of a run gives it `in_context`.
-_LISTENER = contextvars.ContextVar("listener", default=None)
+_LISTENER: contextvars.ContextVar[Listener | None] = contextvars.ContextVar(
+    "listener", default=None
+)
 
 
-def told_to(listener):
+def told_to(listener: Listener | None) -> AbstractContextManager[None]:
     """Within, `tell` calls a callable(text); `None`: nobody."""
     return having(_LISTENER, listener)
 
 
-def tell(text):
+def tell(text: str) -> None:
     """Tells whoever listens what is done next."""
     listener = _LISTENER.get()
     if listener is not None:
         listener(text)
 
 
-def in_context(function):
+def in_context(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """A callable that, in any thread, is heard by who listens in this one now."""
     listener = _LISTENER.get()
 
-    def call(*arguments, **options):
+    def call(*arguments: _P.args, **options: _P.kwargs) -> _R:
         with told_to(listener):
             return function(*arguments, **options)
 
     return call
 
 
-def once(listener):
+def once(listener: Listener) -> Listener:
     """A callable(text) that passes on what is not the text before."""
     before = None
 
-    def listen(text):
+    def listen(text: str) -> None:
         nonlocal before
         if text != before:
             before = text
@@ -47,7 +57,7 @@ def once(listener):
     return listen
 
 
-def show(text, begin="", end="\n"):
+def show(text: str, begin: str = "", end: str = "\n") -> None:
     """Prints where Keras' bars are seen, in what the output can encode.
 
     Args:

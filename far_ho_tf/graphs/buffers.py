@@ -8,7 +8,7 @@ from far_ho_tf.checks import LAST_STEP
 _SMALL = 2**26
 
 
-def capacity(count, size=0):
+def capacity(count: int, size: int = 0) -> int:
     """The next size up, so that few programs serve any number of steps.
 
     Args:
@@ -35,7 +35,7 @@ def capacity(count, size=0):
     return -(-count // part) * part
 
 
-def free_memory():
+def free_memory() -> int | None:
     """Bytes that can be had without swapping, by Linux' own estimate; else `None`."""
     try:
         lines = pathlib.Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
@@ -45,7 +45,7 @@ def free_memory():
     return 1024 * int(line.split()[1])
 
 
-def text_of_bytes(size):
+def text_of_bytes(size: float) -> str:
     """A number of bytes as messages and tables name it."""
     for unit in ("B", "kB", "MB", "GB"):
         if size < 1000:

@@ -21,11 +21,12 @@ _DIRECTORY = "--tf_xla_persistent_cache_directory"
 _DEVICES = "--tf_xla_persistent_cache_device_types"
 _ENTRIES = "xla_compile_cache__*"
 
-_used = []  # The folder in use, once there is one.
-_to_check = []  # The same, until it is known whether TensorFlow uses it.
+_used: list[pathlib.Path] = []  # The folder in use, once there is one.
+# The same, until it is known whether TensorFlow uses it.
+_to_check: list[pathlib.Path] = []
 
 
-def compile_cache(directory):
+def compile_cache(directory: str | os.PathLike[str]) -> pathlib.Path:
     """Keeps what XLA compiles on the CPU in a folder, where other processes find it.
 
     The first hypergradient of a process then takes a third to a half of the time, if
@@ -106,7 +107,7 @@ def compile_cache(directory):
     return folder
 
 
-def from_environment():
+def from_environment() -> None:
     """`compile_cache` by the environment variable, where it is set.
 
     Warns where that fails: who imports far_ho_tf may not know of the variable.
@@ -124,7 +125,7 @@ def from_environment():
         )
 
 
-def check_in_use():
+def check_in_use() -> None:
     """Warns where TensorFlow does not use the compile cache; asks once.
 
     It reads its flags once, with its first tensor.
@@ -135,7 +136,7 @@ def check_in_use():
     name = f"far_ho_tf_asks_{uuid.uuid4().hex}"
     before = set(folder.glob(_ENTRIES))
 
-    def ask(value):
+    def ask(value: tf.Tensor) -> tf.Tensor:
         return value + 1
 
     ask.__name__ = name
@@ -157,7 +158,7 @@ def check_in_use():
         )
 
 
-def discard_unreadable(error):
+def discard_unreadable(error: BaseException) -> bool:
     """Whether an error may come from the compile cache, which is then emptied."""
     kinds = tf.errors.DataLossError, tf.errors.OutOfRangeError
     damaged = isinstance(error, kinds) or "CpuAotCompilationResult" in str(error)
@@ -169,14 +170,14 @@ def discard_unreadable(error):
     return True
 
 
-def _bytes(path):
+def _bytes(path: pathlib.Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError:  # Another process has taken its own away.
         return b""
 
 
-def _kind():
+def _kind() -> str:
     """A name for folders of processes that can share what they compile."""
     facts = (
         *(tf.version.GIT_VERSION, platform.machine(), _processor(), _cores()),
@@ -186,20 +187,20 @@ def _kind():
     return f"tensorflow-{tf.__version__}-{digest}"
 
 
-def _other_flags():
+def _other_flags() -> list[str]:
     """TensorFlow's flags for XLA, without those of a cache: a parent process' too."""
     flags = os.environ.get(_FLAGS, "").split()
     return [flag for flag in flags if not flag.startswith((_DIRECTORY, _DEVICES))]
 
 
-def _cores():
+def _cores() -> int | None:
     """How many this process may use: XLA divides work among them as it compiles."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count()  # Not on Linux.
 
 
-def _processor():
+def _processor() -> str | list[str]:
     """What tells which instructions there are."""
     try:
         lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()

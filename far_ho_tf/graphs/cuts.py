@@ -1,8 +1,11 @@
 """Where derivatives end: by TensorFlow's own registry, and by what operations make."""
 
 import functools
+from collections.abc import Sequence
 
 import tensorflow as tf
+from tensorflow.core.framework.node_def_pb2 import NodeDef
+from tensorflow.core.framework.op_def_pb2 import OpDef
 from tensorflow.python.framework import op_def_registry, ops
 
 from far_ho_tf.patches.registry import DERIVATIVES
@@ -35,7 +38,7 @@ _NO_STEPS = frozenset(
 )
 
 
-def is_cut(node, depends):
+def is_cut(node: NodeDef, depends: Sequence[bool]) -> bool:
     """Whether a derivative would have to go through a node, and is left out there.
 
     Those of operations that are registered as not differentiable
@@ -53,7 +56,7 @@ def is_cut(node, depends):
     return any(map(_is_floating, made)) and _reads_floating(node, depends)
 
 
-def is_step(node, depends):
+def is_step(node: NodeDef, depends: Sequence[bool]) -> bool:
     """Whether a node makes steps of floating numbers: integers, booleans, round ones.
 
     Args:
@@ -72,7 +75,7 @@ def is_step(node, depends):
 
 
 @functools.cache
-def _may_make_steps(kind):
+def _may_make_steps(kind: str) -> bool:
     """Whether operations of a type can make integers or booleans of other things."""
     definition = op_def_registry.get(kind)
     if kind in _NO_STEPS or definition is None:
@@ -90,7 +93,7 @@ def _may_make_steps(kind):
 
 
 @functools.cache
-def not_differentiable():
+def not_differentiable() -> set[str]:
     """The types of such operations, where their derivative is not zero, as a set."""
     registered = ops.gradient_registry
     return {
@@ -102,21 +105,21 @@ def not_differentiable():
     }
 
 
-def _outputs(node):
+def _outputs(node: NodeDef) -> list[int]:
     """The dtypes of what a node makes."""
-    made = op_def_registry.get(node.op).output_arg
+    made = op_def_registry.get(node.op).output_arg  # pyright: ignore[reportOptionalMemberAccess]
     return [dtype for argument in made for dtype in _dtypes(node, argument)]
 
 
-def _reads_floating(node, depends):
+def _reads_floating(node: NodeDef, depends: Sequence[bool]) -> bool:
     """Whether one of the inputs that count holds floating numbers."""
-    arguments = op_def_registry.get(node.op).input_arg
+    arguments = op_def_registry.get(node.op).input_arg  # pyright: ignore[reportOptionalMemberAccess]
     read = [dtype for argument in arguments for dtype in _dtypes(node, argument)]
     pairs = zip(depends, read, strict=False)
     return any(flag and _is_floating(dtype) for flag, dtype in pairs)
 
 
-def _dtypes(node, argument):
+def _dtypes(node: NodeDef, argument: OpDef.ArgDef) -> list[int]:
     """The dtypes (as numbers) of the tensors of an argument of a node."""
     if argument.type_list_attr:
         return list(node.attr[argument.type_list_attr].list.type)
@@ -124,11 +127,11 @@ def _dtypes(node, argument):
     return [dtype] * (node.attr[argument.number_attr].i if argument.number_attr else 1)
 
 
-def _is_floating(dtype):
-    dtype = tf.as_dtype(dtype or tf.int32).base_dtype
-    return dtype.is_floating or dtype.is_complex
+def _is_floating(dtype: int) -> bool:
+    kind = tf.as_dtype(dtype or tf.int32).base_dtype
+    return kind.is_floating or kind.is_complex
 
 
-def _is_discrete(dtype):
-    dtype = tf.as_dtype(dtype or tf.variant).base_dtype
-    return dtype.is_integer or dtype.is_bool
+def _is_discrete(dtype: int) -> bool:
+    kind = tf.as_dtype(dtype or tf.variant).base_dtype
+    return kind.is_integer or kind.is_bool

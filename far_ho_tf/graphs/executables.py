@@ -1,13 +1,18 @@
 """Traced functions under names that tell what they compute."""
 
 import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import tensorflow as tf
+from tensorflow.core.framework.function_pb2 import FunctionDef
+from tensorflow.core.framework.node_def_pb2 import NodeDef
 from tensorflow.python.eager import context
 from tensorflow.python.eager.polymorphic_function.atomic_function import (
     AtomicFunction,  # What a tf.function calls in the end.
 )
 
+from far_ho_tf._types import Structure
 from far_ho_tf.graphs.functions import called_with, once_traced, specs
 
 
@@ -27,11 +32,20 @@ class Executable:
         one_by_one: Mapping: what `batching.noted` told as it was traced.
     """
 
-    def __init__(self, function, inputs, call_options, salt="", **options):
+    _pack: Callable[[Iterator[tf.Tensor]], Structure]
+
+    def __init__(
+        self,
+        function: Callable[[Structure], Structure],
+        inputs: Structure,
+        call_options: context.FunctionCallOptions,
+        salt: str = "",
+        **options: Any,
+    ) -> None:
         like = specs(inputs)
         given = [spec is not None for spec in tf.nest.flatten(like)]
 
-        def call(*tensors):
+        def call(*tensors: tf.Tensor) -> list[tf.Tensor]:
             rest = iter(tensors)
             flat = [next(rest) if is_tensor else None for is_tensor in given]
             outputs = function(tf.nest.pack_sequence_as(like, flat))
@@ -50,7 +64,7 @@ class Executable:
         self._captures = self._concrete.captured_inputs
         self.one_by_one = {}
 
-    def __call__(self, flat):
+    def __call__(self, flat: Iterable[tf.Tensor | None]) -> Structure:
         """What the function returns.
 
         Args:
@@ -60,10 +74,10 @@ class Executable:
         tensors = _tensors(flat)
         # A tenth of a millisecond faster than by the concrete function.
         with called_with(self._call_options):
-            outputs = self._function.call_flat(*tensors, *self._captures)
-        return self._pack(iter(outputs))
+            outputs = self._function.call_flat(*tensors, *self._captures)  # pyright: ignore[reportArgumentType]
+        return self._pack(iter(outputs))  # pyright: ignore[reportArgumentType]
 
-    def fail(self, flat):
+    def fail(self, flat: Iterable[tf.Tensor | None]) -> None:
         """Runs what failed once more, under TensorFlow's own names.
 
         By them an error tells the lines in which its operation was made.
@@ -72,11 +86,11 @@ class Executable:
             self._concrete(*_tensors(flat))
 
 
-def _tensors(flat):
+def _tensors(flat: Iterable[tf.Tensor | None]) -> list[tf.Tensor]:
     return [tensor for tensor in flat if tensor is not None]
 
 
-def _packing(structure):
+def _packing(structure: Structure) -> Callable[[Iterator[tf.Tensor]], Structure]:
     """A callable(iterator over tensors) that makes a structure of them.
 
     `tf.nest.pack_sequence_as` for one structure: it takes longer than a short run.
@@ -93,7 +107,12 @@ def _packing(structure):
     return next
 
 
-def _renamed(function, known, new, salt):
+def _renamed(
+    function: AtomicFunction,
+    known: dict[bytes, AtomicFunction],
+    new: set[bytes],
+    salt: str,
+) -> AtomicFunction:
     """A traced function under a name that tells what it computes, without its graph.
 
     So XLA finds what it has compiled for an equal problem, and in its cache on disk
@@ -130,14 +149,14 @@ def _renamed(function, known, new, salt):
         children,
         function.call_options,
     )
-    if not context.context().has_function(definition.signature.name):
-        context.context().add_function_def(definition)
+    if not context.context().has_function(definition.signature.name):  # pyright: ignore[reportOptionalMemberAccess]
+        context.context().add_function_def(definition)  # pyright: ignore[reportOptionalMemberAccess]
         new.add(renamed.name)
     known[function.name] = renamed
     return renamed
 
 
-def _number(definition):
+def _number(definition: FunctionDef) -> None:
     """Numbers arguments, operations and results in the place of names.
 
     They hold the names of Keras' layers, which are others each time, and the numbers of
@@ -164,14 +183,14 @@ def _number(definition):
         definition.control_ret[result] = _numbered(name, names)
 
 
-def _numbered(name, names):
+def _numbered(name: str, names: Mapping[str, str]) -> str:
     """A name with "^" before it, for what is only waited for, or ":output:0" behind."""
     mark, bare = name[: name.startswith("^")], name.removeprefix("^")
     node, colon, output = bare.partition(":")
     return mark + names[node] + colon + output
 
 
-def _inline(definition, functions):
+def _inline(definition: FunctionDef, functions: Mapping[str, AtomicFunction]) -> None:
     """Puts the loops that TensorFlow has wrapped for its tapes into what calls them.
 
     XLA looks for the values that it must know to compile: through a loop variable by
@@ -195,7 +214,9 @@ def _inline(definition, functions):
         while any(node.name.startswith(prefix) for node in definition.node_def):
             prefix += "_"
 
-        def outer(name, names=names, prefix=prefix):
+        def outer(
+            name: str, names: Mapping[str, str] = names, prefix: str = prefix
+        ) -> str:
             mark, bare = name[: name.startswith("^")], name.removeprefix("^")
             if bare not in names:
                 return f"{mark}{prefix}{bare}"
@@ -225,7 +246,7 @@ def _inline(definition, functions):
         definition.node_def.remove(call)
 
 
-def _is_wrapped_loop(node):
+def _is_wrapped_loop(node: NodeDef) -> bool:
     if node.op != "PartitionedCall":  # A stateful one ends in what must be done.
         return False
     return "cflow_gradient_wrapper" in node.attr["f"].func.name

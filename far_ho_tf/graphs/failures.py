@@ -13,12 +13,16 @@ import os
 import re
 import sys
 import sysconfig
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, NamedTuple, TypeVar
 
 import keras
 import tensorflow as tf
 
 from far_ho_tf.checks import essence
+
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 # What is nobody's mistake in a problem, such as a machine that is too small.
 NOT_EXPLAINED = (
@@ -30,7 +34,7 @@ NOT_EXPLAINED = (
 _PACKAGE = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
 _NOT_THE_USERS = (
     _PACKAGE,
-    *(os.path.join(os.path.dirname(module.__file__), "") for module in (tf, keras)),
+    *(os.path.join(os.path.dirname(module.__file__), "") for module in (tf, keras)),  # pyright: ignore[reportArgumentType, reportCallIssue]
     *(
         os.path.join(sysconfig.get_path(kind), "")
         for kind in ("stdlib", "purelib", "platlib")
@@ -123,8 +127,9 @@ _NO_DERIVATIVE = (
 # Where what is meant for a reader ends: at a graph, or at a traceback.
 _DUMPS = r"Previous definition: |Traceback \(most recent call last\)"
 
-_parts = {}  # Names by the file and the name of functions.
-_origins = {}  # Of lines that AutoGraph wrote: file and line.
+_parts: dict[tuple[str, str], str] = {}  # Names by the file and the name of functions.
+# Of lines that AutoGraph wrote: file and line.
+_origins: dict[tuple[str, int], tuple[str, int]] = {}
 
 
 class Frame(NamedTuple):
@@ -148,22 +153,22 @@ class Failure(NamedTuple):
     """
 
     part: str | None
-    operations: list
+    operations: list[str]
     line: Frame | None
     message: str
     remedy: str
 
     @property
-    def where(self):
+    def where(self) -> str:
         """The user's line, as words that follow on others; an empty string."""
         return _words(self.line)
 
-    def __str__(self):
+    def __str__(self) -> str:
         remedy = f". Remedy: {self.remedy}" if self.remedy else ""
         return f"{self.message}{self.where}{remedy}"
 
 
-def where_now():
+def where_now() -> str:
     """The user's line that is being run, as words that follow on others."""
     frames, now = [], sys._getframe(1)
     while now is not None:
@@ -172,15 +177,15 @@ def where_now():
     return _words(_users_line(frames[::-1]))
 
 
-def line_of(operation):
+def line_of(operation: tf.Operation) -> Frame | None:
     """The user's `Frame` in which an operation of a graph was made, or `None`."""
     return _users_line(_frames(operation))
 
 
-def part_of(name):
+def part_of(name: str) -> Callable[[_F], _F]:
     """Decorates what makes the operations of a part of a problem."""
 
-    def note(function):
+    def note(function: _F) -> _F:
         code = function.__code__
         _parts[code.co_filename, code.co_name] = name
         return function
@@ -188,14 +193,14 @@ def part_of(name):
     return note
 
 
-def know_origins(converted):
+def know_origins(converted: Callable[..., Any]) -> None:
     """Remembers where the lines of a function that AutoGraph wrote come from."""
     for place, origin in converted.ag_source_map.items():
         _origins[place.filename, place.lineno] = origin.loc.filename, origin.loc.lineno
 
 
 @contextlib.contextmanager
-def explained(labels):
+def explained(labels: Mapping[str, str]) -> Iterator[None]:
     """Within, what others than this package raise comes out as one `ValueError`.
 
     Args:
@@ -211,7 +216,7 @@ def explained(labels):
         if _is_own(error):
             raise
         failure = told(error)
-        label = labels.get(failure.part, "A training step")
+        label = labels.get(failure.part or "", "A training step")
         verb = "fails"
         if failure.operations:
             verb = f"cannot be differentiated at {failure.operations[0]}"
@@ -227,7 +232,7 @@ def explained(labels):
             tf.debugging.enable_traceback_filtering()
 
 
-def told(error):
+def told(error: BaseException) -> Failure:
     """The `Failure` that an error tells of."""
     calls = list(_calls(error))
     operations, kind = [], None
@@ -255,7 +260,7 @@ def told(error):
     )
 
 
-def _words(line):
+def _words(line: Frame | None) -> str:
     if line is None:
         return ""
     code = linecache.getline(line.file, line.line).strip()
@@ -263,13 +268,13 @@ def _words(line):
     return f"{text} (`{code}`)" if code else text
 
 
-def _is_own(error):
+def _is_own(error: BaseException) -> bool:
     """Whether the package itself raised it."""
     *_, last = _calls(error)
     return last.tb_frame.f_code.co_filename.startswith(_PACKAGE)
 
 
-def _calls(error):
+def _calls(error: BaseException) -> Iterator[TracebackType]:
     """The entries of an error's traceback."""
     entry = error.__traceback__
     while entry is not None:
@@ -277,7 +282,9 @@ def _calls(error):
         entry = entry.tb_next
 
 
-def _differentiated(call):
+def _differentiated(
+    call: TracebackType,
+) -> tuple[str | None, list[tf.Operation]] | None:
     """What TensorFlow differentiates in a call.
 
     Returns:
@@ -294,7 +301,7 @@ def _differentiated(call):
     return kind, made + [one for operation in made for one in _derived_from(operation)]
 
 
-def _of_tape(known):
+def _of_tape(known: Mapping[str, Any]) -> list[tf.Operation]:
     """The operation that a tape differentiates, of which it forgets what it can."""
     kind = known.get("op_name")
     outputs, inputs, cotangents = (
@@ -310,7 +317,7 @@ def _of_tape(known):
     return made[:1]
 
 
-def _derived_from(operation):
+def _derived_from(operation: tf.Operation) -> list[tf.Operation]:
     """What an operation that is not the user's is a part of the derivative of.
 
     Told by what it reads, and the types' names.
@@ -324,32 +331,34 @@ def _derived_from(operation):
         if line_of(other)
     ]
     closest = max(near, key=lambda other: _likeness(operation, other), default=None)
-    return [closest] if near and _likeness(operation, closest) >= _ALIKE else []
+    if closest is None or _likeness(operation, closest) < _ALIKE:
+        return []
+    return [closest]
 
 
-def _likeness(one, other):
+def _likeness(one: tf.Operation, other: tf.Operation) -> int:
     """How many characters two operations' types begin with in common."""
     pairs = zip(one.type, other.type, strict=False)
     return len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)))
 
 
-def _frame(call):
+def _frame(call: TracebackType) -> Frame:
     code = call.tb_frame.f_code
     return Frame(code.co_filename, call.tb_lineno, code.co_name)
 
 
-def _frames(operation):
+def _frames(operation: tf.Operation) -> list[Frame]:
     called = operation.traceback or ()
     return [Frame(one.filename, one.lineno, one.name) for one in called]
 
 
-def _frames_in(text):
+def _frames_in(text: str) -> list[Frame]:
     """Those that an error lists in words, as of what ran in a graph."""
     found = re.findall(r'File "([^"]+)", line (\d+), in (\S+)', text)
     return [Frame(file, int(line), function) for file, line, function in found]
 
 
-def _users_line(frames):
+def _users_line(frames: Sequence[Frame]) -> Frame | None:
     """The innermost frame of the user's, if the package led to it where it is there."""
     is_led = not any(one.file.startswith(_PACKAGE) for one in frames)
     for place in range(len(frames) - 1, -1, -1):
@@ -361,13 +370,13 @@ def _users_line(frames):
     return None
 
 
-def _part(frames):
+def _part(frames: Sequence[Frame]) -> str | None:
     """The name of the part that the innermost of the known functions makes."""
     names = [_parts.get((frame.file, frame.function)) for frame in frames]
     return next((name for name in reversed(names) if name), None)
 
 
-def _said(error):
+def _said(error: BaseException) -> str:
     """What an error says, in short."""
     text = f"no key {error}" if isinstance(error, KeyError) else str(error)
     text = re.sub("\x1b\\[[0-9;]*m", "", text)
@@ -379,7 +388,7 @@ def _said(error):
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"
 
 
-def _remedy(types, message):
+def _remedy(types: Sequence[str], message: str) -> str:
     for pattern, remedy in _REMEDIES:
         if any(re.search(pattern, text) for text in [*types, message]):
             return remedy

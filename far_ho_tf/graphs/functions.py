@@ -3,15 +3,21 @@
 import contextlib
 import functools
 import threading
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.eager import context
+
+from far_ho_tf._types import ConcreteFunction, PolymorphicFunction, Structure
 
 # Held by the thread that traces: parts of TensorFlow are replaced meanwhile.
 TRACING = threading.RLock()
 
 
-def once_traced(function, **options):
+def once_traced(
+    function: Callable[..., Structure], **options: Any
+) -> PolymorphicFunction:
     """A `tf.function` for inputs of one kind.
 
     Many of them, each made for one problem, would together set off TensorFlow's alarm
@@ -23,13 +29,13 @@ def once_traced(function, **options):
 
 
 @contextlib.contextmanager
-def called_with(options):
+def called_with(options: context.FunctionCallOptions) -> Iterator[None]:
     """Within, this thread calls functions so, and writes such calls into graphs.
 
     Args:
         options: TensorFlow's `FunctionCallOptions`.
     """
-    now = context.context()
+    now: context.Context = context.context()  # pyright: ignore[reportAssignmentType]
     before = now.function_call_options
     now.function_call_options = options
     try:
@@ -38,13 +44,15 @@ def called_with(options):
         now.function_call_options = before
 
 
-def not_inlined(function):
+def not_inlined(
+    function: Callable[..., Structure],
+) -> PolymorphicFunction:
     """A `tf.function` whose calls stay calls in the graphs that hold them."""
     attributes = {"_noinline": True}
     return tf.function(function, autograph=False, experimental_attributes=attributes)
 
 
-def as_one_call(method):
+def as_one_call(method: Callable[..., Structure]) -> Callable[..., Structure]:
     """A method that is `not_inlined`, unless its object is told to by `is_inline`.
 
     Of a loop that is not compiled TensorFlow makes one graph with what is around it,
@@ -53,7 +61,7 @@ def as_one_call(method):
     """
 
     @functools.wraps(method)
-    def call(self, *arguments, **options):
+    def call(self: Any, *arguments: Structure, **options: Structure) -> Structure:
         function = functools.partial(method, self)
         if not self.is_inline:
             function = not_inlined(function)
@@ -62,7 +70,7 @@ def as_one_call(method):
     return call
 
 
-def specs(structure):
+def specs(structure: Structure) -> Structure:
     """A structure of tensors and `None` as one of `tf.TensorSpec`s."""
     return tf.nest.map_structure(
         lambda t: None if t is None else tf.TensorSpec(t.shape, t.dtype), structure
@@ -78,11 +86,11 @@ class ConcreteFunctions:
         function: The `tf.function`.
     """
 
-    def __init__(self, function):
+    def __init__(self, function: PolymorphicFunction) -> None:
         self._function = function
         self._made = {}
 
-    def __call__(self, *arguments):
+    def __call__(self, *arguments: Structure) -> ConcreteFunction:
         """The one for such arguments: structures, always alike, of tensors or specs."""
         kind = tuple(
             other if other is None else (other.shape, other.dtype)

@@ -2,8 +2,16 @@
 
 import collections
 import math
+from collections.abc import Hashable, Sequence
+from typing import TypeAlias
 
 import tensorflow as tf
+from tensorflow.python.framework.func_graph import FuncGraph
+
+from far_ho_tf._types import Structure
+
+# By references of tensors: those whose memory they show.
+_Origins: TypeAlias = dict[Hashable, set[Hashable]]
 
 # What gives its input on, or makes nothing: no memory of its own.
 _VIEWS = ("Identity", "IdentityN", "Reshape", "Squeeze", "ExpandDims", "StopGradient")
@@ -16,7 +24,7 @@ _ELEMENTWISE = (
 _NOTHING = ("Const", "Placeholder", "NoOp", "ReadVariableOp", "Shape", "ZerosLike")
 
 
-def peak(graph, given, fused):
+def peak(graph: FuncGraph, given: Sequence[tf.Tensor], fused: bool) -> int:
     """The most bytes that a graph's operations hold at any time, one by one.
 
     An operation whose result is as large as an input that nothing else needs writes
@@ -51,7 +59,7 @@ def peak(graph, given, fused):
     return most
 
 
-def needed(graph):
+def needed(graph: FuncGraph) -> list[tf.Operation]:
     """The operations that the outputs of a graph come from, in order."""
     wanted, found = set(), [tensor.op for tensor in graph.outputs]
     while found:
@@ -62,7 +70,7 @@ def needed(graph):
     return [operation for operation in graph.get_operations() if operation in wanted]
 
 
-def is_told(operation):
+def is_told(operation: tf.Operation) -> bool:
     """Whether `peak` knows what an operation makes; not of loops and their stacks."""
     return all(
         tensor.dtype != tf.variant and tensor.shape.is_fully_defined()
@@ -71,12 +79,12 @@ def is_told(operation):
     )
 
 
-def bytes_of(structure):
+def bytes_of(structure: Structure) -> int:
     """The bytes of a structure of tensors."""
     return sum(_size(tensor) for tensor in tf.nest.flatten(structure))
 
 
-def _as_ready(operations):
+def _as_ready(operations: Sequence[tf.Operation]) -> list[tf.Operation]:
     """First ready, first taken."""
     waiting, users = {}, collections.defaultdict(list)
     for operation in operations:
@@ -93,7 +101,9 @@ def _as_ready(operations):
     return order
 
 
-def _uses(graph, operations, fused):
+def _uses(
+    graph: FuncGraph, operations: Sequence[tf.Operation], fused: bool
+) -> tuple[_Origins, dict[Hashable, int]]:
     """Whose memory a view shows, and the last operation that needs a tensor.
 
     Under XLA what is made element by element for one other operation is a view, of
@@ -120,15 +130,15 @@ def _uses(graph, operations, fused):
     return origins, last
 
 
-def _origins(origins, tensor):
+def _origins(origins: _Origins, tensor: tf.Tensor) -> set[Hashable]:
     return origins.get(tensor.ref(), {tensor.ref()})
 
 
-def _needs_its_inputs(operation):
+def _needs_its_inputs(operation: tf.Operation) -> bool:
     return any(kind in operation.type for kind in ("MatMul", "Conv", "Pool", "Einsum"))
 
 
-def _workspace(operation):
+def _workspace(operation: tf.Operation) -> int:
     """What a convolution's two gradients hold as they run: its input in patches."""
     if not operation.type.startswith("Conv2DBackprop"):
         return 0
@@ -137,11 +147,11 @@ def _workspace(operation):
         kernel = operation.outputs[0]
     if not (kernel.shape.is_fully_defined() and cotangent.shape.is_fully_defined()):
         return 0
-    patches = math.prod([*cotangent.shape[:3], *kernel.shape[:3]])
+    patches = math.prod([*cotangent.shape[:3], *kernel.shape[:3]])  # pyright: ignore[reportArgumentType, reportCallIssue]
     return 2 * cotangent.dtype.size * patches  # Both are ready at once.
 
 
-def _size(tensor):
+def _size(tensor: tf.Tensor) -> int:
     if tensor.dtype in (tf.resource, tf.variant, tf.string):
         return 0
     return (tensor.shape.num_elements() or 0) * tensor.dtype.size

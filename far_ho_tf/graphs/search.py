@@ -1,10 +1,15 @@
 """Reading a traced graph: its operations and what they depend on."""
 
 import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import ml_dtypes
 import tensorflow as tf
+from tensorflow.core.framework.function_pb2 import FunctionDef
+from tensorflow.core.framework.graph_pb2 import GraphDef
+from tensorflow.core.framework.node_def_pb2 import NodeDef
+from tensorflow.python.framework.func_graph import FuncGraph
 
 from far_ho_tf.graphs.cuts import is_cut, is_step
 from far_ho_tf.graphs.shapes import Shapes, output_shape
@@ -49,7 +54,7 @@ class Operation(NamedTuple):
 
     name: str
     type: str
-    depends: list
+    depends: list[bool]
     dtype: str
     multiplications: int
     keeps_shape: bool
@@ -57,7 +62,7 @@ class Operation(NamedTuple):
     is_step: bool
 
 
-def operations(graph, roots):
+def operations(graph: FuncGraph, roots: Iterable[tf.Tensor]) -> list[Operation]:
     """All operations of a `FuncGraph` and of the functions that it calls.
 
     Args:
@@ -73,12 +78,12 @@ def operations(graph, roots):
     return list(_walk(graph_def.node, names, library))
 
 
-def types(graph_def):
+def types(graph_def: GraphDef) -> set[str]:
     """The set of the types of the operations of a graph and of its functions."""
     return {node.op for node in _nodes(graph_def)}
 
 
-def coarsest(graph):
+def coarsest(graph: FuncGraph) -> float:
     """The largest rounding, relatively, of the floating dtypes in a graph."""
     dtypes = {node.attr["T"].type for node in _nodes(graph.as_graph_def())} - {0}
     return max(
@@ -88,13 +93,13 @@ def coarsest(graph):
     )
 
 
-def _nodes(graph_def):
+def _nodes(graph_def: GraphDef) -> Iterator[NodeDef]:
     yield from graph_def.node
     for function in graph_def.library.function:
         yield from function.node_def
 
 
-def assigned(graph, candidates):
+def assigned(graph: FuncGraph, candidates: Sequence[tf.Tensor]) -> list[bool]:
     """Which resources does the graph, or a function it calls, change?
 
     Args:
@@ -110,13 +115,13 @@ def assigned(graph, candidates):
     return [_assign(operations(graph, [candidate])) for candidate in candidates]
 
 
-def influences(graph, root):
+def influences(graph: FuncGraph, root: tf.Tensor) -> bool:
     """Whether what a `FuncGraph` returns may depend on one of its input tensors."""
     reached = _reachable(graph.as_graph_def().node, {root.op.name})
     return any(tensor.op.name in reached for tensor in graph.outputs)
 
 
-def reads(graph, roots):
+def reads(graph: FuncGraph, roots: Iterable[tf.Tensor]) -> bool:
     """Whether what a `FuncGraph` returns depends on some tensors, by steps too.
 
     Not by tf.stop_gradient, which is written on purpose.
@@ -127,12 +132,17 @@ def reads(graph, roots):
     return any(tensor.op.name in reached for tensor in graph.outputs)
 
 
-def _assign(found):
+def _assign(found: Iterable[Operation]) -> bool:
     """Whether an operation changes a resource that depends on the roots."""
     return any(op.type.startswith(_ASSIGNING) and op.depends[0] for op in found)
 
 
-def _walk(nodes, roots, library, arguments=None):
+def _walk(
+    nodes: Sequence[NodeDef],
+    roots: Iterable[str],
+    library: Mapping[str, FunctionDef],
+    arguments: Mapping[str, tf.TensorShape] | None = None,
+) -> Iterator[Operation]:
     reached = _reachable(nodes, roots)
     shapes = Shapes(nodes, arguments)
     for node in nodes:
@@ -149,17 +159,17 @@ def _walk(nodes, roots, library, arguments=None):
             is_step(node, depends),
         )
         for function in _called(node, library):
-            arguments = [argument.name for argument in function.signature.input_arg]
-            flags = depends[len(depends) - len(arguments) :]
+            names = [argument.name for argument in function.signature.input_arg]
+            flags = depends[len(depends) - len(names) :]
             if "While" in node.op:
                 flags = _through_loop(library[node.attr["body"].func.name], flags)
-            inner = {a for a, flag in zip(arguments, flags, strict=True) if flag}
-            given = map(tf.TensorShape, function.attr["_input_shapes"].list.shape)
-            known = dict(zip(arguments, given, strict=False))
+            inner = {name for name, flag in zip(names, flags, strict=True) if flag}
+            given = map(tf.TensorShape, function.attr["_input_shapes"].list.shape)  # pyright: ignore[reportArgumentType]
+            known = dict(zip(names, given, strict=False))
             yield from _walk(function.node_def, inner, library, known)
 
 
-def _through_loop(body, flags):
+def _through_loop(body: FunctionDef, flags: list[bool]) -> list[bool]:
     """Which loop variables depend on the roots in some turn of the loop."""
     arguments = [argument.name for argument in body.signature.input_arg]
     results = [
@@ -177,7 +187,9 @@ def _through_loop(body, flags):
         flags = grown
 
 
-def _reachable(nodes, roots, through_steps=False):
+def _reachable(
+    nodes: Sequence[NodeDef], roots: Iterable[str], through_steps: bool = False
+) -> set[str]:
     reached = set(roots)
     stops = ("StopGradient",) if through_steps else _CONSTANT
     grown = True
@@ -190,29 +202,29 @@ def _reachable(nodes, roots, through_steps=False):
     return reached
 
 
-def _read(node):
+def _read(node: NodeDef) -> list[str]:
     """The names of the tensors that a node reads."""
     return [name for name in node.input if not name.startswith("^")]
 
 
-def _inputs(node):
+def _inputs(node: NodeDef) -> list[str]:
     """The names of the nodes and arguments that they come from."""
     return [name.split(":")[0] for name in _read(node)]
 
 
-def _called(node, library):
+def _called(node: NodeDef, library: Mapping[str, FunctionDef]) -> Iterator[FunctionDef]:
     for attribute in node.attr.values():
         for function in (attribute.func, *attribute.list.func):
             if function.name in library:
                 yield library[function.name]
 
 
-def _dtype(node):
+def _dtype(node: NodeDef) -> str:
     enum = node.attr["T"].type if "T" in node.attr else 0
     return tf.as_dtype(enum).name if enum else ""
 
 
-def _one_shape(node, operands):
+def _one_shape(node: NodeDef, operands: Sequence[tf.TensorShape]) -> bool:
     """Whether the first two operands have, or may have, one shape."""
     if len(operands) < 2 or not operands[0].is_compatible_with(operands[1]):
         return False
@@ -223,7 +235,7 @@ def _one_shape(node, operands):
     return not any(n is None and s > 1 for n, s in zip(sizes, strides, strict=False))
 
 
-def _multiplications(node, operands):
+def _multiplications(node: NodeDef, operands: Sequence[tf.TensorShape]) -> int:
     """Elements of the output times the length of the sum behind each."""
     output = output_shape(node)
     if output.rank is None or any(operand.rank is None for operand in operands):

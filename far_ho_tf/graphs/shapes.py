@@ -1,9 +1,13 @@
 """The shapes of what the operations of a traced graph read."""
 
+from collections.abc import Iterable, Mapping
+
 import tensorflow as tf
+from tensorflow.core.framework.node_def_pb2 import NodeDef
+from tensorflow.core.framework.op_def_pb2 import OpDef
 from tensorflow.python.framework import op_def_registry
 
-_UNKNOWN = tf.TensorShape(None)
+_UNKNOWN = tf.TensorShape(None)  # pyright: ignore[reportArgumentType]
 
 
 class Shapes:
@@ -15,11 +19,15 @@ class Shapes:
             as far as these are told: those of an imported function are not.
     """
 
-    def __init__(self, nodes, arguments=None):
+    def __init__(
+        self,
+        nodes: Iterable[NodeDef],
+        arguments: Mapping[str, tf.TensorShape] | None = None,
+    ) -> None:
         self._nodes = {node.name: node for node in nodes}
         self._arguments = arguments or {}
 
-    def of(self, tensor):
+    def of(self, tensor: str) -> tf.TensorShape:
         """The `tf.TensorShape` of a tensor, named as by the nodes that read it."""
         name, *place = tensor.split(":")
         if name not in self._nodes:
@@ -28,13 +36,13 @@ class Shapes:
         return output_shape(node, _index(node, *place))
 
 
-def output_shape(node, index=0):
+def output_shape(node: NodeDef, index: int = 0) -> tf.TensorShape:
     """The `tf.TensorShape` of an output of a node."""
     shapes = node.attr["_output_shapes"].list.shape
-    return tf.TensorShape(shapes[index]) if index < len(shapes) else _UNKNOWN
+    return tf.TensorShape(shapes[index]) if index < len(shapes) else _UNKNOWN  # pyright: ignore[reportArgumentType]
 
 
-def _index(node, first="0", second=None):
+def _index(node: NodeDef, first: str = "0", second: str | None = None) -> int:
     """The number of an output among all of its node.
 
     In a graph its name ends with just that, or with nothing for the first. In a
@@ -43,14 +51,15 @@ def _index(node, first="0", second=None):
     if second is None:
         return int(first)
     before = 0
-    for argument in op_def_registry.get(node.op).output_arg:
+    made = op_def_registry.get(node.op).output_arg  # pyright: ignore[reportOptionalMemberAccess]
+    for argument in made:
         if argument.name == first:
             break
         before += _length(argument, node)
     return before + int(second)
 
 
-def _length(argument, node):
+def _length(argument: OpDef.ArgDef, node: NodeDef) -> int:
     if argument.number_attr:
         return node.attr[argument.number_attr].i
     if argument.type_list_attr:

@@ -3,9 +3,11 @@
 import contextlib
 import logging
 import re
+from collections.abc import Callable, Iterable, Iterator
 
 import tensorflow as tf
 
+from far_ho_tf._types import Structure
 from far_ho_tf.graphs.functions import specs
 
 # What TensorFlow's vectorizer logs of operations that it cannot vectorize.
@@ -15,11 +17,11 @@ _FAILED = re.compile(r'^op: "(\w+)"', re.MULTILINE)
 _CONTROL_FLOW = re.compile("While|If|Case")
 
 # Mappings that `noted` has opened. Only the thread that holds `TRACING` gets here.
-_open = []
+_open: list[dict[str, bool]] = []
 
 
 @contextlib.contextmanager
-def noted():
+def noted() -> Iterator[dict[str, bool]]:
     """Within, `map_stack` takes note of what it does one by one.
 
     Yields:
@@ -34,7 +36,13 @@ def noted():
         _open.pop()
 
 
-def map_stack(function, stack, like, together=True, obstacle=""):
+def map_stack(
+    function: Callable[[Structure], Structure],
+    stack: Structure,
+    like: Structure,
+    together: bool = True,
+    obstacle: str = "",
+) -> Structure:
     """Applies `function` to each element of a stack: to tangents, or to episodes.
 
     All at once where TensorFlow can vectorize its operations. An operation
@@ -73,11 +81,11 @@ def map_stack(function, stack, like, together=True, obstacle=""):
 
 
 @contextlib.contextmanager
-def _vectorizer_messages():
+def _vectorizer_messages() -> Iterator[list[str]]:
     """Keeps TensorFlow's messages, pages of them, out of the log."""
     messages = []
 
-    def keep(record):
+    def keep(record: logging.LogRecord) -> bool:
         messages.append(record.getMessage())
         return False
 
@@ -89,7 +97,7 @@ def _vectorizer_messages():
         logger.removeFilter(keep)
 
 
-def _names(pattern, messages):
+def _names(pattern: re.Pattern[str], messages: Iterable[str]) -> set[str]:
     return {
         name
         for message in messages
@@ -99,7 +107,7 @@ def _names(pattern, messages):
     }
 
 
-def _note(names, stack, whole):
+def _note(names: Iterable[str], stack: Structure, whole: bool) -> None:
     """Of one element there is nothing to say."""
     if tf.nest.flatten(stack)[0].shape[0] != 1:
         for noted_names in _open:

@@ -1,17 +1,27 @@
 """Hyperparameters as the authors' packages make them."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from far_ho_tf._types import TensorLike
 from far_ho_tf.hyperparameters.hyperparameter import Hyperparameter
 
 
 def get_hyperparameter(
-    name,
-    initializer=None,
-    shape=None,
-    dtype=None,
-    collections=None,
-    scalar=False,
-    constraint=None,
-):
+    name: str,
+    initializer: TensorLike
+    | keras.initializers.Initializer
+    | Callable[..., Any]
+    | None = None,
+    shape: Sequence[int] | None = None,
+    dtype: tf.DType | str | None = None,
+    collections: None = None,
+    scalar: bool = False,
+    constraint: keras.constraints.Constraint | str | None = None,
+) -> Hyperparameter:
     """Makes a `Hyperparameter` with the signature that FAR-HO had.
 
     Args:

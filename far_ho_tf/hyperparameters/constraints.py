@@ -5,10 +5,13 @@ of the hyperparameter. A Keras optimizer applies the constraint of a variable
 after every update.
 """
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
 
+from far_ho_tf._types import TensorLike
 from far_ho_tf.checks import require
 
 _PACKAGE = "far_ho_tf"
@@ -32,7 +35,9 @@ class Interval(keras.constraints.Constraint):
     [0.0, 1.0, 0.5]
     """
 
-    def __init__(self, low=None, high=None):
+    def __init__(
+        self, low: TensorLike | None = None, high: TensorLike | None = None
+    ) -> None:
         # Plain numbers and lists, so that Keras can save them.
         self.low = None if low is None else np.asarray(low).tolist()
         self.high = None if high is None else np.asarray(high).tolist()
@@ -44,7 +49,7 @@ class Interval(keras.constraints.Constraint):
                 high=high,
             )
 
-    def __call__(self, w):
+    def __call__(self, w: TensorLike) -> tf.Tensor:
         w = tf.convert_to_tensor(w)
         if self.low is not None:
             w = tf.maximum(w, tf.convert_to_tensor(self.low, w.dtype))
@@ -52,7 +57,7 @@ class Interval(keras.constraints.Constraint):
             w = tf.minimum(w, tf.convert_to_tensor(self.high, w.dtype))
         return w
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"low": self.low, "high": self.high}
 
 
@@ -73,16 +78,16 @@ class UnitSimplex(keras.constraints.Constraint):
     [0.75, 0.25, 0.0]
     """
 
-    def __init__(self, axis=-1):
+    def __init__(self, axis: int = -1) -> None:
         self.axis = axis
 
-    def __call__(self, w):
+    def __call__(self, w: TensorLike) -> tf.Tensor:
         w = tf.convert_to_tensor(w)
         rows = tf.experimental.numpy.moveaxis(w, self.axis, -1)
         rows = _project_simplex(tf.cast(rows, tf.float64), 1.0)
         return tf.experimental.numpy.moveaxis(tf.cast(rows, w.dtype), -1, self.axis)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"axis": self.axis}
 
 
@@ -105,11 +110,11 @@ class L1Ball(keras.constraints.Constraint):
     [0.75, -0.25, 0.0]
     """
 
-    def __init__(self, radius=1.0):
+    def __init__(self, radius: float = 1.0) -> None:
         require(radius > 0, "`radius` must be positive.", radius=radius)
         self.radius = radius
 
-    def __call__(self, w):
+    def __call__(self, w: TensorLike) -> tf.Tensor:
         w = tf.convert_to_tensor(w)
         flat = tf.cast(tf.reshape(w, [-1]), tf.float64)
         size = tf.abs(flat)
@@ -118,7 +123,7 @@ class L1Ball(keras.constraints.Constraint):
         flat = tf.where(inside, flat, on_sphere)
         return tf.cast(tf.reshape(flat, tf.shape(w)), w.dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"radius": self.radius}
 
 
@@ -143,13 +148,13 @@ class CappedSimplex(keras.constraints.Constraint):
     [1.0, 0.5, 0.0]
     """
 
-    def __init__(self, total, upper=1.0):
+    def __init__(self, total: float, upper: float = 1.0) -> None:
         require(total >= 0, "`total` must not be negative.", total=total)
         require(upper > 0, "`upper` must be positive.", upper=upper)
         self.total = total
         self.upper = upper
 
-    def __call__(self, w):
+    def __call__(self, w: TensorLike) -> tf.Tensor:
         w = tf.convert_to_tensor(w)
         flat = tf.cast(tf.reshape(w, [-1]), tf.float64)
         box = tf.clip_by_value(flat, 0.0, self.upper)
@@ -159,11 +164,11 @@ class CappedSimplex(keras.constraints.Constraint):
         flat = tf.where(tf.reduce_sum(box) <= self.total, box, shifted)
         return tf.cast(tf.reshape(flat, tf.shape(w)), w.dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"total": self.total, "upper": self.upper}
 
 
-def _project_simplex(rows, total):
+def _project_simplex(rows: tf.Tensor, total: float) -> tf.Tensor:
     """Projects the last axis on {λ ≥ 0, Σλ = total} (by sorting)."""
     # A common shift changes nothing, and keeps huge values exact.
     rows -= tf.reduce_max(rows, axis=-1, keepdims=True)
@@ -176,7 +181,7 @@ def _project_simplex(rows, total):
     return tf.maximum(rows - shift / tf.cast(last, rows.dtype), 0.0)
 
 
-def _capped_simplex_shift(flat, total, upper):
+def _capped_simplex_shift(flat: tf.Tensor, total: float, upper: float) -> tf.Tensor:
     """The shift θ at which Σ clip(λ − θ, 0, upper) = total.
 
     The sum is a decreasing, piecewise linear function of θ whose slope

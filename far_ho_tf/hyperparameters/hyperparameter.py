@@ -2,6 +2,8 @@
 
 import numbers
 import weakref
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -9,6 +11,7 @@ import tensorflow as tf
 from keras import constraints as keras_constraints
 from tensorflow.python.framework.ops import SymbolicTensor
 
+from far_ho_tf._types import TensorLike, Variable
 from far_ho_tf.checks import require
 from far_ho_tf.variables.identity import find, is_composite, path_of
 
@@ -56,7 +59,14 @@ class Hyperparameter(keras.Variable):
     # So that an array on the left leaves the operation to it, as to TensorFlow's own.
     __array_priority__ = 100
 
-    def __init__(self, initializer, shape=None, dtype=None, name=None, constraint=None):
+    def __init__(
+        self,
+        initializer: TensorLike | keras.initializers.Initializer | Callable[..., Any],
+        shape: Sequence[int] | None = None,
+        dtype: tf.DType | str | None = None,
+        name: str | None = None,
+        constraint: keras.constraints.Constraint | str | None = None,
+    ) -> None:
         _check_initializer(initializer)
         if dtype is None and _are_numbers(initializer):
             dtype = keras.config.floatx()
@@ -78,14 +88,14 @@ class Hyperparameter(keras.Variable):
         self.constraint = _constraint(constraint)
         _made[id(self)] = self
 
-    def get_shape(self):
+    def get_shape(self) -> tf.TensorShape:
         """What functions of TensorFlow ask its own variables for."""
         return tf.TensorShape(self.shape)
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         return bool(self != 0)
 
-    def __float__(self):
+    def __float__(self) -> float:
         # Of a value that is mirrored over devices, Keras cannot make one.
         return float(tf.convert_to_tensor(self))
 
@@ -93,13 +103,15 @@ class Hyperparameter(keras.Variable):
 class _Comparison(SymbolicTensor):
     """A tensor like others, of which Python may ask whether it is true."""
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         if self.answer is None:
             raise TypeError(self.question)
         return self.answer
 
 
-def _comparison(operator, with_zero, with_others):
+def _comparison(
+    operator: str, with_zero: bool | None, with_others: bool | None
+) -> Callable[[Hyperparameter, Any], tf.Tensor]:
     """A comparison of a `Hyperparameter`, and what Python takes it for in a graph.
 
     Args:
@@ -109,7 +121,7 @@ def _comparison(operator, with_zero, with_others):
     """
     compare = getattr(keras.Variable, operator)
 
-    def method(self, other):
+    def method(self: Hyperparameter, other: Any) -> tf.Tensor:
         result = compare(self, other)
         if tf.is_symbolic_tensor(result) and isinstance(other, numbers.Real):
             result.__class__ = _Comparison
@@ -135,7 +147,9 @@ for _name, *_answers in (
     setattr(Hyperparameter, _name, _comparison(_name, *_answers))
 
 
-def scalar_names(hyperparameters, taken):
+def scalar_names(
+    hyperparameters: Iterable[Variable], taken: Iterable[str]
+) -> list[tuple[str, Variable]]:
     """Names under which scalar hyperparameters appear in logs.
 
     Args:
@@ -161,7 +175,9 @@ def names_of(hyperparameters, taken=()):
     return names
 
 
-def unlisted(handles, listed):
+def unlisted(
+    handles: Sequence[tf.Tensor], listed: Sequence[Variable]
+) -> list[Hyperparameter]:
     """The `Hyperparameter`s that something reads without a problem's tuning them.
 
     Args:
@@ -179,7 +195,7 @@ def unlisted(handles, listed):
     return found
 
 
-def _are_numbers(value):
+def _are_numbers(value: Any) -> bool:
     """Whether it is a floating number, or a list of lists of them; not an array."""
     leaves = tf.nest.flatten(value)
     return bool(leaves) and all(
@@ -187,7 +203,7 @@ def _are_numbers(value):
     )
 
 
-def _check_initializer(value):
+def _check_initializer(value: Any) -> None:
     if is_composite(value):
         raise ValueError(
             "A hyperparameter must be a dense number, array or tensor. Received: "
@@ -204,9 +220,9 @@ def _check_initializer(value):
     )
 
 
-def _constraint(value):
+def _constraint(value: Any) -> keras.constraints.Constraint | None:
     try:
-        return keras_constraints.get(value)
+        return keras_constraints.get(value)  # pyright: ignore[reportReturnType]
     except (ValueError, TypeError) as error:
         raise ValueError(
             "`constraint` must be a `keras.constraints.Constraint`, such as "

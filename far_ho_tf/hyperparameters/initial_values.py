@@ -1,15 +1,23 @@
 """Initial weights with learned scales."""
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import keras
 import tensorflow as tf
 
+from far_ho_tf._types import Number, Variable
 from far_ho_tf.checks import check_count, require
 from far_ho_tf.variables.identity import dtype_of, find, is_variable, path_of
 from far_ho_tf.variables.numbers import check_numbers, is_function, value_of
 
 
-def scaled_noise(scales, seed=0, fresh=False):
+def scaled_noise(
+    scales: Sequence[tuple[Variable | keras.layers.Layer, Number]],
+    seed: int = 0,
+    fresh: bool = False,
+) -> list[tuple[Variable, Callable[..., tf.Tensor]]]:
     """Initial values w_0 = scale × normal noise, for `BilevelProblem`.
 
     Args:
@@ -65,7 +73,7 @@ def scaled_noise(scales, seed=0, fresh=False):
     ]
 
 
-def _variables(pair):
+def _variables(pair: Any) -> list[tuple[Variable, Number]]:
     require(
         isinstance(pair, (list, tuple)) and len(pair) == 2,
         "`scales` must be a list of pairs (variable or layer, scale).",
@@ -81,36 +89,45 @@ def _variables(pair):
     return checked
 
 
-def _fixed(variable, scale, seed):
+def _fixed(
+    variable: Variable, scale: Number, seed: tuple[int, int]
+) -> Callable[[], tf.Tensor]:
     noise = _noise(variable, seed)
     return lambda: _scaled(variable, scale, noise)
 
 
-def _fresh(variable, scale, seed):
-    fold_in = tf.random.experimental.stateless_fold_in
+def _fresh(
+    variable: Variable, scale: Number, seed: tuple[int, int]
+) -> Callable[[tf.Tensor], tf.Tensor]:
+    fold_in = tf.random.experimental.stateless_fold_in  # pyright: ignore[reportAttributeAccessIssue]
     return lambda hyper_iteration: _scaled(
         variable, scale, _noise(variable, fold_in(seed, hyper_iteration))
     )
 
 
-def _noise(variable, seed):
+def _noise(variable: Variable, seed: tuple[int, int] | tf.Tensor) -> tf.Tensor:
     """Normal noise, the same in a graph, under XLA, and in either precision.
 
     By inversion of random integers: of floats XLA draws others than TensorFlow.
     """
     bits = tf.random.stateless_uniform(
-        variable.shape, seed, None, None, tf.int32, alg="philox"
+        variable.shape,  # pyright: ignore[reportArgumentType]
+        seed,
+        None,  # pyright: ignore[reportArgumentType]
+        None,
+        tf.int32,
+        alg="philox",
     )
     uniform = (tf.cast(bits, tf.float64) + 0.5) * 2.0**-31
     normal = math.sqrt(2.0) * tf.math.erfinv(uniform)
     return tf.cast(normal, dtype_of(variable))
 
 
-def _scaled(variable, scale, noise):
+def _scaled(variable: Variable, scale: Number, noise: tf.Tensor) -> tf.Tensor:
     return _factor(variable, scale) * noise
 
 
-def _factor(variable, scale):
+def _factor(variable: Variable, scale: Number) -> tf.Tensor:
     factor = value_of(_label(variable), scale, dtype_of(variable))
     require(
         factor.shape.rank == 0 or factor.shape == variable.shape,
@@ -125,5 +142,5 @@ def _factor(variable, scale):
     return factor
 
 
-def _label(variable):
+def _label(variable: Variable) -> str:
     return f"The scale of `{path_of(variable)}`"

@@ -1,8 +1,12 @@
 """Penalties on weights whose factors may be hyperparameters."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 import tensorflow as tf
 
+from far_ho_tf._types import Number, TensorLike
 from far_ho_tf.checks import require
 from far_ho_tf.variables.identity import is_variable
 from far_ho_tf.variables.numbers import check_numbers, is_function, value_of
@@ -11,7 +15,9 @@ from far_ho_tf.variables.numbers import check_numbers, is_function, value_of
 class _Penalty(keras.regularizers.Regularizer):
     """A factor times a function of each weight, summed over the weights."""
 
-    def __init__(self, factor):
+    _of_weights: Callable[[tf.Tensor], tf.Tensor]
+
+    def __init__(self, factor: Number) -> None:
         self._label = f"The factor of {type(self).__name__}"
         self.factor = check_numbers(self._label, factor)
         if not (is_variable(factor) or is_function(factor)):
@@ -21,7 +27,7 @@ class _Penalty(keras.regularizers.Regularizer):
                 factor=factor,
             )
 
-    def __call__(self, x):
+    def __call__(self, x: TensorLike) -> tf.Tensor:
         x = tf.convert_to_tensor(x)
         factor = tf.cast(value_of(self._label, self.factor, x.dtype), x.dtype)
         require(
@@ -32,7 +38,7 @@ class _Penalty(keras.regularizers.Regularizer):
         )
         return tf.reduce_sum(factor * self._of_weights(x))
 
-    def _plain(self):
+    def _plain(self) -> Any:
         """The factor in numbers, as a saved or cloned model keeps it."""
         return value_of(self._label, self.factor, "float64").numpy().tolist()
 
@@ -62,14 +68,14 @@ class L2(_Penalty):
     Source: Maclaurin et al. 2015, section 3.2 (a penalty per weight).
     """
 
-    def __init__(self, l2=0.01):
+    def __init__(self, l2: Number = 0.01) -> None:
         super().__init__(l2)
 
     @staticmethod
-    def _of_weights(x):
+    def _of_weights(x: tf.Tensor) -> tf.Tensor:
         return tf.square(x)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"l2": self._plain()}
 
 
@@ -87,12 +93,12 @@ class L1(_Penalty):
     3.5
     """
 
-    def __init__(self, l1=0.01):
+    def __init__(self, l1: Number = 0.01) -> None:
         super().__init__(l1)
 
     @staticmethod
-    def _of_weights(x):
+    def _of_weights(x: tf.Tensor) -> tf.Tensor:
         return tf.abs(x)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"l1": self._plain()}

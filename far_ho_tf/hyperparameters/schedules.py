@@ -1,14 +1,21 @@
 """Schedules of numbers over the steps of the inner training run."""
 
 import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
+import numpy as np
 import tensorflow as tf
 
+from far_ho_tf._types import ConcreteFunction, Variable
 from far_ho_tf.checks import check_count, is_integer, require
 from far_ho_tf.graphs.failures import told
 from far_ho_tf.patches.safe_roots import power
 from far_ho_tf.variables.identity import dtype_of, is_variable, path_of
 from far_ho_tf.variables.numbers import check_numbers, to_tensor
+
+# Where values come from.
+_Source: TypeAlias = float | Sequence[Any] | np.ndarray | tf.Tensor | Variable
 
 
 class Schedule:
@@ -48,11 +55,17 @@ class Schedule:
     Source: Maclaurin et al. 2015, section 3.1 (schedules of learning rates).
     """
 
-    def __init__(self, values, layers=None, every=1, transform=None):
+    def __init__(
+        self,
+        values: _Source,
+        layers: Sequence[Any] | None = None,
+        every: int = 1,
+        transform: Callable[[tf.Tensor], tf.Tensor] | None = None,
+    ) -> None:
         every = check_count("every", every)
         columns = _count(layers)
         values = _source("values", values)
-        shape = tuple(values.shape)
+        shape: tuple[int, ...] = tuple(values.shape)  # pyright: ignore[reportAssignmentType]
         expected = "(steps,)" if layers is None else f"(steps, {columns})"
         require(
             len(shape) == (1 if layers is None else 2)
@@ -67,14 +80,20 @@ class Schedule:
             transform=transform,
         )
 
-        def value(step):
+        def value(step: tf.Tensor) -> tf.Tensor:
             row = tf.gather(_floating(values), step // every)
             return row if transform is None else _transformed(transform, row)
 
         self._define(value, layers, "", {"values": values}, shape[0] * every, every)
 
     @classmethod
-    def exponential(cls, initial, decay_steps, decay_rate, layers=None):
+    def exponential(
+        cls,
+        initial: _Source,
+        decay_steps: _Source,
+        decay_rate: _Source,
+        layers: Sequence[Any] | None = None,
+    ) -> "Schedule":
         r"""\(v_t = v_0\, r^{t/n}\), as `keras.optimizers.schedules.ExponentialDecay`.
 
         Args:
@@ -94,7 +113,13 @@ class Schedule:
         )
 
     @classmethod
-    def inverse_time(cls, initial, decay_steps, decay_rate, layers=None):
+    def inverse_time(
+        cls,
+        initial: _Source,
+        decay_steps: _Source,
+        decay_rate: _Source,
+        layers: Sequence[Any] | None = None,
+    ) -> "Schedule":
         r"""\(v_t = v_0 / (1 + r t/n)\), as Keras' `InverseTimeDecay`.
 
         Args:
@@ -110,7 +135,13 @@ class Schedule:
         )
 
     @classmethod
-    def cosine(cls, initial, decay_steps, alpha=0.0, layers=None):
+    def cosine(
+        cls,
+        initial: _Source,
+        decay_steps: _Source,
+        alpha: _Source = 0.0,
+        layers: Sequence[Any] | None = None,
+    ) -> "Schedule":
         r"""From v_0 down to α v_0 along a cosine in n steps, as Keras' `CosineDecay`.
 
         \(v_t = v_0 (\alpha + (1-\alpha) \tfrac12 (1 + \cos(\pi \min(t/n, 1))))\)
@@ -122,7 +153,7 @@ class Schedule:
             layers: See `Schedule`.
         """
 
-        def value(t, v, n, a):
+        def value(t: tf.Tensor, v: tf.Tensor, n: tf.Tensor, a: tf.Tensor) -> tf.Tensor:
             wave = 0.5 * (1.0 + tf.cos(math.pi * tf.minimum(t / n, 1.0)))
             return v * (a + (1.0 - a) * wave)
 
@@ -135,7 +166,7 @@ class Schedule:
             alpha=alpha,
         )
 
-    def __call__(self, step):
+    def __call__(self, step: int | tf.Tensor) -> tf.Tensor:
         """The number at a step, or a vector with one for each layer.
 
         Args:
@@ -144,22 +175,22 @@ class Schedule:
         if is_integer(step):
             last = None if self.num_steps is None else self.num_steps - 1
             step = tf.constant(check_count("step", step, low=0, high=last))
-        return self._value(step)
+        return self._value(step)  # pyright: ignore[reportArgumentType]
 
-    def table(self, num_steps):
+    def table(self, num_steps: int) -> np.ndarray:
         """All values as an array of shape (num_steps,) or (num_steps, L)."""
         steps = check_count("num_steps", num_steps, high=self.num_steps)
         return self._traced()(tf.range(steps)).numpy()
 
-    def pairs(self):
+    def pairs(self) -> list[tuple[Any, "Schedule"]]:
         """What pairs of (variable or layer, value) say of it; needs `layers`."""
         return [
             (owner, self._column(index))
-            for index, owners in enumerate(self.layers)
+            for index, owners in enumerate(self.layers)  # pyright: ignore[reportArgumentType]
             for owner in (owners if isinstance(owners, (list, tuple)) else [owners])
         ]
 
-    def constants(self):
+    def constants(self) -> np.ndarray | None:
         """The numbers, as an array, of a schedule that reads no variable.
 
         Of a decay that at step 0; `None` for other schedules.
@@ -169,10 +200,10 @@ class Schedule:
             return None
         return traced(tf.range(0, self.num_steps or 1, self._every)).numpy()
 
-    def _traced(self):
+    def _traced(self) -> ConcreteFunction:
         """The values at a vector of steps, as a concrete function."""
 
-        def values(steps):
+        def values(steps: tf.Tensor) -> tf.Tensor:
             dtype = self(steps[0]).dtype
             return tf.map_fn(self, steps, fn_output_signature=dtype)
 
@@ -180,11 +211,11 @@ class Schedule:
             tf.TensorSpec([None], tf.int32)
         )
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         sources = [f"{name}={_text(s)}" for name, s in self._sources.items()]
         return f"Schedule{self._kind}({', '.join(sources)})"
 
-    def _column(self, index):
+    def _column(self, index: int) -> "Schedule":
         schedule = object.__new__(Schedule)
         schedule._define(
             lambda step: self(step)[index],
@@ -196,7 +227,15 @@ class Schedule:
         )
         return schedule
 
-    def _define(self, value, layers, kind, sources, num_steps=None, every=1):
+    def _define(
+        self,
+        value: Callable[[tf.Tensor], tf.Tensor],
+        layers: Sequence[Any] | None,
+        kind: str,
+        sources: Mapping[str, Any],
+        num_steps: int | None = None,
+        every: int = 1,
+    ) -> None:
         self._value = value
         self._every = every
         self._kind = kind
@@ -212,7 +251,13 @@ class Schedule:
         self.dtype = next(iter(dtypes), None)
 
     @classmethod
-    def _decay(cls, kind, function, layers, **numbers):
+    def _decay(
+        cls,
+        kind: str,
+        function: Callable[..., tf.Tensor],
+        layers: Sequence[Any] | None,
+        **numbers: _Source,
+    ) -> "Schedule":
         columns = _count(layers)
         sources = {name: _source(name, number) for name, number in numbers.items()}
         for name, source in sources.items():
@@ -228,7 +273,7 @@ class Schedule:
             _check_low("decay_rate", sources["decay_rate"], included=True)
         schedule = object.__new__(cls)
 
-        def value(step):
+        def value(step: tf.Tensor) -> tf.Tensor:
             values = [_floating(source) for source in sources.values()]
             dtype = schedule.dtype or values[0].dtype
             values = [tf.cast(value, dtype) for value in values]
@@ -239,17 +284,17 @@ class Schedule:
         return schedule
 
 
-def _count(layers):
+def _count(layers: Any) -> int | None:
     """The number of columns that there are for `layers`."""
     require(
         layers is None or (isinstance(layers, (list, tuple)) and len(layers) > 0),
         "`layers` of Schedule must be a list of layers, variables, or lists of these.",
         layers=layers,
     )
-    return layers and len(layers)
+    return layers and len(layers)  # pyright: ignore[reportReturnType]
 
 
-def _source(name, value):
+def _source(name: str, value: _Source) -> np.ndarray | tf.Tensor | Variable:
     """Where values come from: a variable, a tensor, or an array of numbers."""
     label = f"`{name}` of Schedule"
     require(
@@ -260,12 +305,14 @@ def _source(name, value):
     return check_numbers(label, value)
 
 
-def _floating(source):
+def _floating(source: _Source) -> tf.Tensor:
     tensor = to_tensor(source, "float64")
     return tensor if tensor.dtype.is_floating else tf.cast(tensor, "float64")
 
 
-def _transformed(transform, row):
+def _transformed(
+    transform: Callable[[tf.Tensor], tf.Tensor], row: tf.Tensor
+) -> tf.Tensor:
     label = "`transform` of Schedule must be a callable that computes a tensor"
     try:
         result = transform(row)
@@ -282,7 +329,7 @@ def _transformed(transform, row):
     return result
 
 
-def _check_low(name, source, included):
+def _check_low(name: str, source: Any, included: bool) -> None:
     """Refuses plain numbers that are negative, or zero unless it is `included`."""
     if not is_variable(source):
         fits = tf.reduce_all(source >= 0 if included else source > 0)
@@ -290,5 +337,5 @@ def _check_low(name, source, included):
         require(bool(fits), f"`{name}` of Schedule must {sign}.", **{name: source})
 
 
-def _text(source):
+def _text(source: Any) -> str:
     return f"`{path_of(source)}`" if is_variable(source) else repr(source)

@@ -19,7 +19,7 @@ _MODULES = [
 ]
 
 
-def apply():
+def apply() -> None:
     """Puts those of every module here in their places, once."""
     registry.register()
     for module in _MODULES:

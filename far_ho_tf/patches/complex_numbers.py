@@ -6,11 +6,13 @@ analytic function, that of its real and imaginary parts.
 
 import tensorflow as tf
 
-from far_ho_tf.patches.registry import REPLACED, derivative_of, reduced
+from far_ho_tf.patches.registry import REPLACED, Gradients, derivative_of, reduced
 
 
 @derivative_of("LogMatrixDeterminant")
-def _log_determinant(operation, of_sign, of_logarithm):
+def _log_determinant(
+    operation: tf.Operation, of_sign: tf.Tensor, of_logarithm: tf.Tensor
+) -> tf.Tensor:
     """log|c| is real whatever its dtype, and c/|c| turns with the phase of c."""
     (matrix,) = operation.inputs
     factor = of_logarithm
@@ -23,7 +25,7 @@ def _log_determinant(operation, of_sign, of_logarithm):
 
 
 @derivative_of("MatrixSquareRoot")
-def _square_root(operation, cotangent):
+def _square_root(operation: tf.Operation, cotangent: tf.Tensor) -> tf.Tensor:
     """X of RᴴX + XRᴴ = ȳ, as a system of equations in the elements of X."""
     (root,) = operation.outputs
     size = tf.shape(root)[-1]
@@ -38,7 +40,9 @@ def _square_root(operation, cotangent):
 
 
 @derivative_of("SquaredDifference")
-def _squared_difference(operation, cotangent):
+def _squared_difference(
+    operation: tf.Operation, cotangent: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Of |x − y|², as TensorFlow computes it."""
     x, y = operation.inputs
     if x.dtype.is_complex:
@@ -48,7 +52,9 @@ def _squared_difference(operation, cotangent):
 
 
 @derivative_of("MulNoNan")
-def _multiply_no_nan(operation, cotangent):
+def _multiply_no_nan(
+    operation: tf.Operation, cotangent: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
     x, y = operation.inputs
     of_x = tf.math.multiply_no_nan(cotangent, tf.math.conj(y))
     of_y = tf.math.multiply_no_nan(tf.math.conj(x), cotangent)
@@ -56,7 +62,7 @@ def _multiply_no_nan(operation, cotangent):
 
 
 @derivative_of("EuclideanNorm")
-def _euclidean_norm(operation, cotangent):
+def _euclidean_norm(operation: tf.Operation, cotangent: tf.Tensor) -> Gradients:
     """The norm is real whatever its dtype."""
     if cotangent.dtype.is_complex:
         cotangent = tf.cast(tf.math.real(cotangent), cotangent.dtype)
@@ -64,7 +70,9 @@ def _euclidean_norm(operation, cotangent):
 
 
 @derivative_of("TridiagonalSolve")
-def _tridiagonal_solve(operation, cotangent):
+def _tridiagonal_solve(
+    operation: tf.Operation, cotangent: tf.Tensor
+) -> list[tf.Tensor]:
     """ȳ · conj(f′(x)), of TensorFlow's ȳ · f′(x)."""
     found = REPLACED["TridiagonalSolve"](operation, tf.math.conj(cotangent))
     return [tf.math.conj(one) for one in found]

@@ -15,7 +15,9 @@ _KIND = "SoftmaxCrossEntropyWithLogits"
 
 
 @derivative_of(_KIND)
-def _cross_entropy(operation, cotangent, of_derivative):
+def _cross_entropy(
+    operation: tf.Operation, cotangent: tf.Tensor, of_derivative: tf.Tensor | None
+) -> tuple[tf.Tensor, tf.Tensor]:
     """TensorFlow's, and what it leaves out."""
     of_logits, of_labels = REPLACED[_KIND](operation, cotangent, of_derivative)
     if of_derivative is not None:

@@ -10,9 +10,11 @@ Source: Graves et al. 2006, section 4.1, equations 6 to 8.
 """
 
 import math
+from typing import Any
 
 import tensorflow as tf
 
+from far_ho_tf._types import TensorLike
 from far_ho_tf.patches.registry import is_watched
 
 _own = tf.nn.ctc_loss
@@ -23,15 +25,15 @@ _NEVER, _RARELY = -1e30, math.log(1e-307)
 
 
 def ctc_loss(
-    labels,
-    logits,
-    label_length,
-    logit_length,
-    logits_time_major=True,
-    unique=None,
-    blank_index=None,
-    name=None,
-):
+    labels: TensorLike | tf.SparseTensor,
+    logits: TensorLike,
+    label_length: TensorLike | None,
+    logit_length: TensorLike,
+    logits_time_major: bool = True,
+    unique: Any = None,
+    blank_index: int | None = None,
+    name: str | None = None,
+) -> tf.Tensor:
     """`tf.nn.ctc_loss`, whose arguments and values these are."""
     logits = tf.convert_to_tensor(logits)
     is_sparse = isinstance(labels, tf.SparseTensor)
@@ -73,7 +75,13 @@ def ctc_loss(
         return tf.cast(loss, dtype)
 
 
-def _loss(logits, labels, label_length, logit_length, blank):
+def _loss(
+    logits: tf.Tensor,
+    labels: tf.Tensor,
+    label_length: tf.Tensor,
+    logit_length: tf.Tensor,
+    blank: int | tf.Tensor,
+) -> tf.Tensor:
     """−ln p(l|x) of each sequence.
 
     Args:
@@ -90,10 +98,10 @@ def _loss(logits, labels, label_length, logit_length, blank):
     begins = tf.where(places < 2, tf.zeros_like(frames[0]), never)
     number = tf.range(tf.shape(frames)[0])
 
-    def shifted(alpha, by):
+    def shifted(alpha: tf.Tensor, by: int) -> tf.Tensor:
         return tf.pad(alpha, [[0, 0], [by, 0]], constant_values=_NEVER)[:, :-by]
 
-    def step(alpha, frame):
+    def step(alpha: tf.Tensor, frame: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
         probabilities, t = frame
         ways = [alpha, shifted(alpha, 1), tf.where(may_skip, shifted(alpha, 2), never)]
         ways.append(tf.where(t == 0, begins, never))
@@ -108,7 +116,7 @@ def _loss(logits, labels, label_length, logit_length, blank):
     return -tf.reduce_logsumexp(alpha + ends, axis=1)
 
 
-def _path(labels, blank):
+def _path(labels: tf.Tensor, blank: int | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """The labels with blanks around each, and which may be reached over a blank."""
     blanks = tf.fill(tf.shape(labels), blank)
     pairs = tf.stack([blanks, labels], axis=2)
@@ -118,11 +126,11 @@ def _path(labels, blank):
     return path, (path != blank) & (path != before) & (before >= 0)
 
 
-def _over(path, logits):
+def _over(path: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """The path, for each frame."""
     return tf.tile(path[tf.newaxis], [tf.shape(logits)[0], 1, 1])
 
 
-def apply():
+def apply() -> None:
     """Puts it in the place of TensorFlow's."""
     tf.nn.ctc_loss = ctc_loss

@@ -17,6 +17,8 @@ import contextlib
 import contextvars
 import functools
 import inspect
+from collections.abc import Callable, Collection, Iterator, Sequence
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -25,6 +27,7 @@ from tensorflow.python.ops import (  # Which looks its helpers up in itself.
     custom_gradient,
 )
 
+from far_ho_tf._types import Structure
 from far_ho_tf.contexts import having
 from far_ho_tf.patches.registry import Overlay, assuming_tapes
 
@@ -39,21 +42,27 @@ _is_true = contextvars.ContextVar(
     "whether derivatives are the true ones", default=False
 )
 # Within an objective only.
-_kept = contextvars.ContextVar("functions whose rules are kept", default=None)
-_met = contextvars.ContextVar("what notes custom gradients", default=None)
-_asked = contextvars.ContextVar("what notes who asks for true ones", default=None)
+_kept: contextvars.ContextVar[Collection[Any] | None] = contextvars.ContextVar(
+    "functions whose rules are kept", default=None
+)
+_met: contextvars.ContextVar[Callable[..., Any] | None] = contextvars.ContextVar(
+    "what notes custom gradients", default=None
+)
+_asked: contextvars.ContextVar[Callable[[str], None] | None] = contextvars.ContextVar(
+    "what notes who asks for true ones", default=None
+)
 _keeps_rule = contextvars.ContextVar("whether a rule is kept", default=True)
 _decorate = custom_gradient._graph_mode_decorator
 # The code of functions of this package whose rules are derivatives.
-_TRUE = set()
+_TRUE: set[Any] = set()
 
 
-def true_derivatives():
+def true_derivatives() -> contextlib.AbstractContextManager[None]:
     """Within, gradients go through what functions do, not by their custom rules."""
     return having(_is_true, True)
 
 
-def are_true(name):
+def are_true(name: str) -> bool:
     """Whether derivatives are those of `true_derivatives`.
 
     Args:
@@ -66,7 +75,7 @@ def are_true(name):
     return _is_true.get()
 
 
-def keeping(codes):
+def keeping(codes: Collection[Any] | None) -> contextlib.AbstractContextManager[None]:
     """Within, the rules of some functions, told by their code, are never left out."""
     return having(_kept, codes)
 
@@ -80,8 +89,8 @@ class Met(NamedTuple):
     """
 
     code: Any
-    arguments: Any
-    results: Any
+    arguments: Structure
+    results: Structure
 
 
 class Meeting(NamedTuple):
@@ -95,13 +104,13 @@ class Meeting(NamedTuple):
             were given.
     """
 
-    calls: list
-    inside: list
+    calls: list[Met]
+    inside: list[str]
     tape: tf.GradientTape | None
 
 
 @contextlib.contextmanager
-def meeting(sources=None):
+def meeting(sources: Sequence[tf.Tensor] | None = None) -> Iterator[Meeting]:
     """Within, the user's custom gradients are noted; yields a `Meeting`.
 
     Args:
@@ -110,13 +119,13 @@ def meeting(sources=None):
     """
     calls, inside, graph = [], [], tf.compat.v1.get_default_graph()
 
-    def note(function):
+    def note(function: Callable[..., Any]) -> Callable[..., Any]:
         if tf.compat.v1.get_default_graph() is not graph:
             inside.append(function.__qualname__)
             return function
 
         @functools.wraps(function)
-        def noted(*arguments):
+        def noted(*arguments: Structure) -> tuple[Structure, Callable[..., Any]]:
             if tape is not None:
                 flat = tf.nest.flatten(arguments)
                 tape.watch([one for one in flat if one.dtype.is_floating])
@@ -126,7 +135,7 @@ def meeting(sources=None):
 
         return noted
 
-    def note_inside(name):
+    def note_inside(name: str) -> None:
         if tf.compat.v1.get_default_graph() is not graph:
             inside.append(name)
 
@@ -143,7 +152,7 @@ def meeting(sources=None):
         yield Meeting(calls, inside, tape)
 
 
-def apply():
+def apply() -> None:
     """Lets `true_derivatives` leave custom rules out, in graphs made from now on."""
     custom_gradient._graph_mode_decorator = _decorated
     record = custom_gradient.record
@@ -151,7 +160,11 @@ def apply():
     custom_gradient.ops = Overlay(ops, RegisterGradient=_registered)
 
 
-def _decorated(function, arguments, options):
+def _decorated(
+    function: Callable[..., Any],
+    arguments: Sequence[Structure],
+    options: dict[str, Any],
+) -> Structure:
     kept = _kept.get()
     if kept is not None and _qualname(function) == _RECOMPUTED:
         recomputed = inspect.getclosurevars(function).nonlocals["f"]
@@ -164,13 +177,13 @@ def _decorated(function, arguments, options):
         return _decorate(function, arguments, options)
 
 
-def true_gradient(function):
+def true_gradient(function: Callable[..., Any]) -> Callable[..., Any]:
     """`tf.custom_gradient` of a rule that is the derivative, and is never left out."""
     _TRUE.add(_code(function))
     return tf.custom_gradient(function)
 
 
-def _is_derivative(function):
+def _is_derivative(function: Callable[..., Any]) -> bool:
     if _code(function) in _TRUE:
         return True
     module = getattr(function, "__module__", None) or ""
@@ -179,11 +192,11 @@ def _is_derivative(function):
     return module.split(".")[0] == _LIBRARY and not passes
 
 
-def _qualname(function):
+def _qualname(function: Callable[..., Any]) -> str:
     return getattr(function, "__qualname__", "")
 
 
-def _code(function):
+def _code(function: Callable[..., Any]) -> Any:
     """What functions have in common that one line of Python makes again and again."""
     return getattr(function, "__code__", function)
 
@@ -193,18 +206,20 @@ def _code(function):
 # of a type of gradient, for tapes outside of a loop or branch.
 
 
-def _recorded(record):
-    def record_operation(kind, results, sources, rule):
+def _recorded(record: ModuleType) -> Callable[..., None]:
+    def record_operation(
+        kind: str, results: Structure, sources: Structure, rule: Callable[..., Any]
+    ) -> None:
         record.record_operation(kind, results, sources, _left(rule))
 
     return record_operation
 
 
-def _registered(name):
+def _registered(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return lambda rule: ops.RegisterGradient(name)(_left(rule, before=1))
 
 
-def _left(rule, before=0):
+def _left(rule: Callable[..., Any], before: int = 0) -> Callable[..., Any]:
     """A rule, or the identity where it is left and derivatives are the true ones.
 
     Args:
@@ -213,7 +228,7 @@ def _left(rule, before=0):
     """
     keeps = _keeps_rule.get()
 
-    def gradient(*arguments):
+    def gradient(*arguments: tf.Tensor) -> Any:
         if _is_true.get() and not keeps:
             return list(arguments[before:])
         return rule(*arguments)

@@ -11,15 +11,22 @@ import tensorflow as tf
 from far_ho_tf.patches.registry import REPLACED, derivative_of, is_none
 
 
-def _fused_batch_norm(kind, operation, of_y, of_mean, of_variance, *others):
+def _fused_batch_norm(
+    kind: str,
+    operation: tf.Operation,
+    of_y: tf.Tensor,
+    of_mean: tf.Tensor,
+    of_variance: tf.Tensor,
+    *others: tf.Tensor,
+) -> tuple[tf.Tensor | None, ...]:
     x, channels = operation.inputs[0], _channels(operation)
     axes = [axis for axis in range(x.shape.rank) if axis != channels]
     shape = [-1 if axis == channels else 1 for axis in range(x.shape.rank)]
 
-    def spread(by_channel):
+    def spread(by_channel: tf.Tensor) -> tf.Tensor:
         return tf.reshape(tf.cast(by_channel, of_y.dtype), shape)
 
-    def summed(tensor):
+    def summed(tensor: tf.Tensor) -> tf.Tensor:
         return tf.reduce_sum(tf.cast(tensor, of_mean.dtype), axes)
 
     if operation.get_attr("is_training"):
@@ -47,7 +54,7 @@ def _fused_batch_norm(kind, operation, of_y, of_mean, of_variance, *others):
     )
 
 
-def _channels(operation):
+def _channels(operation: tf.Operation) -> int:
     """The axis of the channels."""
     layout = operation.get_attr("data_format")
     return 1 if b"NC" in layout else operation.inputs[0].shape.rank - 1

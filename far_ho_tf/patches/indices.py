@@ -9,11 +9,15 @@ it comes from raises as TensorFlow does.
 import contextvars
 import functools
 import inspect
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.python.ops import gen_array_ops, gen_math_ops  # What all ways call.
 
+from far_ho_tf._types import TensorLike
 from far_ho_tf.contexts import having
 
 _is_compiled = contextvars.ContextVar("whether XLA compiles what is made")
@@ -31,17 +35,23 @@ _WRITING = {
 }
 
 
-def compiled(flag):
+def compiled(flag: bool) -> AbstractContextManager[None]:
     """Within, what is made is compiled by XLA, or not."""
     return having(_is_compiled, flag)
 
 
-def checked():
+def checked() -> AbstractContextManager[None]:
     """Within, indices are looked at where XLA compiles what is made of them."""
     return having(_checks, _is_compiled.get(False))
 
 
-def gather(params, indices, axis, batch_dims=0, name=None):
+def gather(
+    params: TensorLike,
+    indices: TensorLike,
+    axis: TensorLike,
+    batch_dims: int = 0,
+    name: str | None = None,
+) -> tf.Tensor:
     """`tf.gather`, which is NaN for indices that are out of range."""
     found = _gather(params, indices, axis, batch_dims, name)
     at = tf.get_static_value(axis)
@@ -64,7 +74,9 @@ def gather(params, indices, axis, batch_dims=0, name=None):
     return _without(tf.reshape(bad, tf.concat(shape, 0)), found)
 
 
-def gather_nd(params, indices, *arguments, **options):
+def gather_nd(
+    params: TensorLike, indices: TensorLike, *arguments: Any, **options: Any
+) -> tf.Tensor:
     """`tf.gather_nd`, in the same way."""
     found = _gather_nd(params, indices, *arguments, **options)
     if not _counts(found):
@@ -82,12 +94,12 @@ def gather_nd(params, indices, *arguments, **options):
     return _without(bad, found)
 
 
-def _writing(own):
+def _writing(own: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
     """An operation that adds up, or writes, where integers tell, in the same way."""
     signature = inspect.signature(own)
 
     @functools.wraps(own)
-    def write(*arguments, **options):
+    def write(*arguments: Any, **options: Any) -> tf.Tensor:
         found = own(*arguments, **options)
         if not _counts(found):
             return found
@@ -107,7 +119,7 @@ def _writing(own):
     return write
 
 
-def apply():
+def apply() -> None:
     """Puts them in the places of TensorFlow's."""
     gen_array_ops.gather_v2 = gather
     gen_array_ops.gather_nd = gather_nd
@@ -121,11 +133,13 @@ def apply():
                     setattr(public, alias, writing)
 
 
-def _counts(found):
+def _counts(found: tf.Tensor) -> bool:
     return _checks.get() and (found.dtype.is_floating or found.dtype.is_complex)
 
 
-def _are_out(indices, limit, low=0):
+def _are_out(
+    indices: tf.Tensor, limit: tf.Tensor, low: int | None = 0
+) -> tf.Tensor | None:
     """Which are out of range; `None` where it is known that none is.
 
     Args:
@@ -141,5 +155,5 @@ def _are_out(indices, limit, low=0):
     return (indices < low) | (indices >= limit)
 
 
-def _without(bad, found):
+def _without(bad: tf.Tensor, found: tf.Tensor) -> tf.Tensor:
     return tf.where(bad, tf.cast(np.nan, found.dtype), found)

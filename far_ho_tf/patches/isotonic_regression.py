@@ -10,7 +10,9 @@ from far_ho_tf.patches.registry import derivative_of
 
 
 @derivative_of("IsotonicRegression")
-def _isotonic_regression(operation, of_output, of_segments):
+def _isotonic_regression(
+    operation: tf.Operation, of_output: tf.Tensor, of_segments: tf.Tensor
+) -> tf.Tensor:
     del of_segments
     segments = operation.outputs[1]
     length = tf.shape(segments)[-1]

@@ -7,6 +7,8 @@ import contextlib
 import functools
 import inspect
 import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -14,6 +16,8 @@ from tensorflow.python.ops import (  # What TensorFlow's derivatives call.
     gen_math_ops,
     gen_nn_ops,
 )
+
+from far_ho_tf._types import TensorLike
 
 # By measurement (docs/decisions/0050-kernel-rewrites.md), before vectorization:
 # multiplications up to which a product is slower than a sum over elementwise ones,
@@ -39,19 +43,19 @@ _OWN = _product, _sum, _products, _pooling, _conv2d, _conv3d = [
 ]
 
 
-def beside_gpu():
+def beside_gpu() -> bool:
     """Whether there is a GPU: what was measured on a CPU says nothing then."""
     return bool(tf.config.list_logical_devices("GPU"))
 
 
-def kernel_rewrites(xla):
+def kernel_rewrites(xla: bool) -> contextlib.AbstractContextManager[None]:
     """Those for XLA, or for TensorFlow's own kernels; beside a GPU, none."""
     if beside_gpu():
         return contextlib.nullcontext()
     return xla_rewrites() if xla else tensorflow_rewrites()
 
 
-def xla_rewrites():
+def xla_rewrites() -> contextlib.AbstractContextManager[None]:
     """Within, small matrix products are elementwise, and large sums are products.
 
     XLA's products on a CPU each cost a call of a library, one to several microseconds,
@@ -66,7 +70,7 @@ def xla_rewrites():
     )
 
 
-def tensorflow_rewrites():
+def tensorflow_rewrites() -> contextlib.AbstractContextManager[None]:
     """Within, operations as TensorFlow's own kernels are fast.
 
     Xᵀe for a large X and a narrow e is (eᵀX)ᵀ; many inner products are sums over
@@ -83,13 +87,13 @@ def tensorflow_rewrites():
     )
 
 
-def no_kernel_rewrites():
+def no_kernel_rewrites() -> contextlib.AbstractContextManager[None]:
     """Within, none, such as where products are counted."""
     return _instead(*_OWN)
 
 
 @contextlib.contextmanager
-def _instead(*rewrites):
+def _instead(*rewrites: Callable[..., tf.Tensor]) -> Iterator[None]:
     before = [getattr(*place) for place in _PLACES]
     _use(rewrites)
     try:
@@ -98,12 +102,18 @@ def _instead(*rewrites):
         _use(before)
 
 
-def _use(rewrites):
+def _use(rewrites: Sequence[Callable[..., tf.Tensor]]) -> None:
     for place, rewrite in zip(_PLACES, rewrites, strict=True):
         setattr(*place, rewrite)
 
 
-def _product_for_kernels(a, b, transpose_a=False, transpose_b=False, **options):
+def _product_for_kernels(
+    a: TensorLike,
+    b: TensorLike,
+    transpose_a: bool = False,
+    transpose_b: bool = False,
+    **options: Any,
+) -> tf.Tensor:
     a, b = tf.convert_to_tensor(a), tf.convert_to_tensor(b)
     if transpose_a and not transpose_b and _is_known(a) and _is_known(b):
         rows, columns = a.shape
@@ -113,7 +123,13 @@ def _product_for_kernels(a, b, transpose_a=False, transpose_b=False, **options):
     return _product(a, b, transpose_a, transpose_b, **options)
 
 
-def _products_for_kernels(x, y, adj_x=False, adj_y=False, **options):
+def _products_for_kernels(
+    x: TensorLike,
+    y: TensorLike,
+    adj_x: bool = False,
+    adj_y: bool = False,
+    **options: Any,
+) -> tf.Tensor:
     x, y = tf.convert_to_tensor(x), tf.convert_to_tensor(y)
     if not (_is_known(x) and _is_known(y)) or adj_x or adj_y:
         return _products(x, y, adj_x, adj_y, **options)
@@ -123,7 +139,15 @@ def _products_for_kernels(x, y, adj_x=False, adj_y=False, **options):
     return _sum(x * tf.reshape(y, x.shape), -1, keep_dims=True)
 
 
-def _pooling_for_kernels(x, y, grad, ksize, strides, padding, **options):
+def _pooling_for_kernels(
+    x: tf.Tensor,
+    y: tf.Tensor,
+    grad: tf.Tensor,
+    ksize: Sequence[int],
+    strides: Sequence[int],
+    padding: str,
+    **options: Any,
+) -> tf.Tensor:
     how = ksize, strides, padding
     if not (_is_known(x) and _are_apart(x.shape, ksize, strides)):
         return _pooling(x, y, grad, *how, **options)
@@ -131,13 +155,15 @@ def _pooling_for_kernels(x, y, grad, ksize, strides, padding, **options):
     return gen_nn_ops.avg_pool(grad * largest, *how, **options) * math.prod(ksize)
 
 
-def _are_apart(shape, ksize, strides):
+def _are_apart(
+    shape: tf.TensorShape, ksize: Sequence[int], strides: Sequence[int]
+) -> bool:
     """Whether windows do not overlap, and cover everything."""
     sizes = zip(shape, ksize, strides, strict=True)
     return all(k == s and n % s == 0 for n, k, s in sizes)
 
 
-def _convolution_for_kernels(own):
+def _convolution_for_kernels(own: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
     """A convolution by groups or of channels first, as others of channels last.
 
     In float32, oneDNN has kernels for them, but for groups in three dimensions.
@@ -145,7 +171,7 @@ def _convolution_for_kernels(own):
     signature = inspect.signature(own)
 
     @functools.wraps(own)
-    def convolve(*arguments, **options):
+    def convolve(*arguments: Any, **options: Any) -> tf.Tensor:
         given = signature.bind(*arguments, **options)
         given.apply_defaults()
         given = given.arguments
@@ -175,7 +201,13 @@ def _convolution_for_kernels(own):
     return convolve
 
 
-def _product_for_xla(a, b, transpose_a=False, transpose_b=False, **options):
+def _product_for_xla(
+    a: TensorLike,
+    b: TensorLike,
+    transpose_a: bool = False,
+    transpose_b: bool = False,
+    **options: Any,
+) -> tf.Tensor:
     a, b = tf.convert_to_tensor(a), tf.convert_to_tensor(b)
     if not (_is_known(a) and _is_known(b) and _is_elementwise(a, b, transpose_b)):
         return _product(a, b, transpose_a, transpose_b, **options)
@@ -185,13 +217,15 @@ def _product_for_xla(a, b, transpose_a=False, transpose_b=False, **options):
     return _sum(a[:, :, tf.newaxis] * b, 1)
 
 
-def _is_elementwise(a, b, transpose_b):
+def _is_elementwise(a: tf.Tensor, b: tf.Tensor, transpose_b: bool) -> bool:
     """Whether a product is small, or an outer one."""
     columns, length = b.shape if transpose_b else reversed(b.shape)
     return length == 1 or a.shape.num_elements() * columns <= _SMALL_PRODUCT
 
 
-def _sum_for_xla(x, axis, keep_dims=False, name=None):
+def _sum_for_xla(
+    x: TensorLike, axis: TensorLike, keep_dims: bool = False, name: str | None = None
+) -> tf.Tensor:
     x = tf.convert_to_tensor(x)
     # A list of tensors would be returned as it is.
     axes = tf.get_static_value(tf.convert_to_tensor(axis, dtype_hint=tf.int32))
@@ -207,12 +241,12 @@ def _sum_for_xla(x, axis, keep_dims=False, name=None):
     return sums
 
 
-def _is_known(tensor):
+def _is_known(tensor: tf.Tensor) -> bool:
     # In half precision, results would differ by more than rounding.
     return tensor.dtype in (tf.float32, tf.float64) and tensor.shape.is_fully_defined()
 
 
-def _row(x, axes):
+def _row(x: tf.Tensor, axes: np.ndarray) -> int:
     """The length of the rows into which a sum is cut; 0: it stays as it is."""
     if x.shape.num_elements() < _LARGE_SUM:
         return 0

@@ -11,10 +11,13 @@ The eigenvalues of `tf.linalg.eigh_tridiagonal` are found by bisection, and Tens
 differentiates that: they get the derivatives of those of `tf.linalg.eigh`.
 """
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import record
 
+from far_ho_tf._types import TensorLike
 from far_ho_tf.patches.custom_gradients import are_true
 from far_ho_tf.patches.registry import REPLACED, derivative_of, held, is_none
 
@@ -23,12 +26,19 @@ _eigh_tridiagonal = tf.linalg.eigh_tridiagonal
 _DECOMPOSED = "a determinant or a decomposition"
 
 
-def apply():
+def apply() -> None:
     """Puts it in the place of TensorFlow's."""
     tf.linalg.eigh_tridiagonal = eigh_tridiagonal
 
 
-def eigh_tridiagonal(alpha, beta, eigvals_only=True, select="a", *args, **kwargs):
+def eigh_tridiagonal(
+    alpha: TensorLike,
+    beta: TensorLike,
+    eigvals_only: bool = True,
+    select: str = "a",
+    *args: Any,
+    **kwargs: Any,
+) -> tf.Tensor | tuple[tf.Tensor, tf.Tensor]:
     """`tf.linalg.eigh_tridiagonal`, whose arguments and values these are."""
     alpha, beta = tf.convert_to_tensor(alpha), tf.convert_to_tensor(beta)
     with record.stop_recording():
@@ -49,13 +59,13 @@ def eigh_tridiagonal(alpha, beta, eigvals_only=True, select="a", *args, **kwargs
     return values, _as(own[1], vectors * tf.sign(turn))
 
 
-def _as(values, differentiable):
+def _as(values: tf.Tensor, differentiable: tf.Tensor) -> tf.Tensor:
     """Values with the derivatives of others, which they equal."""
     return held(values) + (differentiable - held(differentiable))
 
 
 @derivative_of("MatrixDeterminant")
-def _determinant(operation, cotangent):
+def _determinant(operation: tf.Operation, cotangent: tf.Tensor) -> tf.Tensor:
     """ȳ · conj(c) · A⁻ᴴ, which is lost in rounding where c is.
 
     In derivatives of the run it is NaN there, where TensorFlow's inverse is of rounding
@@ -72,7 +82,9 @@ def _determinant(operation, cotangent):
 
 
 @derivative_of("SelfAdjointEigV2")
-def _eigh(operation, of_values, of_vectors):
+def _eigh(
+    operation: tf.Operation, of_values: tf.Tensor, of_vectors: tf.Tensor
+) -> tf.Tensor:
     """V (diag(λ̄) + F ∘ VᴴV̄) Vᴴ, with Fᵢⱼ = 1 / (λⱼ − λᵢ)."""
     if operation.get_attr("compute_v"):
         values, vectors = operation.outputs
@@ -89,7 +101,9 @@ def _eigh(operation, of_values, of_vectors):
 
 
 @derivative_of("Eig")
-def _eig(operation, of_values, of_vectors):
+def _eig(
+    operation: tf.Operation, of_values: tf.Tensor, of_vectors: tf.Tensor
+) -> tf.Tensor:
     """TensorFlow's, where no phase of a vector matters and no values are equal."""
     gradient = REPLACED["Eig"](operation, of_values, of_vectors)
     if not operation.get_attr("compute_v"):
@@ -105,7 +119,12 @@ def _eig(operation, of_values, of_vectors):
 
 
 @derivative_of("Svd")
-def _svd(operation, of_values, of_left, of_right):
+def _svd(
+    operation: tf.Operation,
+    of_values: tf.Tensor,
+    of_left: tf.Tensor,
+    of_right: tf.Tensor,
+) -> tf.Tensor:
     """U (diag(σ̄) + F) Vᴴ and what leaves the space of V.
 
     With Q = UᴴŪ − ŪᴴU and R = VᴴV̄ − V̄ᴴV, Fᵢⱼ is ½ (Qᵢⱼ + Rᵢⱼ) / (σⱼ − σᵢ)
@@ -148,7 +167,7 @@ def _svd(operation, of_values, of_left, of_right):
     return tf.linalg.adjoint(gradient) if rows > columns else gradient
 
 
-def _of_phases(products):
+def _of_phases(products: tf.Tensor) -> tf.Tensor:
     """NaN where derivatives of the run would depend on the phases of complex vectors.
 
     These are a choice of the algorithm, which no derivative knows.
@@ -164,12 +183,14 @@ def _of_phases(products):
     return tf.linalg.diag(tf.cast(lost, products.dtype))
 
 
-def _diagonal(of_values):
+def _diagonal(of_values: tf.Tensor) -> tf.Tensor:
     """A matrix of cotangents of values that are real, also where they are complex."""
     return tf.linalg.diag(tf.cast(tf.math.real(of_values), of_values.dtype))
 
 
-def _divided(products, values, *of_vectors):
+def _divided(
+    products: tf.Tensor, values: tf.Tensor, *of_vectors: tf.Tensor
+) -> tf.Tensor:
     """productsᵢⱼ / (λⱼ − λᵢ), zero on the diagonal and where the gap is zero.
 
     In derivatives of the run, NaN where values are equal, as far as rounding tells, but
@@ -190,7 +211,7 @@ def _divided(products, values, *of_vectors):
     )
 
 
-def _are_equal(values):
+def _are_equal(values: tf.Tensor) -> tf.Tensor:
     """Which pairs of values are, but for rounding, as a matrix."""
     gaps = tf.abs(values[..., tf.newaxis, :] - values[..., tf.newaxis])
     largest = tf.reduce_max(tf.abs(values), axis=-1)[..., tf.newaxis, tf.newaxis]
@@ -198,11 +219,11 @@ def _are_equal(values):
     return tf.linalg.set_diag(gaps <= _rounding(values.dtype) * largest, itself)
 
 
-def _lost_where(places, products):
+def _lost_where(places: tf.Tensor, products: tf.Tensor) -> tf.Tensor:
     """NaN there, in all derivatives, whatever the products are; elsewhere zero."""
     return tf.where(places, tf.cast(np.nan, products.dtype), 0) * products
 
 
-def _rounding(dtype):
+def _rounding(dtype: tf.DType) -> float:
     """What is no number but rounding, beside what it was rounded from."""
     return 10.0 * np.finfo(dtype.as_numpy_dtype).eps

@@ -10,15 +10,23 @@ zero, nor where an exclusive sum has no terms. It is linear in the cotangents, a
 written here. Values are bit-identical, first derivatives equal to rounding.
 """
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
-from far_ho_tf.patches.registry import REPLACED, derivative_of, held
+from far_ho_tf._types import TensorLike
+from far_ho_tf.patches.registry import REPLACED, Gradients, derivative_of, held
 
 # Along an axis, up to which a matrix is made of all pairs.
 _LONGEST = 4_096
 
 
-def reduce_logsumexp(input_tensor, axis=None, keepdims=False, name=None):
+def reduce_logsumexp(
+    input_tensor: TensorLike,
+    axis: int | Sequence[int] | tf.Tensor | None = None,
+    keepdims: bool = False,
+    name: str | None = None,
+) -> tf.Tensor:
     """`tf.reduce_logsumexp`, whose arguments and values these are."""
     with tf.name_scope(name or "ReduceLogSumExp"):
         x = tf.convert_to_tensor(input_tensor)
@@ -35,7 +43,7 @@ def reduce_logsumexp(input_tensor, axis=None, keepdims=False, name=None):
 
 
 @derivative_of("CumulativeLogsumexp")
-def _cumulative(operation, cotangent):
+def _cumulative(operation: tf.Operation, cotangent: tf.Tensor) -> Gradients:
     """dxᵢ = Σⱼ exp(xᵢ − yⱼ) ḡⱼ, over the sums yⱼ that xᵢ is in."""
     x, axis = operation.inputs
     axis = tf.get_static_value(axis)
@@ -62,6 +70,6 @@ def _cumulative(operation, cotangent):
     return tf.transpose(found, tf.argsort(order)), None
 
 
-def apply():
+def apply() -> None:
     """Puts it in the place of TensorFlow's."""
-    tf.reduce_logsumexp = tf.math.reduce_logsumexp = reduce_logsumexp
+    tf.reduce_logsumexp = tf.math.reduce_logsumexp = reduce_logsumexp  # pyright: ignore[reportAttributeAccessIssue]

@@ -10,12 +10,23 @@ Keras looks `tf.nn.moments` up at each call, so its layers are right afterwards.
 are bit-identical and first derivatives equal to rounding.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import tensorflow as tf
+
+from far_ho_tf._types import TensorLike
 
 stopped_moments = tf.nn.moments
 
 
-def moments(x, axes, shift=None, keepdims=False, name=None):
+def moments(
+    x: TensorLike,
+    axes: int | Sequence[int] | tf.Tensor,
+    shift: Any = None,
+    keepdims: bool = False,
+    name: str | None = None,
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Mean and variance; `tf.nn.moments` with right second derivatives.
 
     Args:
@@ -37,13 +48,20 @@ def moments(x, axes, shift=None, keepdims=False, name=None):
         return tf.cast(mean, x.dtype), tf.cast(variance, x.dtype)
 
 
-def moments_v1(x, axes, shift=None, name=None, keep_dims=None, keepdims=None):
+def moments_v1(
+    x: TensorLike,
+    axes: int | Sequence[int] | tf.Tensor,
+    shift: Any = None,
+    name: str | None = None,
+    keep_dims: bool | None = None,
+    keepdims: bool | None = None,
+) -> tuple[tf.Tensor, tf.Tensor]:
     """`tf.compat.v1.nn.moments`, whose arguments these are, in the same way."""
     keeps = keep_dims if keepdims is None else keepdims
     return moments(x, axes, shift, bool(keeps), name)
 
 
-def apply():
+def apply() -> None:
     """Puts them in their places; legacy Keras calls that of tf.compat.v2."""
     tf.nn.moments = tf.compat.v2.nn.moments = moments
     tf.compat.v1.nn.moments = moments_v1

@@ -9,13 +9,21 @@ are left out in silence. They get those that they have.
 import tensorflow as tf
 from tensorflow.python.ops import gen_array_ops, gen_image_ops  # What tf's call.
 
+from far_ho_tf._types import TensorLike
 from far_ho_tf.patches.registry import derivative_of, is_watched
 
 _one_hot = gen_array_ops.one_hot
 _hsv_to_rgb = gen_image_ops.hsv_to_rgb
 
 
-def one_hot(indices, depth, on_value, off_value, axis=-1, name=None):
+def one_hot(
+    indices: TensorLike,
+    depth: TensorLike,
+    on_value: TensorLike,
+    off_value: TensorLike,
+    axis: int = -1,
+    name: str | None = None,
+) -> tf.Tensor:
     """`tf.one_hot` as a choice where something may depend on the two values.
 
     A tape keeps nothing of the operation itself that a derivative could be made of.
@@ -27,7 +35,7 @@ def one_hot(indices, depth, on_value, off_value, axis=-1, name=None):
         return tf.where(_one_hot(indices, depth, True, False, axis), on, off)
 
 
-def hsv_to_rgb(images, name=None):
+def hsv_to_rgb(images: TensorLike, name: str | None = None) -> tf.Tensor:
     """`tf.image.hsv_to_rgb` by its formula, for the same reason."""
     images = tf.convert_to_tensor(images)
     if _are_fixed(images):
@@ -43,21 +51,23 @@ def hsv_to_rgb(images, name=None):
         return (1 - saturation + saturation * colors) * value
 
 
-def apply():
+def apply() -> None:
     """Puts them in the places of TensorFlow's."""
     gen_array_ops.one_hot = one_hot
     gen_image_ops.hsv_to_rgb = hsv_to_rgb
     tf.image.hsv_to_rgb = hsv_to_rgb
 
 
-def _are_fixed(*tensors):
+def _are_fixed(*tensors: tf.Tensor) -> bool:
     if tf.executing_eagerly():
         return not is_watched(*tensors)
     return all(tf.get_static_value(tensor) is not None for tensor in tensors)
 
 
 @derivative_of("Range")
-def _range(operation, cotangent):
+def _range(
+    operation: tf.Operation, cotangent: tf.Tensor
+) -> tuple[tf.Tensor, None, tf.Tensor]:
     """start + i · delta; the limit only tells how many there are."""
     del operation
     numbers = tf.cast(tf.range(tf.size(cotangent)), cotangent.dtype)
@@ -65,7 +75,9 @@ def _range(operation, cotangent):
 
 
 @derivative_of("SparseConcat")
-def _sparse_concat(operation, *cotangents):
+def _sparse_concat(
+    operation: tf.Operation, *cotangents: tf.Tensor
+) -> list[tf.Tensor | None]:
     """The values of all, sorted by their indices."""
     count = operation.get_attr("N")
     indices, values, shapes = (
@@ -82,7 +94,9 @@ def _sparse_concat(operation, *cotangents):
 
 
 @derivative_of("DenseBincount")
-def _bincount(operation, cotangent):
+def _bincount(
+    operation: tf.Operation, cotangent: tf.Tensor
+) -> tuple[None, None, tf.Tensor]:
     """Of weights: each gets what is made of its place."""
     values, size, weights = operation.inputs
     if operation.get_attr("binary_output"):

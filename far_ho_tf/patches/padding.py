@@ -13,7 +13,9 @@ _PADDING = (
 )
 
 
-def _with_padding(kind, operation, cotangent):
+def _with_padding(
+    kind: str, operation: tf.Operation, cotangent: tf.Tensor
+) -> tuple[tf.Tensor | None, ...]:
     """What does not come from the first input comes from the last one."""
     of_first, *others, _ = REPLACED[kind](operation, cotangent)
     return of_first, *others, tf.reduce_sum(cotangent) - tf.reduce_sum(of_first)

@@ -17,7 +17,9 @@ _LARGEST = 2**22
 
 
 @derivative_of("Cumprod")
-def _cumulative_product(operation, cotangent):
+def _cumulative_product(
+    operation: tf.Operation, cotangent: tf.Tensor
+) -> tuple[tf.Tensor, None]:
     """∂/∂xₖ = (Π before k) · Sₖ, with Sₖ = ȳₖ + xₖ₊₁ Sₖ₊₁ from the last one on."""
     x, axis = operation.inputs
     exclusive, reverse = (operation.get_attr(a) for a in ("exclusive", "reverse"))
@@ -34,13 +36,13 @@ def _cumulative_product(operation, cotangent):
     return tf.transpose(gradient[::-1] if reverse else gradient, back), None
 
 
-def _axis_first(axis, rank):
+def _axis_first(axis: tf.Tensor, rank: tf.Tensor) -> tf.Tensor:
     axis = tf.cast(axis, tf.int32) % rank
     others = tf.range(rank - 1)
     return tf.concat([[axis], others + tf.cast(others >= axis, tf.int32)], 0)
 
 
-def _sums_backwards(terms, factors):
+def _sums_backwards(terms: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
     """Sₖ = termsₖ + factorsₖ · Sₖ₊₁ along the first axis, by doubling distances."""
     length = terms.shape[0]
     count = tf.shape(terms)[0] if length is None else length
@@ -48,14 +50,16 @@ def _sums_backwards(terms, factors):
         tf.range(count), tf.concat([[-1], tf.ones([tf.rank(terms) - 1], tf.int32)], 0)
     )
 
-    def ahead(tensor, distance):
+    def ahead(tensor: tf.Tensor, distance: int | tf.Tensor) -> tf.Tensor:
         return tf.where(
             places + distance < count,
             tf.roll(tensor, -distance, 0),
             tf.zeros_like(tensor),
         )
 
-    def double(distance, terms, factors):
+    def double(
+        distance: int | tf.Tensor, terms: tf.Tensor, factors: tf.Tensor
+    ) -> tuple[int | tf.Tensor, tf.Tensor, tf.Tensor]:
         terms = terms + factors * ahead(terms, distance)
         return 2 * distance, terms, factors * ahead(factors, distance)
 
@@ -70,7 +74,9 @@ def _sums_backwards(terms, factors):
     return terms
 
 
-def _segment_product(kind, operation, cotangent):
+def _segment_product(
+    kind: str, operation: tf.Operation, cotangent: tf.Tensor
+) -> tuple[tf.Tensor | None, ...]:
     """ȳ times the product of all others of a segment.
 
     TensorFlow divides, or has what is left without zeros, whose second derivatives are

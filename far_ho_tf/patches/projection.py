@@ -9,20 +9,21 @@ gathers.
 
 import tensorflow as tf
 
+from far_ho_tf._types import TensorLike
 from far_ho_tf.patches.registry import is_watched
 
 _own = tf.raw_ops.ImageProjectiveTransformV3
 
 
 def image_projective_transform(
-    images,
-    transforms,
-    output_shape,
-    fill_value,
-    interpolation,
-    fill_mode="CONSTANT",
-    name=None,
-):
+    images: TensorLike,
+    transforms: TensorLike,
+    output_shape: TensorLike,
+    fill_value: TensorLike,
+    interpolation: str,
+    fill_mode: str = "CONSTANT",
+    name: str | None = None,
+) -> tf.Tensor:
     """`tf.raw_ops.ImageProjectiveTransformV3`, whose arguments and values these are."""
     images, transforms = (tf.convert_to_tensor(one) for one in (images, transforms))
     fill_value = tf.cast(fill_value, tf.float32)
@@ -44,12 +45,19 @@ def image_projective_transform(
         )
 
 
-def apply():
+def apply() -> None:
     """Puts it in the place of TensorFlow's."""
     tf.raw_ops.ImageProjectiveTransformV3 = image_projective_transform
 
 
-def _projected(images, transforms, output_shape, fill, interpolation, fill_mode):
+def _projected(
+    images: tf.Tensor,
+    transforms: tf.Tensor,
+    output_shape: TensorLike,
+    fill: tf.Tensor,
+    interpolation: str,
+    fill_mode: str,
+) -> tf.Tensor:
     batch, height, width = tf.unstack(tf.shape(images)[:3])
     rows, columns = (
         tf.cast(tf.range(size), tf.float32) for size in tf.unstack(output_shape, 2)
@@ -69,7 +77,7 @@ def _projected(images, transforms, output_shape, fill, interpolation, fill_mode)
     )
     seen = tf.broadcast_to(seen, shape)[..., tf.newaxis]
 
-    def read(y, x):
+    def read(y: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
         """The images at whole coordinates; `fill` beside them."""
         sides = tf.cast(tf.stack([height, width]), tf.float32)
         places = tf.stack([y, x], axis=-1)
@@ -89,7 +97,7 @@ def _projected(images, transforms, output_shape, fill, interpolation, fill_mode)
     return tf.where(seen, (1 - below) * upper + below * lower, fill)
 
 
-def _inside(coordinate, size, fill_mode):
+def _inside(coordinate: tf.Tensor, size: tf.Tensor, fill_mode: str) -> tf.Tensor:
     """Where a coordinate beside the image is read: that of TensorFlow's kernel."""
     if fill_mode == "CONSTANT":
         return coordinate

@@ -8,10 +8,15 @@ rows.
 
 import contextlib
 import functools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeAlias
 
 import tensorflow as tf
 
 from far_ho_tf.checks import require
+
+# With `None` for what is not known while tracing.
+_Shape: TypeAlias = list[int | None]
 
 _NAMES = (
     "stateless_normal",
@@ -27,7 +32,7 @@ _dropout = tf.nn.experimental.stateless_dropout
 
 
 @contextlib.contextmanager
-def recorded_draws():
+def recorded_draws() -> Iterator[list[_Shape]]:
     """Within, draws are as ever, and their shapes are noted.
 
     Yields:
@@ -39,7 +44,12 @@ def recorded_draws():
 
 
 @contextlib.contextmanager
-def sharded_draws(size, first, total, shapes):
+def sharded_draws(
+    size: int | tf.Tensor,
+    first: tf.Tensor,
+    total: int | tf.Tensor,
+    shapes: Iterable[_Shape],
+) -> Iterator[None]:
     """Within, draws for a shard of a batch are rows of those for the batch.
 
     Args:
@@ -57,7 +67,7 @@ def sharded_draws(size, first, total, shapes):
 
 
 @contextlib.contextmanager
-def _in_place_of_tensorflow(draws):
+def _in_place_of_tensorflow(draws: "_Record | _Rows") -> Iterator[None]:
     """Keras' random layers and `keras.random` draw by TensorFlow's public functions,
     which are replaced for the time of a trace, in the whole process."""
     names = (*_NAMES, "stateless_categorical")
@@ -82,20 +92,39 @@ class _Record:
         shapes: List of lists, an element for each draw.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.shapes = []
 
-    def sample(self, sampler, shape, *arguments, **options):
+    def sample(
+        self,
+        sampler: Callable[..., tf.Tensor],
+        shape: Any,
+        *arguments: Any,
+        **options: Any,
+    ) -> tf.Tensor:
         self.shapes.append(_known(shape))
         return sampler(shape, *arguments, **options)
 
-    def categorical(self, logits, num_samples, seed, *arguments, **options):
+    def categorical(
+        self,
+        logits: tf.Tensor,
+        num_samples: int | tf.Tensor,
+        seed: Any,
+        *arguments: Any,
+        **options: Any,
+    ) -> tf.Tensor:
         self.shapes.append(_known(tf.shape(logits)))
         return _categorical(logits, num_samples, seed, *arguments, **options)
 
     def dropout(
-        self, x, rate, seed, rng_alg="auto_select", noise_shape=None, name=None
-    ):
+        self,
+        x: tf.Tensor,
+        rate: float | tf.Tensor,
+        seed: Any,
+        rng_alg: str = "auto_select",
+        noise_shape: Any = None,
+        name: str | None = None,
+    ) -> tf.Tensor:
         shape = tf.shape(x) if noise_shape is None else noise_shape
         self.shapes.append(_known(shape))
         return _dropout(x, rate, seed, rng_alg, noise_shape, name)
@@ -104,13 +133,25 @@ class _Record:
 class _Rows:
     """Draws for the whole batch, and takes a shard's rows."""
 
-    def __init__(self, size, first, total, shapes):
+    def __init__(
+        self,
+        size: int | tf.Tensor,
+        first: tf.Tensor,
+        total: int | tf.Tensor,
+        shapes: Iterable[_Shape],
+    ) -> None:
         self._size = size
         self._first = first
         self._total = total
         self._shapes = iter(shapes)
 
-    def sample(self, sampler, shape, *arguments, **options):
+    def sample(
+        self,
+        sampler: Callable[..., tf.Tensor],
+        shape: Any,
+        *arguments: Any,
+        **options: Any,
+    ) -> tf.Tensor:
         """A draw of a shape, by one of `_samplers`."""
         if not self._leads(_known(shape)):
             return sampler(shape, *arguments, **options)
@@ -118,7 +159,14 @@ class _Rows:
         whole = tf.concat([[self._total], rest], 0)
         return self._cut(sampler(whole, *arguments, **options), shape[0])
 
-    def categorical(self, logits, num_samples, seed, *arguments, **options):
+    def categorical(
+        self,
+        logits: tf.Tensor,
+        num_samples: int | tf.Tensor,
+        seed: Any,
+        *arguments: Any,
+        **options: Any,
+    ) -> tf.Tensor:
         """As TensorFlow's; each row has its own draws, by its place."""
         if not self._leads(_known(tf.shape(logits))):
             return _categorical(logits, num_samples, seed, *arguments, **options)
@@ -128,8 +176,14 @@ class _Rows:
         return self._cut(whole, tf.shape(logits)[0])
 
     def dropout(
-        self, x, rate, seed, rng_alg="auto_select", noise_shape=None, name=None
-    ):
+        self,
+        x: tf.Tensor,
+        rate: float | tf.Tensor,
+        seed: Any,
+        rng_alg: str = "auto_select",
+        noise_shape: Any = None,
+        name: str | None = None,
+    ) -> tf.Tensor:
         """As TensorFlow's, whose mask this draws in the same way."""
         with tf.name_scope(name or "stateless_dropout"):
             x = tf.convert_to_tensor(x)
@@ -147,7 +201,7 @@ class _Rows:
                 kept = draw(tf.shape(x) if noise_shape is None else noise_shape)
             return tf.where(kept >= rate, x / (1 - rate), tf.zeros_like(x))
 
-    def _leads(self, shape):
+    def _leads(self, shape: _Shape) -> bool:
         """Whether the next draw's first axis counts the examples of the shard."""
         whole = next(self._shapes, None)
         if isinstance(self._size, int):
@@ -166,7 +220,7 @@ class _Rows:
         )
         return depends
 
-    def _cut(self, whole, rows):
+    def _cut(self, whole: tf.Tensor, rows: int | tf.Tensor) -> tf.Tensor:
         checks = []
         if not isinstance(self._size, int):
             message = "The first axis of a random draw must be that of the batch."
@@ -175,7 +229,7 @@ class _Rows:
             return whole[self._first : self._first + self._size]
 
 
-def _known(shape):
+def _known(shape: Any) -> _Shape:
     """A shape as a list, `None` for what is not known while tracing.
 
     Args:

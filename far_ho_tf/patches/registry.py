@@ -5,6 +5,9 @@ however an operation is made.
 """
 
 import contextvars
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, TypeAlias, TypeVar
 
 import tensorflow as tf
 from tensorflow.python.eager import record
@@ -13,28 +16,32 @@ from tensorflow.python.framework.func_graph import FuncGraph
 
 from far_ho_tf.contexts import having
 
+_F = TypeVar("_F", bound=Callable[..., Any])
+# What the derivative of an operation gives: one for each input.
+Gradients: TypeAlias = tf.Tensor | Sequence[tf.Tensor | None]
+
 # By the types of operations; and what they take the place of.
-DERIVATIVES = {}
-REPLACED = {}
+DERIVATIVES: dict[str, Callable[..., Any]] = {}
+REPLACED: dict[str, Callable[..., Any]] = {}
 
 _assumed = contextvars.ContextVar("whether tapes are to be assumed", default=False)
 
 
-def derivative_of(*types):
+def derivative_of(*types: str) -> Callable[[_F], _F]:
     """Decorator: names the types of operations whose derivative a function is.
 
     It takes the operation and the cotangents of its outputs, as the functions of
     `tf.RegisterGradient` do.
     """
 
-    def name(function):
+    def name(function: _F) -> _F:
         DERIVATIVES.update(dict.fromkeys(types, function))
         return function
 
     return name
 
 
-def register():
+def register() -> None:
     """Puts them into TensorFlow's registry, which takes none a second time."""
     registered = ops.gradient_registry._registry
     for name, derivative in DERIVATIVES.items():
@@ -45,7 +52,7 @@ def register():
         registered[name] = registered[name] | {"type": derivative}
 
 
-def reduced(gradient, operand):
+def reduced(gradient: tf.Tensor, operand: tf.Tensor) -> tf.Tensor:
     """A gradient, summed where its operand was broadcast."""
     if gradient.shape.is_fully_defined() and gradient.shape == operand.shape:
         return gradient
@@ -54,12 +61,12 @@ def reduced(gradient, operand):
     return tf.reshape(tf.reduce_sum(gradient, axes), inner)
 
 
-def assuming_tapes():
+def assuming_tapes() -> AbstractContextManager[None]:
     """Within, what is made is what would be made under a tape, which takes longer."""
     return having(_assumed, True)
 
 
-def is_watched(*tensors):
+def is_watched(*tensors: tf.Tensor) -> bool:
     """Whether what is made of some tensors is, or is assumed to be, differentiated.
 
     Within a loop or branch of a graph that is assumed: tapes are around it.
@@ -69,7 +76,7 @@ def is_watched(*tensors):
     return _assumed.get() or is_inside or record.should_record_backprop(list(tensors))
 
 
-def is_none(cotangent):
+def is_none(cotangent: tf.Tensor) -> bool:
     """Whether a cotangent stands for none: zeros, as tapes write them."""
     if tf.is_symbolic_tensor(cotangent) and cotangent.op.type == "ZerosLike":
         return True
@@ -80,15 +87,15 @@ def is_none(cotangent):
 class Overlay:
     """A module with other things under some of its names."""
 
-    def __init__(self, module, **names):
+    def __init__(self, module: Any, **names: Any) -> None:
         self._module = module
         self.__dict__ |= names
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._module, name)
 
 
-def held(tensor):
+def held(tensor: tf.Tensor) -> tf.Tensor:
     """A tensor that derivatives take as constant, since it has no part in them."""
     with tf.name_scope("held"):
         return tf.stop_gradient(tensor)

@@ -1,13 +1,16 @@
 """Roots and powers whose derivatives are finite where training starts."""
 
 import contextlib
+from collections.abc import Iterator
 
 import tensorflow as tf
+
+from far_ho_tf._types import TensorLike
 
 _sqrt = tf.sqrt
 
 
-def safe_sqrt(x, name=None):
+def safe_sqrt(x: TensorLike, name: str | None = None) -> tf.Tensor:
     """√x with the derivative 0, not infinity, at x = 0.
 
     For Adam and its kin √v is zero only where all gradients so far were
@@ -21,7 +24,7 @@ def safe_sqrt(x, name=None):
     return tf.where(zero, tf.zeros_like(x), root)
 
 
-def power(base, exponent):
+def power(base: TensorLike, exponent: TensorLike) -> tf.Tensor:
     """base^exponent, which is 1 and constant where the exponent is 0.
 
     TensorFlow's derivative in a base of 0 is 0·0⁻¹ = NaN there. That in the
@@ -33,7 +36,7 @@ def power(base, exponent):
 
 
 @contextlib.contextmanager
-def safe_roots():
+def safe_roots() -> Iterator[None]:
     """Within, `tf.sqrt`, and so `keras.ops.sqrt`, is `safe_sqrt`.
 
     For the whole process, so that no other thread should trace meanwhile.

@@ -4,6 +4,8 @@ Most are those of linear operations: what takes a gradient back is linear in it,
 and its own derivative is the operation itself.
 """
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from far_ho_tf.patches.custom_gradients import true_gradient
@@ -11,7 +13,9 @@ from far_ho_tf.patches.registry import REPLACED, derivative_of
 
 
 @derivative_of("SoftsignGrad")
-def _softsign(operation, cotangent):
+def _softsign(
+    operation: tf.Operation, cotangent: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
     gradient, x = operation.inputs
     size = 1 + tf.abs(x)
     slope = cotangent / tf.square(size)
@@ -19,25 +23,29 @@ def _softsign(operation, cotangent):
 
 
 @derivative_of("ResizeBicubicGrad", "ResizeBilinearGrad", "ResizeNearestNeighborGrad")
-def _resize(operation, cotangent):
+def _resize(operation: tf.Operation, cotangent: tf.Tensor) -> tuple[tf.Tensor, None]:
     if operation.inputs is None:
         raise LookupError(f"Tapes do not keep what {operation.type} read.")
     return _resized(operation, cotangent, operation.inputs[0]), None
 
 
 @derivative_of("ResizeBilinear")
-def _resize_bilinear(operation, cotangent):
+def _resize_bilinear(
+    operation: tf.Operation, cotangent: tf.Tensor
+) -> tuple[tf.Tensor, None]:
     """TensorFlow's, with its own derivative, which a tape keeps no size for."""
 
     @true_gradient
-    def back(cotangent):
+    def back(
+        cotangent: tf.Tensor,
+    ) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
         gradient, _ = REPLACED["ResizeBilinear"](operation, cotangent)
         return gradient, lambda again: _resized(operation, again, cotangent)
 
     return back(cotangent), None
 
 
-def _resized(operation, images, like):
+def _resized(operation: tf.Operation, images: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
     """Images in the size of others, as an operation or its gradient would do it."""
     resize = getattr(tf.raw_ops, operation.type.removesuffix("Grad"))
     options = ("align_corners", "half_pixel_centers")
@@ -49,7 +57,9 @@ def _resized(operation, images, like):
 
 
 @derivative_of("ScaleAndTranslateGrad")
-def _scale_and_translate(operation, cotangent):
+def _scale_and_translate(
+    operation: tf.Operation, cotangent: tf.Tensor
+) -> tuple[tf.Tensor, None, None, None]:
     gradient, _, scale, translation = operation.inputs
     of_gradient = tf.raw_ops.ScaleAndTranslate(
         images=cotangent,
@@ -63,7 +73,9 @@ def _scale_and_translate(operation, cotangent):
 
 
 @derivative_of("CropAndResizeGradImage")
-def _crop_and_resize(operation, cotangent):
+def _crop_and_resize(
+    operation: tf.Operation, cotangent: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor | None, None, None]:
     gradient, boxes, indices, _ = operation.inputs
     crop = {"image": cotangent, "boxes": boxes, "box_ind": indices}
     method = operation.get_attr("method")
@@ -79,7 +91,9 @@ def _crop_and_resize(operation, cotangent):
 @derivative_of(
     "SparseSegmentMeanGrad", "SparseSegmentSqrtNGrad", "SparseSegmentSumGrad"
 )
-def _sparse_segment(operation, cotangent):
+def _sparse_segment(
+    operation: tf.Operation, cotangent: tf.Tensor
+) -> tuple[tf.Tensor, None, None, None]:
     indices = operation.inputs[1]
     return _segments(operation, cotangent, indices), None, None, None
 
@@ -87,7 +101,9 @@ def _sparse_segment(operation, cotangent):
 @derivative_of(
     "SparseSegmentMeanGradV2", "SparseSegmentSqrtNGradV2", "SparseSegmentSumGradV2"
 )
-def _sparse_segment_of_rows(operation, cotangent, _):
+def _sparse_segment_of_rows(
+    operation: tf.Operation, cotangent: tf.Tensor, _: tf.Tensor
+) -> tuple[tf.Tensor, None, None, None]:
     """Of those rows alone that were read, in their order."""
     indices = operation.inputs[1]
     rows = tf.sort(tf.unique(indices)[0])
@@ -95,7 +111,9 @@ def _sparse_segment_of_rows(operation, cotangent, _):
     return _segments(operation, cotangent, places), None, None, None
 
 
-def _segments(operation, data, indices):
+def _segments(
+    operation: tf.Operation, data: tf.Tensor, indices: tf.Tensor
+) -> tf.Tensor:
     """What the gradient of an operation on segments is the gradient of."""
     gradient, _, segments, _ = operation.inputs
     kind = operation.type.removesuffix("V2").removesuffix("Grad")
@@ -108,7 +126,9 @@ def _segments(operation, data, indices):
 
 
 @derivative_of("MaxPoolGradWithArgmax")
-def _max_pool_with_argmax(operation, cotangent):
+def _max_pool_with_argmax(
+    operation: tf.Operation, cotangent: tf.Tensor
+) -> tuple[None, tf.Tensor, None]:
     _, gradient, places = operation.inputs
     count = 1 if operation.get_attr("include_batch_in_index") else tf.shape(places)[0]
     flat = tf.reshape(cotangent, [count, -1])
@@ -117,7 +137,9 @@ def _max_pool_with_argmax(operation, cotangent):
 
 
 @derivative_of("LRN")
-def _local_response_normalization(operation, cotangent):
+def _local_response_normalization(
+    operation: tf.Operation, cotangent: tf.Tensor
+) -> tf.Tensor:
     """Of y = x s^−β, with s = bias + α W x² and W the sums over a window."""
     (x,) = operation.inputs
     radius, bias, alpha, beta = (

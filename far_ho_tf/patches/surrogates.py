@@ -7,11 +7,14 @@ run that goes by them depends on its hyperparameters all the same: see
 """
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 from keras.src.layers.normalization import batch_normalization
 from tensorflow.python.ops import gen_array_ops  # What tf.quantization calls.
 
+from far_ho_tf._types import TensorLike
 from far_ho_tf.patches.registry import Overlay, held
 
 _quantize = {
@@ -27,16 +30,16 @@ _fake_quantize = {
 
 
 @tf.custom_gradient
-def stopped(x):
+def stopped(x: TensorLike) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
     """`tf.stop_gradient`, for training only."""
 
-    def gradient(cotangent):
+    def gradient(cotangent: tf.Tensor) -> tf.Tensor:
         return tf.zeros_like(cotangent)
 
     return tf.identity(x), gradient
 
 
-def apply():
+def apply() -> None:
     """Puts them in the places of TensorFlow's and Keras' functions."""
     second, fourth = (functools.partial(_quantized, kind) for kind in _quantize)
     gen_array_ops.quantize_and_dequantize_v2 = second
@@ -50,18 +53,28 @@ def apply():
     batch_normalization.ops = Overlay(batch_normalization.ops, stop_gradient=stopped)
 
 
-def _quantized(kind, input, input_min, input_max, axis=-1, name=None, **options):
+def _quantized(
+    kind: str,
+    input: TensorLike,
+    input_min: TensorLike,
+    input_max: TensorLike,
+    axis: int = -1,
+    name: str | None = None,
+    **options: Any,
+) -> tf.Tensor:
     """Quantization with its surrogate, for what a tape looks through here."""
 
     @tf.custom_gradient
-    def quantize_and_dequantize(x, low, high):
+    def quantize_and_dequantize(
+        x: tf.Tensor, low: tf.Tensor, high: tf.Tensor
+    ) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, ...]]]:
         # All of it, or along an axis.
         axes = range(x.shape.rank)
         others = [other for other in axes if other != axis]
         shape = [-1 if other == axis else 1 for other in axes] if axis >= 0 else []
         given = tf.reshape(low, shape), tf.reshape(high, shape)
 
-        def gradient(cotangent):
+        def gradient(cotangent: tf.Tensor) -> tuple[tf.Tensor, ...]:
             if kind.endswith("V2"):
                 return cotangent, tf.zeros_like(low), tf.zeros_like(high)
             zeros = tf.zeros_like(x)
@@ -87,10 +100,17 @@ def _quantized(kind, input, input_min, input_max, axis=-1, name=None, **options)
     with tf.name_scope(name or kind):
         x = tf.convert_to_tensor(input)
         low, high = (tf.cast(side, x.dtype) for side in (input_min, input_max))
-        return quantize_and_dequantize(x, low, high)
+        return quantize_and_dequantize(x, low, high)  # pyright: ignore[reportReturnType]
 
 
-def _decisive(low, high, signed_input=True, num_bits=8, narrow_range=False, **options):
+def _decisive(
+    low: tf.Tensor,
+    high: tf.Tensor,
+    signed_input: bool = True,
+    num_bits: int = 8,
+    narrow_range: bool = False,
+    **options: Any,
+) -> tf.Tensor:
     """The end of the range that decides how long a step is: where it is the longer."""
     del options
     most = 2 ** (num_bits - signed_input) - 1
@@ -100,21 +120,33 @@ def _decisive(low, high, signed_input=True, num_bits=8, narrow_range=False, **op
     return tf.where(low / least > high / most, low, high)
 
 
-def _fake_quantized_by_args(inputs, min=-6, max=6, **options):
+def _fake_quantized_by_args(
+    inputs: TensorLike, min: float = -6, max: float = 6, **options: Any
+) -> tf.Tensor:
     low, high = (tf.constant(side, tf.float32) for side in (min, max))
     return _fake_quantized("vars", inputs, low, high, **options)
 
 
-def _fake_quantized(kind, inputs, min, max, num_bits=8, narrow_range=False, name=None):
+def _fake_quantized(
+    kind: str,
+    inputs: TensorLike,
+    min: TensorLike,
+    max: TensorLike,
+    num_bits: int = 8,
+    narrow_range: bool = False,
+    name: str | None = None,
+) -> tf.Tensor:
     """`tf.quantization.fake_quant_with_min_max_vars`, and that by channels."""
 
     @tf.custom_gradient
-    def fake_quantize(x, low, high):
+    def fake_quantize(
+        x: tf.Tensor, low: tf.Tensor, high: tf.Tensor
+    ) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, ...]]]:
         first, last = float(narrow_range), 2.0**num_bits - 1
         step = (high - low) / (last - first)
         zero = tf.floor(tf.clip_by_value(first - low / step, first, last) + 0.5)
 
-        def gradient(cotangent):
+        def gradient(cotangent: tf.Tensor) -> tuple[tf.Tensor, ...]:
             zeros = tf.zeros_like(x)
             below = tf.where(x < held((first - zero) * step), cotangent, zeros)
             above = tf.where(x > held((last - zero) * step), cotangent, zeros)
@@ -127,6 +159,6 @@ def _fake_quantized(kind, inputs, min, max, num_bits=8, narrow_range=False, name
         return held(values) * (step / held(step)), gradient  # Whole multiples of it.
 
     with tf.name_scope(name or "fake_quantize"):
-        return fake_quantize(
+        return fake_quantize(  # pyright: ignore[reportReturnType]
             *(tf.cast(tensor, tf.float32) for tensor in (inputs, min, max))
         )

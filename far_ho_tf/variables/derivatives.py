@@ -1,12 +1,16 @@
 """Small tools over TensorFlow's automatic differentiation."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import tensorflow as tf
 
+from far_ho_tf._types import Structure
 from far_ho_tf.checks import require
 from far_ho_tf.patches.custom_gradients import true_derivatives
+
+# What a tape gives, where it gives something.
+Gradient: TypeAlias = tf.Tensor | tf.IndexedSlices
 
 # Elements of tensors that are not copied to be looked at together.
 _LARGE = 2**18
@@ -27,7 +31,7 @@ class Slices(NamedTuple):
     rows: tf.Tensor | None
 
 
-def dense(tensor):
+def dense(tensor: Gradient | None) -> tf.Tensor | None:
     """Turns the `IndexedSlices` of an embedding or gather into a tensor.
 
     A gradient that is to be differentiated again must be dense.
@@ -37,20 +41,24 @@ def dense(tensor):
     return tensor
 
 
-def as_slices(gradient):
+def as_slices(gradient: Gradient | None) -> tf.Tensor | Slices | None:
     """The `Slices` of an embedding or gather; other gradients as they are."""
     if isinstance(gradient, tf.IndexedSlices):
         return Slices(gradient.values, gradient.indices)
     return gradient
 
 
-def values_of(gradients):
+def values_of(
+    gradients: Iterable[tf.Tensor | tf.IndexedSlices | Slices | None],
+) -> list[Any]:
     """A list of gradients without the rows of those that have some: tensors."""
     kinds = Slices, tf.IndexedSlices
     return [g.values if isinstance(g, kinds) else g for g in gradients]
 
 
-def vjp(tape, targets, sources, cotangents):
+def vjp(
+    tape: tf.GradientTape, targets: Structure, sources: Structure, cotangents: Structure
+) -> Structure:
     """Vector–Jacobian products of what `tape` recorded.
 
     Args:
@@ -78,7 +86,11 @@ def vjp(tape, targets, sources, cotangents):
     return tf.nest.pack_sequence_as(sources, gradients)
 
 
-def _gradients(tape, pairs, sources):
+def _gradients(
+    tape: tf.GradientTape,
+    pairs: Sequence[tuple[tf.Tensor, tf.Tensor]],
+    sources: Sequence[tf.Tensor | tf.Variable],
+) -> Sequence[Gradient | None]:
     """What a tape gives for pairs (target, cotangent): a list with `None`."""
     if not (pairs and sources):
         return [None] * len(sources)
@@ -97,12 +109,12 @@ class Linearization(NamedTuple):
         depends: Structured as the sources: does a target depend on it?
     """
 
-    targets: Any
-    jvp: Callable
-    depends: Any
+    targets: Structure
+    jvp: Callable[[Structure], Structure]
+    depends: Structure
 
 
-def linearize(function, sources):
+def linearize(function: Callable[[], Structure], sources: Structure) -> Linearization:
     """Jacobian–vector products by transposing a vector–Jacobian product.
 
     uᵀJ is linear in u; its derivative in u along v is J v. The function runs
@@ -133,11 +145,13 @@ def linearize(function, sources):
     return Linearization(targets, _transposed(outer, transposed, cotangents), depends)
 
 
-def _transposed(tape, gradients, sources):
+def _transposed(
+    tape: tf.GradientTape, gradients: Structure, sources: Structure
+) -> Callable[[Structure], Structure]:
     """Callable(tangents) -> ∂⟨gradients, tangents⟩/∂sources, zeros for `None`."""
     flat = tf.nest.flatten(gradients)
 
-    def jvp(tangents):
+    def jvp(tangents: Structure) -> Structure:
         pairs = _given(flat, tangents)
         gradients, tangents = zip(*pairs, strict=True) if pairs else ((), ())
         return zeros_for_none(vjp(tape, gradients, sources, tangents), sources)
@@ -145,13 +159,17 @@ def _transposed(tape, gradients, sources):
     return jvp
 
 
-def _given(gradients, tangents):
+def _given(
+    gradients: Sequence[tf.Tensor | None], tangents: Structure
+) -> list[tuple[tf.Tensor, tf.Tensor]]:
     """Pairs of a list of gradients, without `None`, and a structure of tangents."""
     pairs = zip(gradients, tf.nest.flatten(tangents), strict=True)
-    return [pair for pair in pairs if pair[0] is not None]
+    return [pair for pair in pairs if pair[0] is not None]  # pyright: ignore[reportReturnType]
 
 
-def linearize_gradient(function, sources):
+def linearize_gradient(
+    function: Callable[[], Structure], sources: Sequence[Structure]
+) -> Linearization:
     """`linearize` of a scalar's gradient, by the symmetry of second derivatives.
 
     The derivative of ∇_w L along (ẇ, λ̇) is ∇_w ⟨∇L, (ẇ, λ̇)⟩: one transposition
@@ -185,7 +203,7 @@ def linearize_gradient(function, sources):
     flags = [flag and next(found) is not None for flag in flags]
     depends = [depends[0], *tf.nest.pack_sequence_as(depends[1:], flags)]
 
-    def jvp(tangents):
+    def jvp(tangents: Structure) -> Structure:
         pairs = _given(tf.nest.flatten(partials), tangents)
         found = zip(gradients[0], _gradients(tape, pairs, sources[0]), strict=True)
         return zeros_for_none([_by_reading(*pair) for pair in found], targets)
@@ -193,7 +211,9 @@ def linearize_gradient(function, sources):
     return Linearization(targets, jvp, depends)
 
 
-def add(first, second):
+def add(
+    first: Iterable[tf.Tensor | None], second: Iterable[tf.Tensor | None]
+) -> list[tf.Tensor | None]:
     """Adds two lists of tensors, where `None` stands for zero."""
     return [
         b if a is None else a if b is None else a + b
@@ -201,7 +221,9 @@ def add(first, second):
     ]
 
 
-def filled(gradients, like):
+def filled(
+    gradients: Sequence[Gradient | None], like: Sequence[tf.Tensor]
+) -> list[Gradient]:
     """Gradients as a tape gives them, zeros for `None`, with the shapes that are known.
 
     Args:
@@ -219,7 +241,7 @@ def filled(gradients, like):
     ]
 
 
-def _by_reading(gradient, derivative):
+def _by_reading(gradient: Gradient, derivative: Gradient | None) -> tf.Tensor | None:
     """A derivative by w, or by what was read of it where the gradient is."""
     if not isinstance(gradient, tf.IndexedSlices) or derivative is None:
         return dense(derivative)
@@ -231,7 +253,9 @@ def _by_reading(gradient, derivative):
     return derivative.values
 
 
-def with_values(gradients, values):
+def with_values(
+    gradients: Iterable[tf.Tensor | Slices], values: Iterable[tf.Tensor]
+) -> list[tf.Tensor | Slices]:
     """`Slices` of other values, or cotangents, where gradients are such; else these."""
     return [
         Slices(value, None) if isinstance(gradient, Slices) else value
@@ -239,7 +263,7 @@ def with_values(gradients, values):
     ]
 
 
-def map_slices(function, structure):
+def map_slices(function: Callable[[Slices], Any], structure: Structure) -> Structure:
     """A structure of lists and tuples with what a function makes of its `Slices`."""
     if isinstance(structure, Slices):
         return function(structure)
@@ -250,10 +274,10 @@ def map_slices(function, structure):
     return type(structure)(*parts) if is_named else type(structure)(parts)
 
 
-def zeros_for_none(tensors, like):
+def zeros_for_none(tensors: Structure, like: Structure) -> Structure:
     """Replaces each `None` by zeros of the shape and dtype of its `like`."""
 
-    def fill(tensor, other):
+    def fill(tensor: tf.Tensor | None, other: tf.Tensor) -> tf.Tensor:
         if tensor is None:
             return tf.zeros_like(other)
         tensor.set_shape(other.shape)
@@ -268,12 +292,12 @@ def zeros_for_none(tensors, like):
     return tf.nest.pack_sequence_as(like, flat)
 
 
-def floating(tensors):
+def floating(tensors: Iterable[tf.Tensor]) -> list[tf.Tensor]:
     """Those tensors of a list that have a floating dtype."""
     return [tensor for tensor in tensors if tensor.dtype.is_floating]
 
 
-def all_finite(structure):
+def all_finite(structure: Structure) -> tf.Tensor:
     """A scalar boolean: is every floating element of `structure` finite?"""
     groups = {}
     for tensor in floating(tf.nest.flatten(structure)):

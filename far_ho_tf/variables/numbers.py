@@ -2,23 +2,26 @@
 
 import functools
 import numbers
+from collections.abc import Callable
+from typing import Any, TypeGuard
 
 import numpy as np
 import tensorflow as tf
 
+from far_ho_tf._types import Number
 from far_ho_tf.checks import require
 from far_ho_tf.graphs.failures import told
 from far_ho_tf.variables.identity import is_variable
 
 
 @functools.lru_cache(maxsize=1024)
-def scalar(number):
+def scalar(number: int) -> tf.Tensor:
     """A Python integer as an int32 scalar tensor."""
     with tf.init_scope():
         return tf.constant(number, tf.int32)
 
 
-def is_number(source):
+def is_number(source: Any) -> bool:
     """Whether a source is a plain number, or an array or tensor of such."""
     if isinstance(source, (np.ndarray, tf.Tensor)):
         dtype = tf.as_dtype(source.dtype) if source.dtype != object else tf.string
@@ -26,12 +29,12 @@ def is_number(source):
     return isinstance(source, numbers.Real) and not isinstance(source, bool)
 
 
-def is_function(source):
+def is_function(source: Any) -> TypeGuard[Callable[..., Any]]:
     """Whether a source has to be called for its value."""
     return callable(source) and not is_variable(source)
 
 
-def check_numbers(label, value):
+def check_numbers(label: str, value: Any) -> Any:
     """Returns plain numbers as an array, and other sources as they are.
 
     Raises:
@@ -52,7 +55,7 @@ def check_numbers(label, value):
     return array
 
 
-def to_tensor(value, dtype):
+def to_tensor(value: Any, dtype: tf.DType | str) -> tf.Tensor:
     """A variable's, tensor's or number's value; plain numbers in `dtype`.
 
     By NumPy, since tf.cast(0.1, "float64") rounds to float32 on the way.
@@ -62,7 +65,7 @@ def to_tensor(value, dtype):
     return tf.constant(np.asarray(value, tf.as_dtype(dtype).as_numpy_dtype))
 
 
-def value_of(label, source, dtype):
+def value_of(label: str, source: Number, dtype: tf.DType | str) -> tf.Tensor:
     """The value of a source, now, as a tensor.
 
     Args:

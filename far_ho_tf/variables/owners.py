@@ -1,8 +1,12 @@
 """What owns variables: layers, models and modules, and which of theirs are trained."""
 
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 import keras
 import tensorflow as tf
 
+from far_ho_tf._types import Variable
 from far_ho_tf.variables.identity import (
     VARIABLES,
     dtype_of,
@@ -12,7 +16,9 @@ from far_ho_tf.variables.identity import (
 )
 
 
-def trained_variables(owner, hyperparameters):
+def trained_variables(
+    owner: Any, hyperparameters: Sequence[Variable]
+) -> tuple[list[Variable], list[Variable]]:
     """The variables that an inner problem trains.
 
     Args:
@@ -56,8 +62,10 @@ def trained_variables(owner, hyperparameters):
 
 
 def check_variables(
-    name, variables, expected="a list of keras.Variables or tf.Variables"
-):
+    name: str,
+    variables: Any,
+    expected: str = "a list of keras.Variables or tf.Variables",
+) -> list[Variable]:
     """Returns floating variables as a list, or says what is wrong with them."""
     if not isinstance(variables, (list, tuple)):
         raise ValueError(f"`{name}` must be {expected}. Received: {name}={variables!r}")
@@ -91,7 +99,7 @@ def check_variables(
     return list(variables)
 
 
-def _owned(owner):
+def _owned(owner: keras.layers.Layer | tf.Module) -> list[Variable]:
     """All variables of a layer or module, each once."""
     if isinstance(owner, keras.layers.Layer):
         # The trainable ones first, in Keras' own order.
@@ -102,7 +110,9 @@ def _owned(owner):
     return _once(owned)
 
 
-def _trained(owner, seen):
+def _trained(
+    owner: keras.layers.Layer | tf.Module, seen: dict[int, list[Variable]]
+) -> list[Variable]:
     """The variables that a layer or module trains, by its parts and by itself.
 
     A legacy Keras layer with `trainable=False` trains none, though its variables' own
@@ -127,7 +137,7 @@ def _trained(owner, seen):
     return found
 
 
-def _listed(module, variables):
+def _listed(module: tf.Module, variables: list[Variable]) -> list[Variable]:
     """Those of the variables, and others, that a module's own list tells to train."""
     is_plain = type(module).trainable_variables is tf.Module.trainable_variables
     # Sonnet's modules without any raise.
@@ -145,24 +155,30 @@ def _listed(module, variables):
     return kept + _without(listed, _owned(module))
 
 
-def _leaves(module, kinds, recursive=True):
+def _leaves(
+    module: tf.Module, kinds: type | tuple[type, ...], recursive: bool = True
+) -> Iterable[Any]:
     # What tf.Module's own `variables` and `submodules` are made of.
-    return module._flatten(
+    return module._flatten(  # pyright: ignore[reportAttributeAccessIssue]
         recursive=recursive,
         predicate=lambda leaf: isinstance(leaf, kinds),
         expand_composites=True,
     )
 
 
-def _once(variables):
+def _once(variables: Iterable[Variable]) -> list[Variable]:
     return list({id(variable): variable for variable in variables}.values())
 
 
-def _without(variables, others):
+def _without(
+    variables: Iterable[Variable], others: Sequence[Variable]
+) -> list[Variable]:
     return [v for v in variables if find(v, others) is None]
 
 
-def common_dtype(variables, hyperparameters):
+def common_dtype(
+    variables: list[Variable], hyperparameters: list[Variable]
+) -> tf.DType:
     """The one dtype that all of them have."""
     dtype = dtype_of(variables[0])
     for variable in variables + hyperparameters:

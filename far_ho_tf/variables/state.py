@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from far_ho_tf._types import Structure
+
 # How many shapes a state shows of each of its parts.
 _SHOWN = 4
 
@@ -21,11 +23,11 @@ class State(NamedTuple):
             `BilevelProblem.extra_variables`.
     """
 
-    variables: list
-    slots: list
-    extra: list
+    variables: list[tf.Tensor]
+    slots: list[Structure]
+    extra: list[tf.Tensor]
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         parts = []
         for name, tensors in zip(self._fields, self, strict=True):
             shapes = [tuple(one.shape) for one in tf.nest.flatten(tensors)]
@@ -54,6 +56,6 @@ class Position(NamedTuple):
     outer_step: int = 0
 
 
-def layout(structure):
+def layout(structure: Structure) -> Structure:
     """The shapes of a structure's tensors, as a structure to compare and show."""
     return tf.nest.map_structure(lambda tensor: str(tensor.shape), structure)

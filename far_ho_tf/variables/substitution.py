@@ -5,10 +5,12 @@ Objectives are written as plain closures over a Keras model. Within
 """
 
 import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 
 import keras
 import tensorflow as tf
 
+from far_ho_tf._types import Variable
 from far_ho_tf.variables.identity import find
 
 
@@ -20,18 +22,20 @@ class SubstitutionScope(keras.StatelessScope):
     within another does not substitute, it takes from there.
     """
 
-    def __init__(self, state_mapping):
+    def __init__(
+        self, state_mapping: Sequence[tuple[keras.Variable, tf.Tensor]]
+    ) -> None:
         # Without `collect_losses` activity regularizers would be dropped.
         super().__init__(state_mapping, collect_losses=True)
-        self.assigned = []
+        self.assigned: list[keras.Variable] = []
         # As in training, a gradient does not flow through an assignment: the tape that
         # takes it watches instead whether what is assigned is read again. Outer tapes
         # do see it.
-        self.tape = None
-        self.watched = []
+        self.tape: tf.GradientTape | None = None
+        self.watched: list[tf.Tensor] = []
         self.reads_again = False
 
-    def add_update(self, update):
+    def add_update(self, update: tuple[keras.Variable, tf.Tensor]) -> None:
         variable, value = update
         if find(variable, self.assigned) is None:
             self.assigned.append(variable)
@@ -45,7 +49,7 @@ class SubstitutionScope(keras.StatelessScope):
                 self.watched.append(value)
         super().add_update((variable, value))
 
-    def get_current_value(self, variable):
+    def get_current_value(self, variable: keras.Variable) -> tf.Tensor:
         value = super().get_current_value(variable)
         if value is not None:
             return value
@@ -55,7 +59,7 @@ class SubstitutionScope(keras.StatelessScope):
         # trainable weight and take no `None` for "not substituted".
         return variable._value
 
-    def values_of(self, variables):
+    def values_of(self, variables: Iterable[Variable]) -> list[tf.Tensor]:
         """Values of Keras variables and tf.Variables as the scope ends."""
         return [
             tf.convert_to_tensor(
@@ -68,7 +72,9 @@ class SubstitutionScope(keras.StatelessScope):
 
 
 @contextlib.contextmanager
-def substituted(variables, values):
+def substituted(
+    variables: Sequence[Variable], values: Sequence[tf.Tensor]
+) -> Iterator[SubstitutionScope]:
     """Within the scope, reads of `variables` return `values`.
 
     A `tf.function` called within it runs as a part of the graph that is being
@@ -96,7 +102,9 @@ def substituted(variables, values):
         tf.config.run_functions_eagerly(eagerly)
 
 
-def tape_sources(variables, values):
+def tape_sources(
+    variables: Sequence[Variable], values: Sequence[tf.Tensor]
+) -> list[tf.Tensor | tf.Variable]:
     """What a tape must watch: the substitute, or the tf.Variable itself."""
     return [
         value if isinstance(variable, keras.Variable) else variable
