@@ -16,6 +16,7 @@ from far_ho_tf.hypergradients.compiler import obstacle
 from far_ho_tf.hypergradients.forward.tangents import Directions
 from far_ho_tf.hypergradients.reverse.binomial import num_recomputed
 from far_ho_tf.hypergradients.reversible import fixed_point, trajectory
+from far_ho_tf.problem.bilevel_problem import BilevelProblem
 
 # Multiplications of matrix products that take as long as the integers' arithmetic for
 # a weight in a step, there and back (docs/decisions/0019-planner.md).
@@ -43,7 +44,7 @@ class Option(NamedTuple):
     complete: bool = True
 
 
-def predict(problem, num_steps, mode):
+def predict(problem: BilevelProblem, num_steps: int, mode: HyperGradient) -> Option:
     """Memory and time of a mode, as an `Option`.
 
     Args:
@@ -62,11 +63,11 @@ def predict(problem, num_steps, mode):
     ):
         if isinstance(mode, kind):
             complete = costs.of_reverse_step(problem, None).complete
-            return function(problem, num_steps, mode)._replace(complete=complete)
+            return function(problem, num_steps, mode)._replace(complete=complete)  # pyright: ignore[reportArgumentType]
     raise ValueError(f"Nothing is predicted for such a mode. Received: mode={mode!r}")
 
 
-def _reverse(problem, num_steps, mode):
+def _reverse(problem: BilevelProblem, num_steps: int, mode: ReverseHG) -> Option:
     count = mode.differentiated_steps(num_steps)
     states, segment, limit = mode.storage(problem, num_steps)
     back = costs.of_reverse_step(problem, limit)
@@ -88,7 +89,7 @@ def _reverse(problem, num_steps, mode):
     )
 
 
-def _reversible(problem, num_steps, mode):
+def _reversible(problem: BilevelProblem, num_steps: int, mode: ReversibleHG) -> Option:
     bits = trajectory.bits(problem, num_steps)
     products = costs.of_step(problem).multiplications
     integers = _INTEGERS * problem.report.weights / products if products else 0.0
@@ -100,7 +101,9 @@ def _reversible(problem, num_steps, mode):
     )
 
 
-def _reversible_bytes(problem, num_steps, bits, compiler):
+def _reversible_bytes(
+    problem: BilevelProblem, num_steps: int, bits: np.ndarray, compiler: str
+) -> int:
     """A step's, the digits that were spilled, extra states, and the initial one."""
     beyond = bits * num_steps - math.log2(fixed_point.FULL)
     spills = np.maximum(0, np.ceil(beyond / fixed_point.SPILLED)).astype(int)
@@ -111,7 +114,7 @@ def _reversible_bytes(problem, num_steps, bits, compiler):
     return costs.state_bytes(problem) + step + spilled + extra
 
 
-def _forward(problem, num_steps, mode):
+def _forward(problem: BilevelProblem, num_steps: int, mode: ForwardHG) -> Option:
     del num_steps  # It takes the same for each.
     count = Directions(problem.hyperparameters).size
     size = min(count, mode.chunk_size or count)
@@ -128,7 +131,13 @@ def _forward(problem, num_steps, mode):
     )
 
 
-def _cost(problem, num_steps, steps, steps_back, back=None):
+def _cost(
+    problem: BilevelProblem,
+    num_steps: int,
+    steps: int,
+    steps_back: int,
+    back: costs.Needs | None = None,
+) -> float:
     """In training runs, of the steps made forwards and backwards."""
     forth = costs.of_step(problem)
     back = back or costs.of_reverse_step(problem, None)
@@ -138,7 +147,7 @@ def _cost(problem, num_steps, steps, steps_back, back=None):
     return (steps + steps_back * ratio) / num_steps
 
 
-def _compiler(problem, mode):
+def _compiler(problem: BilevelProblem, mode: HyperGradient) -> str:
     """The one that the mode would take."""
     data = problem.inner_data
     fixed_shapes = data.has_fixed_shapes(data.sample())
@@ -147,7 +156,7 @@ def _compiler(problem, mode):
     )
 
 
-def _name(mode):
+def _name(mode: HyperGradient) -> str:
     options = {
         name: getattr(mode, name)
         for name, default in (
