@@ -1,6 +1,6 @@
 """Types that several modules name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import keras
@@ -18,6 +18,15 @@ Number: TypeAlias = float | int | np.ndarray | tf.Tensor | Variable | Callable[.
 ObjectiveFunction: TypeAlias = Callable[..., tf.Tensor]
 # What `tf.convert_to_tensor` takes: numbers, arrays and tensors, and lists of these.
 TensorLike: TypeAlias = tf.types.experimental.TensorLike
+# What a tape gives, where it gives something.
+Gradient: TypeAlias = tf.Tensor | tf.IndexedSlices
+# An optimizer of hyperparameters, or one for each group of them.
+OuterOptimizer: TypeAlias = (
+    keras.optimizers.Optimizer
+    | str
+    | Sequence[tuple[Variable | Sequence[Variable], keras.optimizers.Optimizer | str]]
+    | None
+)
 
 
 class ConcreteFunction(Protocol):

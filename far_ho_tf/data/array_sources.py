@@ -4,8 +4,12 @@ The backward pass visits the steps in reverse order and must see, at each, the
 batch that the forward pass saw.
 """
 
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
 import tensorflow as tf
 
+from far_ho_tf._types import Structure
 from far_ho_tf.checks import (
     argument_names,
     num_arguments,
@@ -30,7 +34,13 @@ _LARGEST_TABLE = 2**28
 _READ_AHEAD = 2**14
 
 
-def as_source(data, name, cycle=False):
+# What a problem takes as data; see `as_source`.
+Data: TypeAlias = (
+    Source | Batches | tf.data.Dataset | Callable[..., Structure] | Structure | None
+)
+
+
+def as_source(data: Data, name: str, cycle: bool = False) -> Source:
     """Wraps any kind of data that `BilevelProblem` takes as a `Source`.
 
     Args:
@@ -59,7 +69,7 @@ def as_source(data, name, cycle=False):
 class _ConstantSource(Source):
     """One full batch, or none at all (`data=None`)."""
 
-    def __init__(self, data, name):
+    def __init__(self, data: Structure, name: str) -> None:
         self.is_empty = data is None
         refuse_variables(f"`{name}`", data)
         refuse_composites(f"`{name}`", data)
@@ -78,19 +88,21 @@ class _ConstantSource(Source):
         if not self.is_empty:
             refuse_empty(f"`{name}`", self._tensors)
 
-    def prepare(self, first_step, num_steps):
+    def prepare(self, first_step: int, num_steps: int) -> Structure:
         del first_step, num_steps
         return self._tensors
 
-    def batch(self, prepared, step, episode=None):
+    def batch(
+        self, prepared: Structure, step: tf.Tensor, episode: tf.Tensor | None = None
+    ) -> Structure:
         del step, episode
         return prepared
 
-    def has_fixed_shapes(self, prepared):
+    def has_fixed_shapes(self, prepared: Structure) -> bool:
         del prepared
         return True
 
-    def description(self):
+    def description(self) -> dict[str, Any]:
         return {"checksum": checksum(self._tensors)}
 
 
@@ -101,25 +113,27 @@ class _BatchesSource(Source):
     are; it stays there only where a table of the run's indices would be too large.
     """
 
-    def __init__(self, batches):
+    def __init__(self, batches: Batches) -> None:
         self._batches = batches
         self._table = None  # Of the indices of steps from `_begin` on.
         self._begin = 0
 
-    def prepare(self, first_step, num_steps):
+    def prepare(self, first_step: int, num_steps: int) -> Structure:
         size = self._batches.batch_size
         rows = max(buffers.capacity(num_steps), _READ_AHEAD // size)
         if rows * size * tf.int32.size > _LARGEST_TABLE:
             return self._batches.tensors, None, None
         end = self._begin + (0 if self._table is None else len(self._table))
         fits = self._begin <= first_step and first_step + num_steps <= end
-        if not fits or len(self._table) != rows:
+        if self._table is None or not fits or len(self._table) != rows:
             self._begin = first_step
             steps = first_step + tf.range(rows, dtype=tf.int64)
             self._table = self._batches.indices(steps[:, tf.newaxis])
         return self._batches.tensors, self._table, scalar(self._begin)
 
-    def batch(self, prepared, step, episode=None):
+    def batch(
+        self, prepared: Structure, step: tf.Tensor, episode: tf.Tensor | None = None
+    ) -> Structure:
         del episode
         tensors, table, begin = prepared
         if table is None:
@@ -128,22 +142,22 @@ class _BatchesSource(Source):
             indices = tf.gather(table, step - begin)
         return gather(tensors, indices)
 
-    def has_fixed_shapes(self, prepared):
+    def has_fixed_shapes(self, prepared: Structure) -> bool:
         del prepared
         return True
 
-    def reader(self):
+    def reader(self) -> Callable[[tf.Tensor], Structure]:
         """Of any step, so without a table."""
         return self._batches
 
-    def description(self):
+    def description(self) -> dict[str, Any]:
         names = ("batch_size", "seed", "shuffle")
         settings = {name: getattr(self._batches, name) for name in names}
         return settings | {"checksum": checksum(self._batches.tensors)}
 
 
 class _CallableSource(Source):
-    def __init__(self, function, name):
+    def __init__(self, function: Callable[..., Structure], name: str) -> None:
         self._function = function
         self._name = name
         self._checked = -1
@@ -155,7 +169,7 @@ class _CallableSource(Source):
             arguments=names,
         )
 
-    def prepare(self, first_step, num_steps):
+    def prepare(self, first_step: int, num_steps: int) -> Structure:
         """Asks for the last batch: compiled code would not miss it.
 
         XLA clamps an index that is out of range instead of raising.
@@ -163,7 +177,9 @@ class _CallableSource(Source):
         self.check_last(first_step + num_steps - 1)
         return ()
 
-    def batch(self, prepared, step, episode=None):
+    def batch(
+        self, prepared: Structure, step: tf.Tensor, episode: tf.Tensor | None = None
+    ) -> Structure:
         del prepared
         episode = tf.constant(0) if episode is None else episode
         arguments = (step, episode) if self.has_episodes else (step,)
@@ -182,7 +198,7 @@ class _CallableSource(Source):
                 f"fails with {told(error)}"
             ) from error
 
-    def check_last(self, last):
+    def check_last(self, last: int) -> None:
         if last <= self._checked:
             return
         try:
@@ -198,7 +214,7 @@ class _CallableSource(Source):
                 )
         self._checked = last
 
-    def check_steps(self, first_step, num_steps):
+    def check_steps(self, first_step: int, num_steps: int) -> None:
         for step in range(first_step, first_step + num_steps):
             try:
                 self._made(step)
@@ -208,6 +224,6 @@ class _CallableSource(Source):
                     f", which fails with {told(error)}"
                 ) from error
 
-    def _made(self, step):
+    def _made(self, step: int) -> Structure:
         """The batch of a step: in a graph, as later; eagerly it may fail otherwise."""
         return self._traced(())((), tf.constant(step), tf.constant(0))

@@ -1,7 +1,10 @@
 """Minibatches that any step can draw again."""
 
+from typing import Any
+
 import tensorflow as tf
 
+from far_ho_tf._types import Structure
 from far_ho_tf.checks import check_count, is_integer, require
 from far_ho_tf.data.permutation import hash32, permute
 from far_ho_tf.variables.identity import is_composite, is_variable
@@ -38,12 +41,14 @@ class Batches:
     Source of the permutation: see `data.permutation`.
     """
 
-    def __init__(self, tensors, batch_size, seed=0, shuffle=True):
+    def __init__(
+        self, tensors: Structure, batch_size: int, seed: int = 0, shuffle: bool = True
+    ) -> None:
         label = "`tensors` of `Batches`"
         refuse_variables(label, tensors)
         refuse_composites(label, tensors)
         self.tensors = tf.nest.map_structure(tf.convert_to_tensor, tensors)
-        sizes = {
+        sizes: set[Any] = {
             tensor.shape[0] if tensor.shape.rank else None
             for tensor in tf.nest.flatten(self.tensors)
         }
@@ -60,7 +65,7 @@ class Batches:
         self.seed = int(seed)
         self.shuffle = shuffle
 
-    def indices(self, step):
+    def indices(self, step: int | tf.Tensor) -> tf.Tensor:
         """Which examples make up the batch of a step.
 
         Args:
@@ -79,17 +84,17 @@ class Batches:
         seed = tf.constant(self.seed % 2**32, tf.uint32)
         return permute(index, self.num_examples, hash32(hash32(seed) + epoch))
 
-    def __call__(self, step):
+    def __call__(self, step: int | tf.Tensor) -> Structure:
         """The batch of a step, structured as `tensors`."""
         return gather(self.tensors, self.indices(step))
 
 
-def gather(tensors, indices):
+def gather(tensors: Structure, indices: tf.Tensor) -> Structure:
     """The examples of some indices, in a structure of tensors."""
     return tf.nest.map_structure(lambda t: tf.gather(t, indices), tensors)
 
 
-def refuse_composites(name, data):
+def refuse_composites(name: str, data: Structure) -> None:
     """Only dense tensors can be gathered from, stacked and cut by all kinds of data."""
     for leaf in tf.nest.flatten(data):
         require(
@@ -101,7 +106,7 @@ def refuse_composites(name, data):
         )
 
 
-def refuse_empty(name, data):
+def refuse_empty(name: str, data: Structure) -> None:
     """Data without examples would make NaN of every mean."""
     leaves = tf.nest.flatten(data)
     shapes = [tuple(leaf.shape) for leaf in leaves]
@@ -112,7 +117,7 @@ def refuse_empty(name, data):
     )
 
 
-def refuse_variables(name, data):
+def refuse_variables(name: str, data: Structure) -> None:
     """Data are constants: nothing is differentiated through them."""
     for leaf in tf.nest.flatten(data):
         require(

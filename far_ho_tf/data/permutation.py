@@ -8,7 +8,7 @@ _ROUNDS = 6
 _GOLDEN = 0x9E3779B9
 
 
-def permute(index, size, key):
+def permute(index: tf.Tensor, size: int, key: tf.Tensor) -> tf.Tensor:
     """Images of `index` under a permutation of 0 ... size − 1.
 
     Neither the permutation nor a part of it is ever stored, so batches of a
@@ -36,10 +36,10 @@ def permute(index, size, key):
         for turn in range(_ROUNDS)
     ]
 
-    def encipher(value):
-        left, right = value // side, value % side
+    def encipher(value: tf.Tensor) -> tf.Tensor:
+        left, right = value // side, value % side  # pyright: ignore[reportOperatorIssue]
         for turn_key in keys:
-            left, right = right, (left + hash32(right + turn_key) % side) % side
+            left, right = right, (left + hash32(right + turn_key) % side) % side  # pyright: ignore[reportOperatorIssue]
         return left * side + right
 
     (image,) = tf.while_loop(
@@ -50,7 +50,7 @@ def permute(index, size, key):
     return tf.cast(image, tf.int32)
 
 
-def hash32(value):
+def hash32(value: tf.Tensor) -> tf.Tensor:
     """A mixing bijection of 32-bit integers.
 
     Source: C. Wellons' lowbias32, of hash-prospector (public domain).
@@ -60,6 +60,6 @@ def hash32(value):
     return _xor_shifted(value, 16)
 
 
-def _xor_shifted(value, shift):
+def _xor_shifted(value: tf.Tensor, shift: int) -> tf.Tensor:
     shifted = tf.bitwise.right_shift(value, tf.constant(shift, tf.uint32))
     return tf.bitwise.bitwise_xor(value, shifted)

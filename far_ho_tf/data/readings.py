@@ -1,5 +1,7 @@
 """What has been read of a dataset, so that it can be read again."""
 
+from collections.abc import Iterable, Iterator
+
 
 class Readings:
     """One reading after another: first step, steps in a chunk, chunks taken.
@@ -22,25 +24,25 @@ class Readings:
     [(0, 5, 1), (0, 5, 1), (0, 5, 1)]
     """
 
-    def __init__(self, record=()):
+    def __init__(self, record: Iterable[Iterable[int]] = ()) -> None:
         self._runs = [list(run) for run in record]
 
-    def begin(self, first_step, num_steps):
+    def begin(self, first_step: int, num_steps: int) -> None:
         """Notes that a new iterator reads from a step on."""
         self._runs = self.record()
         self._runs.append([first_step, num_steps, 0, 1])
 
-    def take(self):
+    def take(self) -> None:
         """Notes that it has read one more chunk."""
         self._runs[-1][2] += 1
 
-    def record(self):
+    def record(self) -> list[list[int]]:
         """A list of lists of integers: the three of a reading, and how many."""
         runs = [list(run) for run in self._runs[-2:]]
         if len(runs) == 2 and runs[0][:3] == runs[1][:3]:
             runs = [[*runs[0][:3], runs[0][3] + runs[1][3]]]
         return self._runs[:-2] + runs
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[tuple[int, ...]]:
         for *reading, times in self._runs:
             yield from [tuple(reading)] * times

@@ -3,9 +3,13 @@
 import abc
 import functools
 import zlib
+from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.framework.func_graph import FuncGraph
 
+from far_ho_tf._types import ConcreteFunction, Structure
 from far_ho_tf.graphs.functions import ConcreteFunctions
 
 _SCALAR = tf.TensorSpec([], tf.int32)
@@ -24,7 +28,7 @@ class Source(abc.ABC):
     has_episodes = False
 
     @abc.abstractmethod
-    def prepare(self, first_step, num_steps):
+    def prepare(self, first_step: int, num_steps: int) -> Structure:
         """Runs before the compiled graph.
 
         Args:
@@ -37,16 +41,18 @@ class Source(abc.ABC):
             ValueError: If the data end before the last of these steps.
         """
 
-    def sample(self):
+    def sample(self) -> Structure:
         """What `prepare` returns for one step, where only its shapes matter."""
         return self.prepare(0, 1)
 
-    def example(self, prepared):
+    def example(self, prepared: Structure) -> Structure:
         """What `prepare` returned, in values that something can be computed from."""
         return prepared
 
     @abc.abstractmethod
-    def batch(self, prepared, step, episode=None):
+    def batch(
+        self, prepared: Structure, step: tf.Tensor, episode: tf.Tensor | None = None
+    ) -> Structure:
         """Makes the batch of a step, and of an episode, inside the graph.
 
         Args:
@@ -55,25 +61,25 @@ class Source(abc.ABC):
             episode: int32 scalar; `None`, where only shapes matter, for the first.
         """
 
-    def check_last(self, last):
+    def check_last(self, last: int) -> None:
         """Says so if the data end before a step, where that can be told."""
         del last
 
-    def check_steps(self, first_step, num_steps):
+    def check_steps(self, first_step: int, num_steps: int) -> None:
         """Says in which of some steps making the batch fails, if it does."""
         del first_step, num_steps
 
-    def reader(self):
+    def reader(self) -> Callable[[tf.Tensor], Structure]:
         """A callable(step) that makes one batch after another inside a graph."""
         prepared = self.sample()
         return lambda step: self.batch(prepared, step)
 
-    def first_batch(self):
+    def first_batch(self) -> Structure:
         """The batch of step 0, and of episode 0."""
         prepared, zero = self.sample(), tf.constant(0)
         return self._traced(prepared)(prepared, zero, zero)
 
-    def has_fixed_shapes(self, prepared):
+    def has_fixed_shapes(self, prepared: Structure) -> bool:
         """Whether the batches' shapes are known before the steps."""
         return all(
             tensor.shape.is_fully_defined()
@@ -81,15 +87,15 @@ class Source(abc.ABC):
             if tensor is not None
         )
 
-    def captured(self, prepared):
+    def captured(self, prepared: Structure) -> list[tf.Tensor]:
         """The handles of variables and other tensors that batches are made from."""
         return self._traced(prepared).captured_inputs
 
-    def graph(self, prepared):
+    def graph(self, prepared: Structure) -> FuncGraph:
         """The `FuncGraph` in which a batch is made."""
         return self._traced(prepared).graph
 
-    def position(self):
+    def position(self) -> list[Any] | None:
         """What `replay` needs to go on from here in another process.
 
         Returns:
@@ -98,7 +104,7 @@ class Source(abc.ABC):
         """
         return None
 
-    def replay(self, position):
+    def replay(self, position: list[Any] | None) -> None:
         """Reads again what was read up to a `position`, so that all that follows is
         as it was.
 
@@ -110,7 +116,7 @@ class Source(abc.ABC):
         """
         del position
 
-    def description(self):
+    def description(self) -> dict[str, Any]:
         """What the data are, so that a run does not go on with others.
 
         Returns:
@@ -118,7 +124,7 @@ class Source(abc.ABC):
         """
         return {}
 
-    def shuffles(self):
+    def shuffles(self) -> list[tuple[tf.data.Dataset, bool]]:
         """The `tf.data.Dataset`s in it that draw an order.
 
         Returns:
@@ -126,12 +132,12 @@ class Source(abc.ABC):
         """
         return []
 
-    def _traced(self, prepared):
+    def _traced(self, prepared: Structure) -> ConcreteFunction:
         """`batch` as a concrete function, traced once for each structure."""
         return self._concrete(prepared, _SCALAR, _SCALAR)
 
     @functools.cached_property
-    def _concrete(self):
+    def _concrete(self) -> ConcreteFunctions:
         return ConcreteFunctions(tf.function(self.batch, autograph=False))
 
 
@@ -145,22 +151,24 @@ class Placeholder(Source):
         specs: The batch's structure of `tf.TensorSpec`s and `None`.
     """
 
-    def __init__(self, batch):
+    def __init__(self, batch: Structure) -> None:
         self.specs = tf.nest.map_structure(_spec, batch)
 
-    def prepare(self, first_step, num_steps):
+    def prepare(self, first_step: int, num_steps: int) -> Structure:
         del first_step, num_steps
         return self.specs
 
-    def example(self, prepared):
+    def example(self, prepared: Structure) -> Structure:
         del prepared
         return tf.nest.map_structure(_made_up, self.specs)
 
-    def batch(self, prepared, step, episode=None):
+    def batch(
+        self, prepared: Structure, step: tf.Tensor, episode: tf.Tensor | None = None
+    ) -> Structure:
         del step, episode
         return prepared
 
-    def widened(self, batch):
+    def widened(self, batch: Structure) -> "Placeholder":
         """A `Placeholder` for these batches and for one more.
 
         A batch of another structure or dtype takes the place of these.
@@ -172,7 +180,7 @@ class Placeholder(Source):
             return other
         return Placeholder(specs)
 
-    def zeros(self):
+    def zeros(self) -> Structure:
         """A batch of zeros, where all shapes are known."""
         return tf.nest.map_structure(
             lambda spec: None if spec is None else tf.zeros(spec.shape, spec.dtype),
@@ -180,13 +188,13 @@ class Placeholder(Source):
         )
 
 
-def _spec(tensor):
+def _spec(tensor: tf.Tensor | tf.TensorSpec | None) -> tf.TensorSpec | None:
     if tensor is None or isinstance(tensor, tf.OptionalSpec):
         return None  # What Keras makes of an optional one.
     return tf.TensorSpec(tensor.shape, tensor.dtype)
 
 
-def _made_up(spec):
+def _made_up(spec: tf.TensorSpec | None) -> tf.Tensor | None:
     """A tensor that fits a spec: numbers between 0 and 1, or integers that are 0."""
     if spec is None:
         return None
@@ -196,7 +204,9 @@ def _made_up(spec):
     return tf.random.stateless_uniform(shape, (1, 2), dtype=spec.dtype)
 
 
-def _common(spec, other):
+def _common(
+    spec: tf.TensorSpec | None, other: tf.TensorSpec | None
+) -> tf.TensorSpec | None:
     """The most specific spec of both."""
     if spec is None and other is None:
         return None
@@ -206,7 +216,7 @@ def _common(spec, other):
     return common
 
 
-def checksum(tensors):
+def checksum(tensors: Structure) -> int:
     """A number of the values of a structure of tensors."""
     total = 0
     for tensor in tf.nest.flatten(tensors):
@@ -214,6 +224,6 @@ def checksum(tensors):
     return total
 
 
-def ended(name, last, received):
+def ended(name: str, last: int, received: str) -> ValueError:
     """The error that data end before a step."""
     return ValueError(f"`{name}` ends before step {last}. Received: {received}")

@@ -1,16 +1,22 @@
 """How far objectives on a batch are from the mean of those on its shards."""
 
 import contextlib
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import tensorflow as tf
 
+from far_ho_tf._types import Structure
 from far_ho_tf.checks import essence
+from far_ho_tf.data.source import Source
+from far_ho_tf.distribution.interfaces import Inputs, Problem
 from far_ho_tf.distribution.replicas import OnShards
 from far_ho_tf.distribution.shards import Shards, leading
 from far_ho_tf.variables.derivatives import vjp, zeros_for_none
 
+# What an objective gives: its value, and the state that it assigns.
+_ValueAndState: TypeAlias = tuple[tf.Tensor, list[tf.Tensor]]
 # Examples of a replica that are looked at.
 _EXAMPLES = 16
 # Of what TensorFlow says where shapes do not go together.
@@ -35,7 +41,9 @@ class Distances(NamedTuple):
     noise: np.ndarray
 
 
-def compare_shards(problem, count, inputs, slope, eps):
+def compare_shards(
+    problem: Problem, count: int, inputs: Inputs, slope: tf.Tensor, eps: tf.Tensor
+) -> tuple[Distances, Distances]:
     """Measures how far both objectives are from means over shards.
 
     Args:
@@ -50,27 +58,38 @@ def compare_shards(problem, count, inputs, slope, eps):
     """
     shaken = _shaken(inputs, eps)
 
-    def inner(inputs, batch):
+    def inner(inputs: Inputs, batch: Structure) -> _ValueAndState:
         found = problem.oracle(inputs.start, inputs.hyperparameters, batch)
         return found.value, found.extra
 
-    def outer(inputs, batch):
+    def outer(inputs: Inputs, batch: Structure) -> _ValueAndState:
         values = inputs.start, inputs.hyperparameters
         return problem.outer_value(*values, batch), []
 
-    def compare(role, objective, source, prepared, step):
+    def compare(
+        role: str,
+        objective: Callable[[Inputs, Structure], _ValueAndState],
+        source: Source,
+        prepared: Structure,
+        step: tf.Tensor,
+    ) -> Distances:
         batch = _sloped(_some(source.batch(prepared, step), count), slope)
 
-        def measured(function, inputs, argument):
+        def measured(
+            function: Callable[[Structure], _ValueAndState],
+            inputs: Inputs,
+            argument: Structure,
+        ) -> list[tf.Tensor]:
             return _measured(problem, function, inputs, argument)
 
-        def on_batch(inputs):
+        def on_batch(inputs: Inputs) -> list[tf.Tensor]:
             return measured(lambda b: objective(inputs, b), inputs, batch)
 
         whole, moved = on_batch(inputs), on_batch(shaken)
         shards = Shards(batch, count)
         if shards.size is None:
-            return Distances(*[tf.zeros([len(whole)], tf.float64)] * 4)
+            zeros = tf.zeros([len(whole)], tf.float64)
+            return Distances(*[zeros] * 4)  # pyright: ignore[reportArgumentType]
         program = OnShards(lambda b: objective(inputs, b), batch, shards)
         parts = [shards.part(index) for index in range(count)]
         with _rows_explained(role, count):
@@ -89,7 +108,12 @@ def compare_shards(problem, count, inputs, slope, eps):
     )
 
 
-def _measured(problem, function, inputs, batch):
+def _measured(
+    problem: Problem,
+    function: Callable[[Structure], _ValueAndState],
+    inputs: Inputs,
+    batch: Structure,
+) -> list[tf.Tensor]:
     """List of tensors: the value, the gradients, and the assigned state."""
     variables, _, hyperparameters = problem.sources(
         inputs.start, inputs.hyperparameters
@@ -102,7 +126,12 @@ def _measured(problem, function, inputs, batch):
     return [value, *zeros_for_none(gradients, sources), *extra]
 
 
-def _distances(whole, moved, rows, weights):
+def _distances(
+    whole: list[tf.Tensor],
+    moved: list[tf.Tensor],
+    rows: list[list[tf.Tensor]],
+    weights: list[tf.Tensor],
+) -> Distances:
     """`Distances`, of tensors on the batch and of those on its shards.
 
     Args:
@@ -111,16 +140,16 @@ def _distances(whole, moved, rows, weights):
         weights: List of scalars, the shards' parts of the examples.
     """
     # A shard without examples has one that does not count.
-    weights = tf.stack(weights)
+    stacked = tf.stack(weights)
 
-    def vector(tensor):
+    def vector(tensor: tf.Tensor) -> tf.Tensor:
         return tf.reshape(tf.cast(tensor, tf.float64), [-1])
 
     columns = []
     for tensors in zip(whole, moved, *rows, strict=True):
         one, other, *parts = map(vector, tensors)
-        parts = tf.where(weights[:, None] > 0, tf.stack(parts), tf.zeros_like(parts))
-        mean = tf.linalg.matvec(parts, weights, transpose_a=True)
+        parts = tf.where(stacked[:, None] > 0, tf.stack(parts), tf.zeros_like(parts))
+        mean = tf.linalg.matvec(parts, stacked, transpose_a=True)
         sizes = tf.reduce_sum(tf.norm(parts, axis=1))
         columns.append(
             [
@@ -134,7 +163,7 @@ def _distances(whole, moved, rows, weights):
 
 
 @contextlib.contextmanager
-def _rows_explained(role, count):
+def _rows_explained(role: str, count: int) -> Iterator[None]:
     """Within, what TensorFlow says of shapes gets a hint at their likely cause."""
     try:
         yield
@@ -150,7 +179,7 @@ def _rows_explained(role, count):
         ) from error
 
 
-def mapped(inputs, move):
+def mapped(inputs: Inputs, move: Callable[[tf.Tensor], tf.Tensor]) -> Inputs:
     """`Inputs` with moved variables and hyperparameters."""
     return inputs._replace(
         start=inputs.start._replace(variables=list(map(move, inputs.start.variables))),
@@ -158,12 +187,12 @@ def mapped(inputs, move):
     )
 
 
-def _shaken(inputs, eps):
+def _shaken(inputs: Inputs, eps: tf.Tensor) -> Inputs:
     """`Inputs` moved by rounding: each element up or down."""
 
-    def move(tensor):
+    def move(tensor: tf.Tensor) -> tf.Tensor:
         shape = tf.shape(tensor)
-        up = tf.random.stateless_uniform(shape, [1, 2], 0, 2, tf.int32)
+        up = tf.random.stateless_uniform(shape, (1, 2), 0, 2, tf.int32)
         signs = tf.cast(2 * up - 1, tensor.dtype)
         return tensor + tf.cast(eps, tensor.dtype) * signs * tf.maximum(
             tf.abs(tensor), tf.ones_like(tensor)
@@ -172,7 +201,7 @@ def _shaken(inputs, eps):
     return mapped(inputs, move)
 
 
-def _some(batch, count):
+def _some(batch: Structure, count: int) -> Structure:
     """Examples spread over the batch, so many that their shards differ in size."""
     size, most = Shards(batch, count).size, _EXAMPLES * count + 1
     if not isinstance(size, int) or size <= most:
@@ -183,7 +212,7 @@ def _some(batch, count):
     )
 
 
-def _sloped(batch, slope):
+def _sloped(batch: Structure, slope: tf.Tensor) -> Structure:
     """A batch whose floating tensors fall off by `slope` to the last example.
 
     So no two shards are alike, and weights that are all one are so no more.
@@ -193,7 +222,7 @@ def _sloped(batch, slope):
         return batch
     ramp = 1 - slope * tf.linspace(tf.zeros_like(slope), tf.ones_like(slope), size)
 
-    def scaled(tensor):
+    def scaled(tensor: tf.Tensor) -> tf.Tensor:
         if not (tensor.shape.rank and tensor.dtype.is_floating):
             return tensor
         shape = [-1] + [1] * (tensor.shape.rank - 1)

@@ -1,16 +1,19 @@
 """Whether objectives may be split over replicas: are they means over examples?"""
 
 import warnings
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 import tensorflow as tf
 
 from far_ho_tf.distribution.comparison import Distances, compare_shards, mapped
+from far_ho_tf.distribution.interfaces import Inputs, Problem
 from far_ho_tf.graphs.functions import once_traced
 from far_ho_tf.graphs.search import coarsest
 from far_ho_tf.patches.kernels import kernel_rewrites
 from far_ho_tf.variables.identity import path_of
+from far_ho_tf.variables.state import State
 
 # How much more than `Distances.noise` rounding may make.
 _NOISE = 10
@@ -31,7 +34,7 @@ class MeanCheck:
         strategy: A `tf.distribute.Strategy` with several replicas.
     """
 
-    def __init__(self, problem, strategy):
+    def __init__(self, problem: Problem, strategy: tf.distribute.Strategy) -> None:
         self._problem = problem
         self._count = strategy.num_replicas_in_sync
         self._compare = once_traced(self._trace)
@@ -39,7 +42,7 @@ class MeanCheck:
         self._runs = 0
         self._warned = []
 
-    def before(self, inputs, num_steps):
+    def before(self, inputs: Inputs, num_steps: int) -> None:
         """Checks what a first run begins with.
 
         Args:
@@ -59,17 +62,17 @@ class MeanCheck:
         except tf.errors.InvalidArgumentError:  # The user's own checks of the data.
             self._check(beside, 0.0)
 
-    def after(self, inputs, num_steps, state):
+    def after(self, inputs: Inputs, num_steps: int, state: State) -> None:
         """Checks what a run ended with; see `before`."""
         self._runs += 1
         if self._runs & (self._runs - 1) == 0:
             self._check(_at_last(inputs, num_steps)._replace(start=state), 0.0)
 
-    def _trace(self, *arguments):
+    def _trace(self, *arguments: Any) -> tuple[Distances, Distances]:
         with kernel_rewrites(xla=False):
             return compare_shards(self._problem, self._count, *arguments)
 
-    def _check(self, inputs, slope):
+    def _check(self, inputs: Inputs, slope: float | tf.Tensor) -> None:
         slope = tf.constant(slope, self._problem.dtype)
         if self._eps is None:
             traced = self._compare.get_concrete_function(inputs, slope, slope)
@@ -91,13 +94,13 @@ class MeanCheck:
                 self._warned.append(role)
                 warnings.warn(verdict.warning, stacklevel=4)
 
-    def _allowed(self, found, gradients):
+    def _allowed(self, found: Distances, gradients: slice) -> np.ndarray:
         """How far each tensor may be from the mean; which of them are gradients."""
         own = float(ml_dtypes.finfo(self._problem.dtype.as_numpy_dtype).eps)
         # Where a gradient vanishes, what the rounding of others leaves in it counts.
         sizes, noise = found.size[gradients], found.noise.copy()
         largest = np.max(sizes[np.isfinite(sizes)], initial=0.0)
-        noise[gradients] = np.maximum(noise[gradients], float(self._eps) * largest)
+        noise[gradients] = np.maximum(noise[gradients], float(self._eps) * largest)  # pyright: ignore[reportArgumentType]
         return np.sqrt(own) * found.size + _NOISE * noise
 
 
@@ -111,7 +114,14 @@ class _Verdict:
         warning: That it is none, where BatchNormalization may be the cause, or `None`.
     """
 
-    def __init__(self, role, found, allowed, names, assigned):
+    def __init__(
+        self,
+        role: str,
+        found: Distances,
+        allowed: np.ndarray,
+        names: list[str],
+        assigned: list[str],
+    ) -> None:
         self._role = role
         self._found = found
         self._labels = ["its value", *(f"its gradient by `{name}`" for name in names)]
@@ -138,21 +148,21 @@ class _Verdict:
         elif np.any(self._wrong):
             self.warning = self._may_normalize()
 
-    def _assigns_no_mean(self):
+    def _assigns_no_mean(self) -> str:
         return (
             f"`{self._role}` assigns state, of which the mean is taken, to be split "
             "over replicas: it must be a mean over the examples of a batch then, and "
             f"no count of them. {self._received()}"
         )
 
-    def _is_sum(self):
+    def _is_sum(self) -> str:
         return (
             f"`{self._role}` must be a mean over the examples of a batch, to be split "
             "over replicas: it is a sum, or divided by another number than that of the "
             f"examples that it is given. Use tf.reduce_mean. {self._received()}"
         )
 
-    def _is_no_mean(self):
+    def _is_no_mean(self) -> str:
         return (
             f"`{self._role}` must be a mean over the examples of a batch (and terms "
             "that do not depend on the batch), to be split over replicas. Losses that "
@@ -162,7 +172,7 @@ class _Verdict:
             f"{self._received()}"
         )
 
-    def _may_normalize(self):
+    def _may_normalize(self) -> str:
         return (
             f"`{self._role}` normalizes by batches (BatchNormalization), or is in "
             "another way no mean over the examples of a batch: each replica takes its "
@@ -170,7 +180,7 @@ class _Verdict:
             f"{self._received()}"
         )
 
-    def _received(self):
+    def _received(self) -> str:
         found = self._found
         relative = np.where(self._wrong, found.mean / np.maximum(found.size, 1e-300), 0)
         row = int(np.argmax(relative))
@@ -180,12 +190,12 @@ class _Verdict:
         )
 
 
-def _at_last(inputs, num_steps):
+def _at_last(inputs: Inputs, num_steps: int) -> Inputs:
     """`Inputs` of the last step: its batch may hold what the first does not."""
     return inputs._replace(first_step=inputs.first_step + (num_steps - 1))
 
 
-def _beside(problem, inputs):
+def _beside(problem: Problem, inputs: Inputs) -> Inputs:
     """`Inputs` of another point, where nothing is equal by chance.
 
     With weights of zero or equal hyperparameters all examples have the same loss, and
@@ -193,7 +203,7 @@ def _beside(problem, inputs):
     """
     random = np.random.RandomState(0)
 
-    def move(tensor):
+    def move(tensor: tf.Tensor) -> tf.Tensor:
         array = tensor.numpy().astype(np.float64)
         array *= 1 + 0.1 * random.rand(*array.shape)
         array += 0.01 * random.rand(*array.shape)

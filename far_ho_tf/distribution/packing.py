@@ -1,9 +1,17 @@
 """Many tensors as one vector, to travel between devices."""
 
+from collections.abc import Iterable
+from typing import TypeAlias
+
 import tensorflow as tf
 
+from far_ho_tf._types import Structure
 
-def pack(structure, weight):
+# What is added up over replicas, and what is the same on all.
+TwoLists: TypeAlias = tuple[list[tf.Tensor], list[tf.Tensor]]
+
+
+def pack(structure: Structure, weight: float | tf.Tensor) -> TwoLists:
     """A vector for each floating dtype, times a weight, and the other tensors."""
     flat = [tensor for tensor in tf.nest.flatten(structure) if tensor is not None]
     vectors = []
@@ -16,7 +24,9 @@ def pack(structure, weight):
     return vectors, [tensor for tensor in flat if not tensor.dtype.is_floating]
 
 
-def unpack(like, vectors, others):
+def unpack(
+    like: Structure, vectors: list[tf.Tensor], others: Iterable[tf.Tensor]
+) -> Structure:
     """Undoes `pack`, for a structure like this one."""
     flat = [tensor for tensor in tf.nest.flatten(like) if tensor is not None]
     parts = {}
@@ -37,6 +47,6 @@ def unpack(like, vectors, others):
     )
 
 
-def _floating_dtypes(tensors):
+def _floating_dtypes(tensors: list[tf.Tensor]) -> list[tf.DType]:
     found = {tensor.dtype for tensor in tensors if tensor.dtype.is_floating}
     return sorted(found, key=lambda dtype: dtype.name)

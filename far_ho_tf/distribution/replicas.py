@@ -6,19 +6,27 @@ each replica, on its shard of the batch, and are averaged by the shards' sizes.
 """
 
 import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn, TypeAlias
 
 import tensorflow as tf
 
+from far_ho_tf._types import ConcreteFunction, Structure
 from far_ho_tf.checks import require
-from far_ho_tf.distribution.packing import pack, unpack
-from far_ho_tf.distribution.shards import Shards, leading
+from far_ho_tf.distribution.packing import TwoLists, pack, unpack
+from far_ho_tf.distribution.shards import Shard, Shards, Size, leading
 from far_ho_tf.distribution.strategies import local_replicas, num_replicas, totals
 from far_ho_tf.graphs.functions import once_traced
 from far_ho_tf.patches.random_draws import recorded_draws, sharded_draws
 from far_ho_tf.variables.derivatives import Slices, map_slices, vjp
 
+# A function of a batch, to a structure of tensors.
+OnBatch: TypeAlias = Callable[[Structure], Structure]
 
-def as_replicas(strategy, compiled):
+
+def as_replicas(
+    strategy: tf.distribute.Strategy | None, compiled: bool
+) -> "OneReplica":
     """What shares the batches of a run.
 
     Args:
@@ -33,7 +41,7 @@ def as_replicas(strategy, compiled):
 class OneReplica:
     """Takes each batch as a whole."""
 
-    def mean(self, function, batch):
+    def mean(self, function: OnBatch, batch: Structure) -> Structure:
         """A function's value on a batch.
 
         Args:
@@ -42,7 +50,9 @@ class OneReplica:
         """
         return function(batch)
 
-    def pullback(self, function, sources, batch):
+    def pullback(
+        self, function: OnBatch, sources: Structure, batch: Structure
+    ) -> tuple[Structure, Callable[[Structure], Structure]]:
         """A function's value on a batch, and its vector–Jacobian product.
 
         Args:
@@ -74,11 +84,11 @@ class Replicas(OneReplica):
         compiled: Whether XLA compiles what runs on a replica.
     """
 
-    def __init__(self, strategy, compiled):
+    def __init__(self, strategy: tf.distribute.Strategy, compiled: bool) -> None:
         self._strategy = strategy
         self._compiled = compiled
 
-    def mean(self, function, batch):
+    def mean(self, function: OnBatch, batch: Structure) -> Structure:
         """The mean of a function's values on the shards, weighted by their sizes.
 
         Returns:
@@ -87,26 +97,28 @@ class Replicas(OneReplica):
             `Slices` are those of all shards, one after another, times their weights.
         """
         program, parts = self._parts(function, batch)
-        if not parts:
+        if program is None:
             return function(batch)
         return self._reduce(program, parts, lambda number: program(parts[number]))
 
-    def pullback(self, function, sources, batch):
+    def pullback(
+        self, function: OnBatch, sources: Structure, batch: Structure
+    ) -> tuple[Structure, Callable[[Structure], Structure]]:
         """The mean of values on the shards, and its vector–Jacobian product."""
         program, parts = self._parts(function, batch)
-        if not parts:
+        if program is None:
             return super().pullback(function, sources, batch)
-        taped = {}
+        taped: dict[int, tuple[tf.GradientTape, Structure]] = {}
 
-        def forward(number):
+        def forward(number: int) -> Structure:
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(sources)
                 targets = program(parts[number])
             taped[number] = tape, targets
             return targets
 
-        def pull(cotangents):
-            def on_share(number):
+        def pull(cotangents: Structure) -> Structure:
+            def on_share(number: int) -> Structure:
                 own = map_slices(
                     lambda slices: _own(slices, parts[number], program.size), cotangents
                 )
@@ -116,7 +128,9 @@ class Replicas(OneReplica):
 
         return self._reduce(program, parts, forward), pull
 
-    def _parts(self, function, batch):
+    def _parts(
+        self, function: OnBatch, batch: Structure
+    ) -> tuple["OnShards | None", dict[int, Shard]]:
         """The function on shards, and this worker's.
 
         Returns:
@@ -134,7 +148,12 @@ class Replicas(OneReplica):
         program.check_readings(parts[number])
         return program, parts
 
-    def _reduce(self, program, parts, make):
+    def _reduce(
+        self,
+        program: "OnShards",
+        parts: dict[int, Shard],
+        make: Callable[[int], Structure],
+    ) -> Structure:
         """The weighted mean of what each replica makes of its shard.
 
         One vector for each dtype travels between devices.
@@ -146,12 +165,12 @@ class Replicas(OneReplica):
         """
         made = []
 
-        def on_replica():
+        def on_replica() -> TwoLists:
             context = tf.distribute.get_replica_context()
             number = int(tf.get_static_value(context.replica_id_in_sync_group))
             shard, rows = parts[number], []
 
-            def place(slices):
+            def place(slices: Slices) -> Slices:
                 placed = _placed(slices, shard, program.size)
                 rows.append(placed.rows)
                 return placed._replace(rows=None)
@@ -185,19 +204,25 @@ class OnShards:
         size: As that of the `Shards`.
     """
 
-    def __init__(self, function, batch, shards, compiled=False):
+    def __init__(
+        self,
+        function: OnBatch,
+        batch: Structure,
+        shards: Shards,
+        compiled: bool = False,
+    ) -> None:
         self._function = function
         self._batch = batch
         self.size = shards.size
         self._compiled = compiled
-        self._programs = {}
+        self._programs: dict[tuple, ConcreteFunction] = {}
 
-    def __call__(self, shard):
+    def __call__(self, shard: Shard) -> Structure:
         """The function's value on a `Shard`."""
         self.trace(shard)
         return self._programs[_shapes(shard)](shard.tensors, shard.first)
 
-    def trace(self, shard):
+    def trace(self, shard: Shard) -> None:
         """Makes the program for a `Shard`, where there is no replica context.
 
         Where a replica is known, Keras' losses would divide by the number of them.
@@ -214,7 +239,7 @@ class OnShards:
                 program = self._trace(shard, whole)
         self._programs[_shapes(shard)] = program
 
-    def check_readings(self, shard):
+    def check_readings(self, shard: Shard) -> None:
         """Refuses `Slices` of which shards have no parts of those of the batch.
 
         Args:
@@ -239,10 +264,12 @@ class OnShards:
                 examples_of_a_shard=leading(shard.tensors),
             )
 
-    def _trace(self, shard, whole=None):
+    def _trace(
+        self, shard: Shard, whole: list[list[int | None]] | None = None
+    ) -> ConcreteFunction:
         """Args: shard: A `Shard`; whole: The shapes of the draws of the batch."""
 
-        def on_share(tensors, first):
+        def on_share(tensors: list[tf.Tensor], first: tf.Tensor) -> Structure:
             rows = contextlib.nullcontext()
             if whole:
                 rows = sharded_draws(leading(tensors), first, self.size, whole)
@@ -253,18 +280,18 @@ class OnShards:
         return compiler.get_concrete_function(shard.tensors, shard.first)
 
 
-def _counts(program):
+def _counts(program: ConcreteFunction) -> list[Size]:
     """Of each `Slices` that a program returns, how many they are."""
     return [rows.shape[0] for rows in _rows(program.structured_outputs)]
 
 
-def _rows(structure):
+def _rows(structure: Structure) -> list[tf.Tensor]:
     found = []
     map_slices(lambda slices: found.append(slices.rows), structure)
     return found
 
 
-def _placed(slices, shard, size):
+def _placed(slices: Slices, shard: Shard, size: Size) -> Slices:
     """A shard's `Slices` among those of the batch, zeros in the place of others."""
     first, examples = tf.get_static_value(shard.first), leading(shard.tensors)
     each = slices.values.shape[0] // examples
@@ -274,11 +301,11 @@ def _placed(slices, shard, size):
     counts = tf.cast(shard.weight > 0, tf.int64)
     return Slices(
         tf.pad(slices.values, [place, *others]),
-        tf.pad(tf.cast(slices.rows, tf.int64) * counts, [place]),
+        tf.pad(tf.cast(slices.rows, tf.int64) * counts, [place]),  # pyright: ignore[reportArgumentType, reportCallIssue]
     )
 
 
-def _own(slices, shard, size):
+def _own(slices: Slices, shard: Shard, size: Size) -> Slices:
     """A shard's part of the values of a batch; undoes `_placed`."""
     if slices.values is None:
         return slices
@@ -288,15 +315,15 @@ def _own(slices, shard, size):
     return slices._replace(values=values)
 
 
-def _shapes(shard):
+def _shapes(shard: Shard) -> tuple[tuple[int | None, ...], ...]:
     return tuple(tuple(tensor.shape) for tensor in shard.tensors)
 
 
 @contextlib.contextmanager
-def _synchronization_refused():
+def _synchronization_refused() -> Iterator[None]:
     """Within, to ask for all replicas' values, as of one there is nothing to ask."""
 
-    def refuse(*arguments, **options):
+    def refuse(*arguments: Any, **options: Any) -> NoReturn:
         raise ValueError(
             "An objective synchronizes replicas, as "
             "BatchNormalization(synchronized=True) does: that cannot be differentiated "

@@ -1,10 +1,14 @@
 """The parts of a batch that go to replicas."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import tensorflow as tf
 
+from far_ho_tf._types import Structure
 from far_ho_tf.checks import require
+
+# A number of examples: an integer, or a tensor; `None` where a batch has none.
+Size: TypeAlias = Any
 
 
 class Shard(NamedTuple):
@@ -16,7 +20,7 @@ class Shard(NamedTuple):
         weight: Scalar float64 tensor, its part of the examples.
     """
 
-    tensors: list
+    tensors: list[tf.Tensor]
     first: tf.Tensor
     weight: tf.Tensor
 
@@ -37,7 +41,7 @@ class Shards:
         ValueError: If the first dimensions differ.
     """
 
-    def __init__(self, batch, count):
+    def __init__(self, batch: Structure, count: int) -> None:
         self._tensors = tf.nest.flatten(batch)
         self._count = count
         known = {t.shape[0] for t in self._tensors if t.shape.rank} - {None}
@@ -49,7 +53,7 @@ class Shards:
         )
         self.size = leading(self._tensors)
 
-    def part(self, index):
+    def part(self, index: int) -> Shard:
         """The `Shard` of a part, by its number.
 
         Where there are fewer examples than parts, some get one without weight.
@@ -68,7 +72,7 @@ class Shards:
         return Shard(tensors, tf.convert_to_tensor(first, tf.int32), weight)
 
 
-def leading(tensors):
+def leading(tensors: list[tf.Tensor]) -> Size:
     """The number of examples of a batch's tensors; see `Shards.size`."""
     ranked = [tensor for tensor in tensors if tensor.shape.rank != 0]
     for tensor in ranked:

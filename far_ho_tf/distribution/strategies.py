@@ -2,15 +2,21 @@
 
 import contextlib
 import functools
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ParamSpec, TypeVar
 
 import keras
 import tensorflow as tf
 
+from far_ho_tf._types import Structure, Variable
 from far_ho_tf.checks import essence, require
-from far_ho_tf.distribution.packing import pack, unpack
+from far_ho_tf.distribution.packing import TwoLists, pack, unpack
 from far_ho_tf.graphs.functions import once_traced
 from far_ho_tf.notices import in_context
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _SUPPORTED = {
     name: getattr(tf.distribute, name)
@@ -27,7 +33,7 @@ class WorkerLostError(RuntimeError):
 
 
 @contextlib.contextmanager
-def lost_workers(strategy):
+def lost_workers(strategy: tf.distribute.Strategy | None) -> Iterator[None]:
     """Within, TensorFlow's errors of collectives become a `WorkerLostError`.
 
     Where there are several workers: the GPUs of one have collectives too.
@@ -47,7 +53,9 @@ def lost_workers(strategy):
         ) from error
 
 
-def check_strategy(strategy):
+def check_strategy(
+    strategy: tf.distribute.Strategy | None,
+) -> tf.distribute.Strategy | None:
     """Returns a strategy that is supported, or `None`.
 
     Raises:
@@ -61,19 +69,23 @@ def check_strategy(strategy):
     return strategy
 
 
-def num_replicas(strategy):
+def num_replicas(strategy: tf.distribute.Strategy | None) -> int:
     """Integer, 1 where there is no strategy."""
     return 1 if strategy is None else strategy.num_replicas_in_sync
 
 
-def device(strategy):
+def device(
+    strategy: tf.distribute.Strategy | None,
+) -> contextlib.AbstractContextManager:
     """A scope in which a program runs on the strategy's first device."""
     if strategy is None:
         return contextlib.nullcontext()
     return tf.device(strategy.extended.worker_devices[0])
 
 
-def local_replicas(strategy):
+def local_replicas(
+    strategy: tf.distribute.Strategy | None,
+) -> list[tuple[int, tf.distribute.Strategy | None]]:
     """The replicas of this worker.
 
     Returns:
@@ -83,7 +95,7 @@ def local_replicas(strategy):
         return [(0, None)]
     numbers = []
 
-    def note(context):
+    def note(context: tf.distribute.experimental.ValueContext) -> tf.Tensor:
         numbers.append(context.replica_id_in_sync_group)
         return tf.zeros([])
 
@@ -95,7 +107,7 @@ def local_replicas(strategy):
     ]
 
 
-def worker_name(strategy):
+def worker_name(strategy: tf.distribute.Strategy | None) -> str | None:
     """The name of this worker among several, such as "worker-0"; `None` for one."""
     if strategy is None or num_replicas(strategy) == len(local_replicas(strategy)):
         return None
@@ -103,15 +115,15 @@ def worker_name(strategy):
     return f"{resolver.task_type}-{resolver.task_id}"
 
 
-def summed(strategy, structure):
+def summed(strategy: tf.distribute.Strategy | None, structure: Structure) -> Structure:
     """The sum over workers of a structure of floating tensors, on each of them."""
-    if worker_name(strategy) is None:
+    if strategy is None or worker_name(strategy) is None:
         return structure
     local = local_replicas(strategy)
     vectors, _ = pack(structure, 1.0)
 
-    def on_first(vector):
-        def value(context):
+    def on_first(vector: tf.Tensor) -> tf.Tensor:
+        def value(context: tf.distribute.experimental.ValueContext) -> tf.Tensor:
             first = context.replica_id_in_sync_group == local[0][0]
             return vector if first else tf.zeros_like(vector)
 
@@ -122,7 +134,7 @@ def summed(strategy, structure):
     return unpack(structure, [on_first(vector) for vector in vectors], [])
 
 
-def outside_scope(function):
+def outside_scope(function: Callable[P, T]) -> Callable[P, T]:
     """Makes a function one that runs as it were outside of any `strategy.scope()`.
 
     There Keras' optimizers update variables that are mirrored, and others. A scope
@@ -130,7 +142,7 @@ def outside_scope(function):
     """
 
     @functools.wraps(function)
-    def outside(*arguments, **options):
+    def outside(*arguments: P.args, **options: P.kwargs) -> T:
         if not tf.distribute.in_cross_replica_context():
             return function(*arguments, **options)
         with ThreadPoolExecutor(1) as thread:
@@ -139,7 +151,9 @@ def outside_scope(function):
     return outside
 
 
-def in_scope_of(variables, function, *arguments):
+def in_scope_of(
+    variables: list[Variable], function: Callable[..., T], *arguments: Any
+) -> T:
     """Calls a function within the `strategy.scope()` in which variables were made.
 
     Where they were made in none, outside of any.
@@ -152,7 +166,7 @@ def in_scope_of(variables, function, *arguments):
     return outside_scope(function)(*arguments)
 
 
-def gathered(strategy, tensor):
+def gathered(strategy: tf.distribute.Strategy, tensor: tf.Tensor) -> tf.Tensor:
     """A tensor of each replica's, stacked; on each worker the tensor is its own."""
     # Run eagerly, TensorFlow would warn of its slowness.
     each = once_traced(lambda one: on_each(strategy, lambda _: ([one], [])))
@@ -161,7 +175,9 @@ def gathered(strategy, tensor):
     return rows
 
 
-def on_each(strategy, function):
+def on_each(
+    strategy: tf.distribute.Strategy, function: Callable[[tf.Tensor], TwoLists]
+) -> TwoLists:
     """What a function makes on each replica.
 
     Args:
@@ -174,7 +190,7 @@ def on_each(strategy, function):
         one replica, as they must be the same on all.
     """
 
-    def on_replica():
+    def on_replica() -> TwoLists:
         context = tf.distribute.get_replica_context()
         number = context.replica_id_in_sync_group
         rows, others = function(number)
@@ -185,7 +201,9 @@ def on_each(strategy, function):
     return totals(strategy, on_replica)
 
 
-def totals(strategy, function):
+def totals(
+    strategy: tf.distribute.Strategy, function: Callable[[], TwoLists]
+) -> TwoLists:
     """The sums over replicas of what a function makes on each.
 
     Args:

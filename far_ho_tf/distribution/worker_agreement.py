@@ -6,7 +6,9 @@ import zlib
 import numpy as np
 import tensorflow as tf
 
+from far_ho_tf._types import Structure
 from far_ho_tf.data.source import checksum
+from far_ho_tf.distribution.interfaces import Problem
 from far_ho_tf.distribution.strategies import gathered, worker_name
 from far_ho_tf.variables.identity import read
 
@@ -14,7 +16,7 @@ from far_ho_tf.variables.identity import read
 _ROUNDING = 1e-6
 
 
-def check_agreement(problem, strategy):
+def check_agreement(problem: Problem, strategy: tf.distribute.Strategy | None) -> None:
     """Refuses workers that begin with other values, or hold other data, than others.
 
     Hyperparameters, the inner state, arrays of data and settings of `far.Batches` must
@@ -30,7 +32,7 @@ def check_agreement(problem, strategy):
     """
     if worker_name(strategy) is None:
         return
-    prints = {
+    prints: dict[str, float] = {
         "hyperparameters": checksum(read(problem.hyperparameters)),
         "inner state": checksum(problem.start),
     }
@@ -57,7 +59,7 @@ def check_agreement(problem, strategy):
             )
 
 
-def _fingerprint(tensors):
+def _fingerprint(tensors: Structure) -> float:
     """A number that other values would not have, by chance."""
     total = 0.0
     for tensor in tf.nest.flatten(tensors):

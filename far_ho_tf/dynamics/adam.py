@@ -2,8 +2,8 @@
 
 import tensorflow as tf
 
-from far_ho_tf.dynamics.arguments import Bounds
-from far_ho_tf.dynamics.base import Dynamics
+from far_ho_tf.dynamics.arguments import Argument, Bounds
+from far_ho_tf.dynamics.base import Dynamics, Moved
 from far_ho_tf.patches.safe_roots import safe_sqrt
 
 
@@ -44,14 +44,28 @@ class Adam(Dynamics):
         "epsilon": Bounds(0.0),
     }
 
-    def __init__(self, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-7):
+    def __init__(
+        self,
+        learning_rate: Argument = 0.001,
+        beta_1: Argument = 0.9,
+        beta_2: Argument = 0.999,
+        epsilon: Argument = 1e-7,
+    ) -> None:
         super().__init__(
             learning_rate=learning_rate, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon
         )
 
     def update(
-        self, variable, gradient, slots, step, learning_rate, beta_1, beta_2, epsilon
-    ):
+        self,
+        variable: tf.Tensor,
+        gradient: tf.Tensor,
+        slots: tuple[tf.Tensor, ...],
+        step: tf.Tensor,
+        learning_rate: tf.Tensor,
+        beta_1: tf.Tensor,
+        beta_2: tf.Tensor,
+        epsilon: tf.Tensor,
+    ) -> Moved:
         momentum, velocity = slots
         count = tf.cast(step + 1, variable.dtype)
         correction = tf.sqrt(1 - beta_2**count) / (1 - beta_1**count)
@@ -87,27 +101,27 @@ class AdamW(Adam):
 
     def __init__(
         self,
-        learning_rate=0.001,
-        weight_decay=0.004,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-7,
-    ):
+        learning_rate: Argument = 0.001,
+        weight_decay: Argument = 0.004,
+        beta_1: Argument = 0.9,
+        beta_2: Argument = 0.999,
+        epsilon: Argument = 1e-7,
+    ) -> None:
         super().__init__(learning_rate, beta_1, beta_2, epsilon)
         self.add_number("weight_decay", weight_decay)
 
     def update(
         self,
-        variable,
-        gradient,
-        slots,
-        step,
-        learning_rate,
-        beta_1,
-        beta_2,
-        epsilon,
-        weight_decay,
-    ):
+        variable: tf.Tensor,
+        gradient: tf.Tensor,
+        slots: tuple[tf.Tensor, ...],
+        step: tf.Tensor,
+        learning_rate: tf.Tensor,
+        beta_1: tf.Tensor,
+        beta_2: tf.Tensor,
+        epsilon: tf.Tensor,
+        weight_decay: tf.Tensor,
+    ) -> Moved:
         decayed = variable - learning_rate * weight_decay * variable
         return super().update(
             decayed, gradient, slots, step, learning_rate, beta_1, beta_2, epsilon

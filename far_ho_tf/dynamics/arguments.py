@@ -7,19 +7,29 @@ An argument is a number, a variable (a Hyperparameter), a callable of the step
 """
 
 import re
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
+import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
+from far_ho_tf._types import ConcreteFunction, Number, Variable
 from far_ho_tf.checks import warn_user
 from far_ho_tf.graphs.failures import told
 from far_ho_tf.hyperparameters.schedules import Schedule
 from far_ho_tf.variables.identity import dtype_of, find, is_variable, path_of
 from far_ho_tf.variables.numbers import is_function, is_number, to_tensor
 
-_FREE = object()  # A variable that no pair or pattern has given a value yet.
+# A callable of the step.
+Function: TypeAlias = Callable[[tf.Tensor], Any]
+# Whose variables a value is for.
+Owner: TypeAlias = Variable | keras.layers.Layer
+# As a numeric argument is given.
+Argument: TypeAlias = Number | Mapping[str, Number] | Sequence[tuple[Owner, Number]]
+
+_FREE: Any = object()  # A variable that no pair or pattern has given a value yet.
 
 
 class Bounds(NamedTuple):
@@ -34,7 +44,7 @@ class Bounds(NamedTuple):
     high: float = float("inf")
     brackets: str = "[)"
 
-    def hold(self, number):
+    def hold(self, number: ArrayLike) -> bool:
         """Whether all elements of a number or array lie in the interval."""
         number = np.asarray(number)
         left, right = self.brackets
@@ -42,11 +52,13 @@ class Bounds(NamedTuple):
         below = number <= self.high if right == "]" else number < self.high
         return bool(np.all(above & below))
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.brackets[0]}{self.low}, {self.high}{self.brackets[1]}"
 
 
-def per_variable(name, argument, variables):
+def per_variable(
+    name: str, argument: Argument, variables: list[Variable]
+) -> list[Number]:
     """Resolves an argument into one source per variable.
 
     Args:
@@ -81,7 +93,9 @@ def per_variable(name, argument, variables):
     return sources
 
 
-def value_at(name, source, step, variable):
+def value_at(
+    name: str, source: Number, step: tf.Tensor, variable: tf.Tensor
+) -> tf.Tensor:
     """The value of a source at a step, in the dtype of `variable`.
 
     What a callable returns is cast to it, since Keras' schedules compute in
@@ -111,7 +125,7 @@ def value_at(name, source, step, variable):
     return value
 
 
-def trace_schedule(name, source, dtype):
+def trace_schedule(name: str, source: Function, dtype: tf.DType) -> ConcreteFunction:
     """A schedule as a concrete function of the step.
 
     Args:
@@ -124,7 +138,9 @@ def trace_schedule(name, source, dtype):
     ).get_concrete_function(tf.TensorSpec([], tf.int32))
 
 
-def _call(name, source, step, variable):
+def _call(
+    name: str, source: Function, step: tf.Tensor, variable: tf.Tensor
+) -> tf.Tensor:
     """What a schedule returns; it may compute with integers or with floats."""
     try:
         try:
@@ -143,21 +159,23 @@ def _call(name, source, step, variable):
     return value
 
 
-def describe(source):
+def describe(source: Number) -> str:
     """A source as messages name it."""
     if is_variable(source):
         return f"`{path_of(source)}`"
     return getattr(source, "__name__", None) or repr(source)
 
 
-def _broadcasts_to(shape, target):
+def _broadcasts_to(shape: tf.TensorShape, target: tf.TensorShape) -> bool:
     try:
         return tf.broadcast_static_shape(shape, target) == target
     except ValueError:
         return False
 
 
-def _by_pattern(name, patterns, variables):
+def _by_pattern(
+    name: str, patterns: Mapping[str, Number], variables: list[Variable]
+) -> list[Number]:
     sources = [_FREE] * len(variables)
     for pattern, source in patterns.items():
         try:
@@ -182,7 +200,9 @@ def _by_pattern(name, patterns, variables):
     return _complete(name, sources, variables, "add the pattern '.*' last")
 
 
-def _by_pair(name, pairs, variables):
+def _by_pair(
+    name: str, pairs: Sequence[tuple[Owner, Number]], variables: list[Variable]
+) -> list[Number]:
     sources = [_FREE] * len(variables)
     for pair in pairs:
         if not (isinstance(pair, (list, tuple)) and len(pair) == 2):
@@ -207,7 +227,7 @@ def _by_pair(name, pairs, variables):
     return _complete(name, sources, variables, "add a pair for each")
 
 
-def _take(sources, indices, source):
+def _take(sources: list[Number], indices: list[int], source: Number) -> bool:
     """Gives the source to those that have none yet; says whether there are."""
     free = [index for index in indices if sources[index] is _FREE]
     for index in free:
@@ -215,11 +235,13 @@ def _take(sources, indices, source):
     return bool(free)
 
 
-def _name(owner):
+def _name(owner: Owner) -> str:
     return f"`{path_of(owner)}`" if is_variable(owner) else repr(owner)
 
 
-def _complete(name, sources, variables, remedy):
+def _complete(
+    name: str, sources: list[Number], variables: list[Variable], remedy: str
+) -> list[Number]:
     missing = [v for v, s in zip(variables, sources, strict=True) if s is _FREE]
     if missing:
         raise ValueError(
@@ -228,7 +250,7 @@ def _complete(name, sources, variables, remedy):
     return sources
 
 
-def _check_source(name, source, variable):
+def _check_source(name: str, source: Number, variable: Variable) -> None:
     dtype = (
         source.dtype if is_variable(source) or isinstance(source, Schedule) else None
     )
@@ -251,5 +273,5 @@ def _check_source(name, source, variable):
         )
 
 
-def _paths(variables):
+def _paths(variables: Iterable[Variable]) -> str:
     return ", ".join(f"`{path_of(variable)}`" for variable in variables)

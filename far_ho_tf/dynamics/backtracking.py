@@ -2,13 +2,14 @@
 
 import numbers
 import warnings
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import tensorflow as tf
 
 from far_ho_tf.checks import check_count, require
-from far_ho_tf.dynamics.arguments import Bounds
-from far_ho_tf.dynamics.base import Dynamics
+from far_ho_tf.dynamics.arguments import Argument, Bounds
+from far_ho_tf.dynamics.base import Dynamics, Moved
 from far_ho_tf.patches.safe_roots import power
 
 
@@ -54,7 +55,13 @@ class BacktrackingGradientDescent(Dynamics):
     bounds = {**Dynamics.bounds, "tau": Bounds(0.0, 1.0, "()")}
     choices = {"reductions": tf.TensorSpec([], tf.int32)}
 
-    def __init__(self, learning_rate=1.0, tau=0.5, c=0.5, max_reductions=50):
+    def __init__(
+        self,
+        learning_rate: Argument = 1.0,
+        tau: Argument = 0.5,
+        c: float = 0.5,
+        max_reductions: int = 50,
+    ) -> None:
         super().__init__(learning_rate=learning_rate, tau=tau)
         require(
             isinstance(c, numbers.Real) and 0.0 < c < 1.0,
@@ -64,8 +71,16 @@ class BacktrackingGradientDescent(Dynamics):
         self.c = float(c)
         self.max_reductions = check_count("max_reductions", max_reductions)
 
-    def choose(self, loss, value, variables, gradients, numbers, constrain):
-        def is_long(reductions):
+    def choose(
+        self,
+        loss: Callable[[list[tf.Tensor]], tf.Tensor],
+        value: tf.Tensor,
+        variables: list[tf.Tensor],
+        gradients: list[tf.Tensor],
+        numbers: list[dict[str, tf.Tensor]],
+        constrain: Callable[[list[tf.Tensor]], list[tf.Tensor]],
+    ) -> dict[str, tf.Tensor]:
+        def is_long(reductions: tf.Tensor) -> tf.Tensor:
             steps = [
                 _length(number["learning_rate"], number["tau"], reductions) * gradient
                 for number, gradient in zip(numbers, gradients, strict=True)
@@ -89,11 +104,20 @@ class BacktrackingGradientDescent(Dynamics):
         )
         return {"reductions": reductions}
 
-    def update(self, variable, gradient, slots, step, learning_rate, tau, reductions):
+    def update(
+        self,
+        variable: tf.Tensor,
+        gradient: tf.Tensor,
+        slots: tuple[tf.Tensor, ...],
+        step: tf.Tensor,
+        learning_rate: tf.Tensor,
+        tau: tf.Tensor,
+        reductions: tf.Tensor,
+    ) -> Moved:
         del slots, step
         return variable - _length(learning_rate, tau, reductions) * gradient, ()
 
-    def review(self, choices):
+    def review(self, choices: Mapping[str, np.ndarray]) -> None:
         *_, steps = np.nonzero(choices["reductions"] >= self.max_reductions)
         if len(steps):
             warnings.warn(
@@ -105,5 +129,7 @@ class BacktrackingGradientDescent(Dynamics):
             )
 
 
-def _length(learning_rate, tau, reductions):
+def _length(
+    learning_rate: tf.Tensor, tau: tf.Tensor, reductions: tf.Tensor
+) -> tf.Tensor:
     return learning_rate * power(tau, tf.cast(reductions, tau.dtype))

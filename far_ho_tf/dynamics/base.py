@@ -1,14 +1,22 @@
 """The optimizer-dynamics layer: pure update rules of an inner step."""
 
 import functools
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeAlias
 
+import numpy as np
 import tensorflow as tf
 
+from far_ho_tf._types import ConcreteFunction, Structure, Variable
 from far_ho_tf.checks import essence, require
 from far_ho_tf.dynamics import arguments
+from far_ho_tf.dynamics.arguments import Argument
 from far_ho_tf.hyperparameters.schedules import Schedule
 from far_ho_tf.variables.identity import dtype_of, path_of
 from far_ho_tf.variables.numbers import is_function, is_number
+
+# What `update` returns: the new variable, and the tuple of its new slots.
+Moved: TypeAlias = tuple[tf.Tensor, tuple[tf.Tensor, ...]]
 
 
 class Dynamics:
@@ -48,22 +56,29 @@ class Dynamics:
             that is not zero; given as numeric arguments are.
     """
 
-    slot_names = ()
-    choices = {}
-    initial_slots = {}
-    bounds = {"learning_rate": arguments.Bounds(0.0)}
+    slot_names: tuple[str, ...] = ()
+    choices: Mapping[str, tf.TensorSpec] = {}
+    initial_slots: Mapping[str, Argument] = {}
+    bounds: Mapping[str, arguments.Bounds] = {"learning_rate": arguments.Bounds(0.0)}
 
-    def __init__(self, **numbers):
+    def __init__(self, **numbers: Argument) -> None:
         self.numbers = {}
         for name, value in numbers.items():
             self.add_number(name, value)
 
-    def add_number(self, name, value):
+    def add_number(self, name: str, value: Argument) -> None:
         """Takes one more numeric argument, such as that of a subclass."""
         self.check(name, value)
         self.numbers[name] = value
 
-    def update(self, variable, gradient, slots, step, **numbers):
+    def update(
+        self,
+        variable: tf.Tensor,
+        gradient: tf.Tensor,
+        slots: tuple[tf.Tensor, ...],
+        step: tf.Tensor,
+        **numbers: tf.Tensor,
+    ) -> Moved:
         """Moves one variable.
 
         Args:
@@ -80,7 +95,15 @@ class Dynamics:
         """
         raise NotImplementedError(f"{type(self).__name__} must have an `update`.")
 
-    def choose(self, loss, value, variables, gradients, numbers, constrain):
+    def choose(
+        self,
+        loss: Callable[[list[tf.Tensor]], tf.Tensor],
+        value: tf.Tensor,
+        variables: list[tf.Tensor],
+        gradients: list[tf.Tensor],
+        numbers: list[dict[str, tf.Tensor]],
+        constrain: Callable[[list[tf.Tensor]], list[tf.Tensor]],
+    ) -> dict[str, tf.Tensor]:
         """Decides on a step by the inner objective, as a line search does.
 
         Hypergradients take the decision for a constant.
@@ -101,7 +124,7 @@ class Dynamics:
         del loss, value, variables, gradients, numbers, constrain
         return {}
 
-    def review(self, choices):
+    def review(self, choices: Mapping[str, np.ndarray]) -> None:
         """Warns of what `choose` decided in a run, where the user must know.
 
         Args:
@@ -110,7 +133,7 @@ class Dynamics:
         """
         del choices
 
-    def bind(self, variables):
+    def bind(self, variables: list[Variable]) -> "BoundDynamics":
         """Fits the numeric arguments to the variables that will be moved.
 
         Args:
@@ -124,15 +147,15 @@ class Dynamics:
         """
         return BoundDynamics(self, variables)
 
-    def label(self, name):
+    def label(self, name: str) -> str:
         """An argument with its owner, as messages name it."""
         return f"`{name}` of {type(self).__name__}"
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         values = ", ".join(f"{k}={v!r}" for k, v in self.numbers.items())
         return f"{type(self).__name__}({values})"
 
-    def check(self, name, value):
+    def check(self, name: str, value: Argument) -> None:
         """Says so if plain numbers for an argument, or a table, are out of bounds."""
         bounds = self.bounds.get(name)
         known = value.constants() if isinstance(value, Schedule) else value
@@ -154,7 +177,7 @@ class BoundDynamics:
         variables: List of the variables that it moves.
     """
 
-    def __init__(self, dynamics, variables):
+    def __init__(self, dynamics: Dynamics, variables: list[Variable]) -> None:
         self.dynamics = dynamics
         self._paths = [path_of(variable) for variable in variables]
         self._constraints = [variable.constraint for variable in variables]
@@ -180,7 +203,7 @@ class BoundDynamics:
     # both gradients, so that these are given as `autodiff.Slices`.
     reads_slices = False
 
-    def leave(self, indices):
+    def leave(self, indices: Iterable[int]) -> None:
         """Leaves variables where they are, as Keras does without a gradient.
 
         Args:
@@ -189,7 +212,7 @@ class BoundDynamics:
         """
         self.idle = set(indices)
 
-    def check_last(self, step):
+    def check_last(self, step: int) -> None:
         """Says so if a schedule ends before a step: compiled code would not.
 
         XLA clamps an index that is out of range instead of raising.
@@ -224,7 +247,7 @@ class BoundDynamics:
         self._checked = step
 
     @functools.cached_property
-    def _traced(self):
+    def _traced(self) -> list[tuple[str, arguments.Function, ConcreteFunction]]:
         """Callables of a user's own: the argument's label, itself, and traced."""
         return [
             (label, source, arguments.trace_schedule(label, source, self._dtype))
@@ -232,7 +255,7 @@ class BoundDynamics:
             if not isinstance(source, Schedule)
         ]
 
-    def _schedules(self):
+    def _schedules(self) -> dict[tuple[str, int], tuple[str, arguments.Function]]:
         """Each schedule once: its argument's label, and itself."""
         return {
             (name, id(source)): (self.dynamics.label(name), source)
@@ -241,7 +264,7 @@ class BoundDynamics:
             if is_function(source)
         }
 
-    def initial_slots(self, variables):
+    def initial_slots(self, variables: list[tf.Tensor]) -> list[Structure]:
         """Slots before the first step: a list with a tuple per variable."""
         return [
             tuple(
@@ -251,7 +274,7 @@ class BoundDynamics:
             for index, variable in enumerate(variables)
         ]
 
-    def _initial_slot(self, name, index, variable):
+    def _initial_slot(self, name: str, index: int, variable: tf.Tensor) -> tf.Tensor:
         if name not in self._initial:
             return tf.zeros_like(variable)
         label = self.dynamics.label(f"initial_{name}")
@@ -261,19 +284,26 @@ class BoundDynamics:
         return tf.broadcast_to(value, variable.shape)
 
     @property
-    def choices(self):
+    def choices(self) -> Mapping[str, tf.TensorSpec]:
         """See `Dynamics.choices`."""
         return self.dynamics.choices
 
-    def review(self, choices):
+    def review(self, choices: Mapping[str, tf.Tensor]) -> None:
         """See `Dynamics.review`; takes tensors."""
         self.dynamics.review({k: choice.numpy() for k, choice in choices.items()})
 
-    def slot_paths(self):
+    def slot_paths(self) -> list[str]:
         """For each slot, in their order, the name by which messages know it."""
         return [path for path in self._paths for _ in self.dynamics.slot_names]
 
-    def choose(self, loss, value, variables, gradients, step):
+    def choose(
+        self,
+        loss: Callable[[list[tf.Tensor]], tf.Tensor],
+        value: tf.Tensor,
+        variables: list[tf.Tensor],
+        gradients: list[Structure],
+        step: tf.Tensor,
+    ) -> dict[str, tf.Tensor]:
         """See `Dynamics.choose`."""
         return self.dynamics.choose(
             loss,
@@ -284,7 +314,14 @@ class BoundDynamics:
             self._constrained,
         )
 
-    def update(self, variables, gradients, slots, step, choice):
+    def update(
+        self,
+        variables: list[tf.Tensor],
+        gradients: list[Structure],
+        slots: list[Structure],
+        step: tf.Tensor,
+        choice: dict[str, tf.Tensor],
+    ) -> tuple[list[tf.Tensor], list[Structure]]:
         """One update of all variables.
 
         Hyperparameters and schedules are read as they are when called, so a
@@ -313,14 +350,18 @@ class BoundDynamics:
         new_variables = self._constrained([variable for variable, _ in moved])
         return new_variables, [slot for _, slot in moved]
 
-    def numbers_at(self, step, variables):
+    def numbers_at(
+        self, step: tf.Tensor, variables: list[tf.Tensor]
+    ) -> list[dict[str, tf.Tensor]]:
         """For each variable the values of the numeric arguments at a step."""
         return [
             self._numbers_at(index, step, variable)
             for index, variable in enumerate(variables)
         ]
 
-    def _numbers_at(self, index, step, variable):
+    def _numbers_at(
+        self, index: int, step: tf.Tensor, variable: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
         """The values of the numeric arguments for a variable at a step."""
         return {
             name: arguments.value_at(
@@ -329,7 +370,7 @@ class BoundDynamics:
             for name, sources in self._sources.items()
         }
 
-    def _constrained(self, variables):
+    def _constrained(self, variables: list[tf.Tensor]) -> list[tf.Tensor]:
         return [
             variable
             if constraint is None or index in self.idle
@@ -339,7 +380,15 @@ class BoundDynamics:
             )
         ]
 
-    def _update_one(self, index, variable, gradient, slots, step, choice):
+    def _update_one(
+        self,
+        index: int,
+        variable: tf.Tensor,
+        gradient: tf.Tensor,
+        slots: tuple[tf.Tensor, ...],
+        step: tf.Tensor,
+        choice: dict[str, tf.Tensor],
+    ) -> Moved:
         numbers = self._numbers_at(index, step, variable) | choice
         moved = self.dynamics.update(variable, gradient, slots, step, **numbers)
         try:

@@ -1,6 +1,9 @@
 """Gradient descent."""
 
-from far_ho_tf.dynamics.base import Dynamics
+import tensorflow as tf
+
+from far_ho_tf.dynamics.arguments import Argument
+from far_ho_tf.dynamics.base import Dynamics, Moved
 
 
 class GradientDescent(Dynamics):
@@ -19,9 +22,16 @@ class GradientDescent(Dynamics):
     Source: Franceschi et al. 2017, section 3 (A = I − ηH, B_η = −g).
     """
 
-    def __init__(self, learning_rate=0.01):
+    def __init__(self, learning_rate: Argument = 0.01) -> None:
         super().__init__(learning_rate=learning_rate)
 
-    def update(self, variable, gradient, slots, step, learning_rate):
+    def update(
+        self,
+        variable: tf.Tensor,
+        gradient: tf.Tensor,
+        slots: tuple[tf.Tensor, ...],
+        step: tf.Tensor,
+        learning_rate: tf.Tensor,
+    ) -> Moved:
         del slots, step
         return variable - learning_rate * gradient, ()

@@ -1,8 +1,10 @@
 """Gradient descent with momentum."""
 
+import tensorflow as tf
+
 from far_ho_tf.checks import require
-from far_ho_tf.dynamics.arguments import Bounds
-from far_ho_tf.dynamics.base import Dynamics
+from far_ho_tf.dynamics.arguments import Argument, Bounds
+from far_ho_tf.dynamics.base import Dynamics, Moved
 
 
 class Momentum(Dynamics):
@@ -33,8 +35,12 @@ class Momentum(Dynamics):
     bounds = {**Dynamics.bounds, "momentum": Bounds(0.0, 1.0, "[]")}
 
     def __init__(
-        self, learning_rate=0.01, momentum=0.9, nesterov=False, initial_velocity=0.0
-    ):
+        self,
+        learning_rate: Argument = 0.01,
+        momentum: Argument = 0.9,
+        nesterov: bool = False,
+        initial_velocity: Argument = 0.0,
+    ) -> None:
         super().__init__(learning_rate=learning_rate, momentum=momentum)
         require(
             isinstance(nesterov, bool),
@@ -44,7 +50,15 @@ class Momentum(Dynamics):
         self.nesterov = nesterov
         self.initial_slots = {"velocity": initial_velocity}
 
-    def update(self, variable, gradient, slots, step, learning_rate, momentum):
+    def update(
+        self,
+        variable: tf.Tensor,
+        gradient: tf.Tensor,
+        slots: tuple[tf.Tensor, ...],
+        step: tf.Tensor,
+        learning_rate: tf.Tensor,
+        momentum: tf.Tensor,
+    ) -> Moved:
         del step
         velocity = momentum * slots[0] + gradient
         direction = velocity

@@ -2,8 +2,8 @@
 
 import tensorflow as tf
 
-from far_ho_tf.dynamics.arguments import Bounds
-from far_ho_tf.dynamics.base import Dynamics
+from far_ho_tf.dynamics.arguments import Argument, Bounds
+from far_ho_tf.dynamics.base import Dynamics, Moved
 
 
 class RMSprop(Dynamics):
@@ -36,14 +36,28 @@ class RMSprop(Dynamics):
         "epsilon": Bounds(0.0),
     }
 
-    def __init__(self, learning_rate=0.001, rho=0.9, momentum=0.0, epsilon=1e-7):
+    def __init__(
+        self,
+        learning_rate: Argument = 0.001,
+        rho: Argument = 0.9,
+        momentum: Argument = 0.0,
+        epsilon: Argument = 1e-7,
+    ) -> None:
         super().__init__(
             learning_rate=learning_rate, rho=rho, momentum=momentum, epsilon=epsilon
         )
 
     def update(
-        self, variable, gradient, slots, step, learning_rate, rho, momentum, epsilon
-    ):
+        self,
+        variable: tf.Tensor,
+        gradient: tf.Tensor,
+        slots: tuple[tf.Tensor, ...],
+        step: tf.Tensor,
+        learning_rate: tf.Tensor,
+        rho: tf.Tensor,
+        momentum: tf.Tensor,
+        epsilon: tf.Tensor,
+    ) -> Moved:
         del step
         velocity = rho * slots[0] + (1 - rho) * tf.square(gradient)
         moved = momentum * slots[1] + learning_rate * gradient / tf.sqrt(

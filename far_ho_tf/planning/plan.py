@@ -1,6 +1,7 @@
 """Which gradient mode: predicted memory and time of each, for a problem."""
 
 import contextlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from far_ho_tf.checks import check_count, check_steps, require
@@ -12,7 +13,7 @@ from far_ho_tf.hypergradients import (
     ReversibleHG,
 )
 from far_ho_tf.hypergradients.reverse.costs import of_reverse_step
-from far_ho_tf.planning.prediction import predict
+from far_ho_tf.planning.prediction import Option, predict
 from far_ho_tf.problem.bilevel_problem import BilevelProblem
 
 
@@ -26,17 +27,17 @@ class Plan(NamedTuple):
         memory_budget: Bytes.
     """
 
-    options: list
+    options: list[Option]
     recommended: HyperGradient | None
     memory_budget: int
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return (
             f"Plan({len(self.options)} options, recommended={self.recommended!r}, "
             f"memory_budget={text_of_bytes(self.memory_budget)!r})"
         )
 
-    def __str__(self):
+    def __str__(self) -> str:
         row = "{:<36}{:>12}{:>16}  {}".format
         lines = [row("mode", "memory", "training runs", "").rstrip()]
         for option in self.options:
@@ -56,7 +57,9 @@ class Plan(NamedTuple):
         return "\n".join(lines)
 
 
-def plan(problem, num_steps, memory_budget=None):
+def plan(
+    problem: BilevelProblem, num_steps: int, memory_budget: int | None = None
+) -> Plan:
     """Predicts what each gradient mode takes, prints a table, and recommends one.
 
     Nothing is trained: a training step and its derivatives are traced. Memory is that
@@ -125,7 +128,7 @@ def plan(problem, num_steps, memory_budget=None):
     return result
 
 
-def _modes(num_steps, budget):
+def _modes(num_steps: int, budget: int) -> Iterator[HyperGradient]:
     yield ReverseHG()
     yield ReverseHG(keep_residuals=False)
     yield ReverseHG(checkpointing="sqrt")

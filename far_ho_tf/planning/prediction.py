@@ -19,6 +19,7 @@ from far_ho_tf.hypergradients.reverse.binomial import num_recomputed
 from far_ho_tf.hypergradients.reverse.costs import of_reverse_step
 from far_ho_tf.hypergradients.reversible import fixed_point, trajectory
 from far_ho_tf.hypergradients.reversible.costs import of_reversal
+from far_ho_tf.problem.pure_problem import PureProblem
 
 # Multiplications of matrix products that take as long as the integers' arithmetic for
 # a weight in a step, there and back (docs/decisions/0019-planner.md).
@@ -46,7 +47,7 @@ class Option(NamedTuple):
     complete: bool = True
 
 
-def predict(problem, num_steps, mode):
+def predict(problem: PureProblem, num_steps: int, mode: HyperGradient) -> Option:
     """Memory and time of a mode, as an `Option`.
 
     Args:
@@ -65,11 +66,11 @@ def predict(problem, num_steps, mode):
     ):
         if isinstance(mode, kind):
             complete = of_reverse_step(problem, None).complete
-            return function(problem, num_steps, mode)._replace(complete=complete)
+            return function(problem, num_steps, mode)._replace(complete=complete)  # pyright: ignore[reportArgumentType]
     raise ValueError(f"Nothing is predicted for such a mode. Received: mode={mode!r}")
 
 
-def _reverse(problem, num_steps, mode):
+def _reverse(problem: PureProblem, num_steps: int, mode: ReverseHG) -> Option:
     count = mode.policy.differentiated_steps(num_steps)
     states, segment, keeping = mode.policy.storage(problem, num_steps)
     back = of_reverse_step(problem, keeping)
@@ -91,7 +92,7 @@ def _reverse(problem, num_steps, mode):
     )
 
 
-def _reversible(problem, num_steps, mode):
+def _reversible(problem: PureProblem, num_steps: int, mode: ReversibleHG) -> Option:
     bits = trajectory.bits(problem, num_steps)
     products = costs.of_step(problem).multiplications
     integers = _INTEGERS * problem.report.weights / products if products else 0.0
@@ -103,7 +104,9 @@ def _reversible(problem, num_steps, mode):
     )
 
 
-def _reversible_bytes(problem, num_steps, bits, compiler):
+def _reversible_bytes(
+    problem: PureProblem, num_steps: int, bits: np.ndarray, compiler: str
+) -> int:
     """A step's, the digits that were spilled, extra states, and the initial one."""
     beyond = bits * num_steps - math.log2(fixed_point.FULL)
     spills = np.maximum(0, np.ceil(beyond / fixed_point.SPILLED)).astype(int)
@@ -114,7 +117,7 @@ def _reversible_bytes(problem, num_steps, bits, compiler):
     return costs.state_bytes(problem) + step + spilled + extra
 
 
-def _forward(problem, num_steps, mode):
+def _forward(problem: PureProblem, num_steps: int, mode: ForwardHG) -> Option:
     del num_steps  # It takes the same for each.
     count = Directions(problem.hyperparameters).size
     size = min(count, mode.chunk_size or count)
@@ -131,7 +134,13 @@ def _forward(problem, num_steps, mode):
     )
 
 
-def _cost(problem, num_steps, steps, steps_back, back=None):
+def _cost(
+    problem: PureProblem,
+    num_steps: int,
+    steps: int,
+    steps_back: int,
+    back: costs.Needs | None = None,
+) -> float:
     """In training runs, of the steps made forwards and backwards."""
     forth = costs.of_step(problem)
     back = back or of_reverse_step(problem, None)
@@ -141,7 +150,7 @@ def _cost(problem, num_steps, steps, steps_back, back=None):
     return (steps + steps_back * ratio) / num_steps
 
 
-def _compiler(problem, mode):
+def _compiler(problem: PureProblem, mode: HyperGradient) -> str:
     """The one that the mode would take."""
     data = problem.inner_data
     fixed_shapes = data.has_fixed_shapes(data.sample())
@@ -150,7 +159,7 @@ def _compiler(problem, mode):
     )
 
 
-def _name(mode):
+def _name(mode: HyperGradient) -> str:
     options = {
         name: getattr(mode, name)
         for name, default in (

@@ -3,18 +3,24 @@
 import inspect
 import itertools
 import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+from far_ho_tf._types import OuterOptimizer, Structure
 from far_ho_tf.checks import check_count, check_limit, require
 from far_ho_tf.data import Batches, Placeholder, as_source
-from far_ho_tf.dynamics import as_dynamics
+from far_ho_tf.data.array_sources import Data
+from far_ho_tf.dynamics import Dynamics, as_dynamics
 from far_ho_tf.hypergradients import NonFiniteError
+from far_ho_tf.hypergradients.result import Status
 from far_ho_tf.hyperparameters.hyperparameter import Hyperparameter, scalar_names
 from far_ho_tf.notices import once, show, told_to
 from far_ho_tf.problem.bilevel_problem import BilevelProblem
-from far_ho_tf.real_time.objectives import Objectives, check_batch
+from far_ho_tf.real_time.objectives import Loss, LossWeights, Objectives, check_batch
 from far_ho_tf.real_time.steps import RealTimeTraining
 from far_ho_tf.tuning.outer_update import OuterUpdate
 from far_ho_tf.variables.identity import find, path_of
@@ -102,16 +108,16 @@ class RealTimeModel(keras.Model):
 
     def __init__(
         self,
-        model,
-        hyperparameters,
-        dynamics,
-        hyper_optimizer=None,
-        update_every=10,
-        hyper_data=None,
-        hyper_loss=None,
-        outer_limit=None,
-        name=None,
-    ):
+        model: keras.Model,
+        hyperparameters: Sequence[keras.Variable],
+        dynamics: Dynamics | keras.optimizers.Optimizer,
+        hyper_optimizer: OuterOptimizer = None,
+        update_every: int = 10,
+        hyper_data: Data = None,
+        hyper_loss: Loss = None,
+        outer_limit: float | None = None,
+        name: str | None = None,
+    ) -> None:
         _refuse_strategy()
         super().__init__(name=name)
         require(
@@ -149,36 +155,36 @@ class RealTimeModel(keras.Model):
         self.hyperparameters = list(hyperparameters)
         self.dynamics = as_dynamics(dynamics)
         self.update_every = check_count("update_every", update_every)
-        self.divergence = None
+        self.divergence: NonFiniteError | None = None
         self._outer_limit = check_limit("outer_limit", outer_limit)
         self._hyper_data = as_source(hyper_data, "hyper_data", cycle=True)
         self._outer_update = (
             OuterUpdate(hyper_optimizer, hyperparameters) if hyperparameters else None
         )
         self._objectives = Objectives(self, hyper_loss)
-        self._training = None
+        self._training: RealTimeTraining = None  # pyright: ignore[reportAttributeAccessIssue]
         self._is_compiled_anew = False
         self.built = True
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Structure, training: bool | None = None) -> Structure:
         return self.model(inputs, training=training)
 
     @property
-    def output_names(self):
+    def output_names(self) -> list[str] | None:
         """Of the model, for losses and metrics that are given by output."""
         return getattr(self.model, "output_names", None)
 
     def compile(
         self,
-        optimizer=None,
-        loss=None,
-        loss_weights=None,
-        metrics=None,
-        weighted_metrics=None,
-        run_eagerly=False,
-        steps_per_execution=1,
-        jit_compile="auto",
-    ):
+        optimizer: None = None,
+        loss: Loss = None,
+        loss_weights: LossWeights = None,
+        metrics: Structure = None,
+        weighted_metrics: Structure = None,
+        run_eagerly: bool = False,
+        steps_per_execution: int = 1,
+        jit_compile: bool | str = "auto",
+    ) -> None:
         """As `keras.Model.compile`, but for the optimizer: see `dynamics`.
 
         Args:
@@ -227,7 +233,7 @@ class RealTimeModel(keras.Model):
         self._compiled_by = jit_compile
         self._is_compiled_anew = True
 
-    def fit(self, *args, **kwargs):
+    def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """As `keras.Model.fit`; stops where training diverges.
 
         See `divergence`. The learning rates that led there are not mended by it: bound
@@ -243,7 +249,7 @@ class RealTimeModel(keras.Model):
         if self._training is None:  # Of no epochs.
             return history
         self._recover(finished=True)
-        optimizers = self._outer_update.optimizers if self.hyperparameters else []
+        optimizers = self._outer_update.optimizers if self._outer_update else []
         if optimizers and not self.divergence and not int(optimizers[0].iterations):
             warnings.warn(
                 "RealTimeModel has not tuned: training made fewer steps than "
@@ -252,7 +258,7 @@ class RealTimeModel(keras.Model):
             )
         return history
 
-    def restart(self):
+    def restart(self) -> None:
         """Forgets slots, tangents and counters, for a new training run.
 
         Weights and hyperparameters are left as they are: assign them first. The
@@ -262,17 +268,17 @@ class RealTimeModel(keras.Model):
         if self._training is not None:
             self._training.restart()
 
-    def load_weights(self, *args, **kwargs):
+    def load_weights(self, *args: Any, **kwargs: Any) -> None:
         """As `keras.Model.load_weights`; then it begins anew (`restart`)."""
         super().load_weights(*args, **kwargs)
         self.restart()
 
-    def set_weights(self, weights):
+    def set_weights(self, weights: Sequence[np.ndarray]) -> None:
         """As `keras.Model.set_weights`; then it begins anew (`restart`)."""
         super().set_weights(weights)
         self.restart()
 
-    def get_config(self):
+    def get_config(self) -> NoReturn:
         """A RealTimeModel cannot be made again from a configuration."""
         raise NotImplementedError(
             "A RealTimeModel cannot be saved or copied whole. Save the weights and "
@@ -281,16 +287,16 @@ class RealTimeModel(keras.Model):
         )
 
     @property
-    def status(self):
+    def status(self) -> Status | None:
         """The `Status` of the steps, which names the compiler; `None` before."""
         return None if self._training is None else self._training.status
 
-    def make_train_function(self, force=False):
+    def make_train_function(self, force: bool = False) -> None:
         """As Keras', for a function that first makes what the steps need."""
         if self.train_function is not None and not force:
             return
 
-        def train_function(iterator):
+        def train_function(iterator: Iterator[Structure]) -> Structure:
             iterator = self._prepared(iterator)
             self._training.check_next()
             logs = self._train(iterator)
@@ -299,7 +305,7 @@ class RealTimeModel(keras.Model):
 
         self.train_function = train_function
 
-    def train_step(self, data):
+    def train_step(self, data: Structure) -> dict[str, tf.Tensor]:
         """One step of training, and of tuning where it is due."""
         loss, predictions = self._training.step(data)
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
@@ -313,7 +319,7 @@ class RealTimeModel(keras.Model):
             logs[name] = tf.identity(variable.value)
         return logs
 
-    def _prepared(self, iterator):
+    def _prepared(self, iterator: Iterator[Structure]) -> Iterator[Structure]:
         """Makes the training that fits the batches of an iterator.
 
         It is made outside of Keras' own function: within that, a `tf.init_scope`
@@ -337,7 +343,9 @@ class RealTimeModel(keras.Model):
             self._train, self.train_function = self.train_function, wrapper
         return iterator
 
-    def _make_training(self, batches, previous):
+    def _make_training(
+        self, batches: Placeholder, previous: RealTimeTraining | None
+    ) -> RealTimeTraining:
         problem = BilevelProblem(
             self._objectives.inner,
             self._objectives.outer,
@@ -368,7 +376,7 @@ class RealTimeModel(keras.Model):
             )
         return training
 
-    def _recover(self, finished=False):
+    def _recover(self, finished: bool = False) -> None:
         """Stops with the last good state where training diverged."""
         training = self._training
         if not training.has_diverged(finished):
@@ -386,7 +394,7 @@ class RealTimeModel(keras.Model):
         warnings.warn(message, stacklevel=3)
 
 
-def _listener(*arguments, **options):
+def _listener(*arguments: Any, **options: Any) -> Callable[[str], None] | None:
     """Who is told what `fit` waits for: whoever sees Keras' bar, by its arguments."""
     fit = inspect.signature(keras.Model.fit)
     try:
@@ -396,11 +404,11 @@ def _listener(*arguments, **options):
     return once(show) if given.get("verbose", "auto") in ("auto", 1) else None
 
 
-def _makes_batches(data):
+def _makes_batches(data: Data) -> bool:
     return isinstance(data, (Batches, tf.data.Dataset)) or callable(data)
 
 
-def _refuse_strategy():
+def _refuse_strategy() -> None:
     require(
         not tf.distribute.has_strategy(),
         "RealTimeModel trains on one device. On several: "

@@ -1,9 +1,17 @@
 """The two objectives that a compiled Keras model stands for."""
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
 import keras
 import tensorflow as tf
 
+from far_ho_tf._types import Structure
 from far_ho_tf.checks import require
+
+# As `keras.Model.compile` takes them.
+Loss: TypeAlias = str | Callable[..., Any] | Sequence[Any] | Mapping[str, Any] | None
+LossWeights: TypeAlias = float | Sequence[Any] | Mapping[str, Any] | None
 
 
 class Objectives:
@@ -22,7 +30,7 @@ class Objectives:
             of a line search.
     """
 
-    def __init__(self, model, hyper_loss):
+    def __init__(self, model: keras.Model, hyper_loss: Loss) -> None:
         self._model = model
         self.hyper_loss = hyper_loss
         # A model without layers: Keras' own way from losses, weights of losses
@@ -30,35 +38,35 @@ class Objectives:
         self._judge = _Judge(model.output_names)
         self.predictions = None
 
-    def compile(self, loss, loss_weights):
+    def compile(self, loss: Loss, loss_weights: LossWeights) -> None:
         """Sets the outer objective; takes what the model is compiled with."""
         if self.hyper_loss is not None:
             loss, loss_weights = self.hyper_loss, None
         self._judge.compile(loss=loss, loss_weights=loss_weights)
 
-    def inner(self, batch):
+    def inner(self, batch: Structure) -> tf.Tensor:
         """The loss on training data, with regularizers, in training mode."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
         predictions = self._model(x, training=True)
         if self.predictions is None:
             self.predictions = predictions
-        return self._model.compute_loss(
+        return self._model.compute_loss(  # pyright: ignore[reportReturnType]
             x=x, y=y, y_pred=predictions, sample_weight=sample_weight
         )
 
-    def outer(self, batch=None):
+    def outer(self, batch: Structure = None) -> tf.Tensor:
         """The outer loss, in inference mode."""
         if batch is None:  # No data, as there are no hyperparameters.
             return tf.zeros([], self._model.variable_dtype)
         check_batch(batch)
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
         predictions = self._model(x, training=False)
-        return self._judge.compute_loss(
+        return self._judge.compute_loss(  # pyright: ignore[reportReturnType]
             y=y, y_pred=predictions, sample_weight=sample_weight
         )
 
 
-def check_batch(batch):
+def check_batch(batch: Structure) -> None:
     """Refuses data that are not as Keras has them."""
     pair = isinstance(batch, (tuple, list)) and len(batch) in (2, 3)
     leaves = tf.nest.flatten(batch)
@@ -76,13 +84,13 @@ def check_batch(batch):
 
 
 class _Judge(keras.Model):
-    def __init__(self, output_names):
+    def __init__(self, output_names: list[str] | None) -> None:
         super().__init__()
         if output_names is not None:
             self.output_names = output_names
 
 
-def _outline(batch):
+def _outline(batch: Structure) -> Structure:
     """Shapes in the place of arrays."""
     return tf.nest.map_structure(
         lambda leaf: (

@@ -1,9 +1,12 @@
 """One real-time step after another, on batches that come from Keras."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from far_ho_tf._types import Structure
+from far_ho_tf.data import Placeholder
 from far_ho_tf.graphs.functions import TRACING, once_traced
 from far_ho_tf.hypergradients import NonFiniteError
 from far_ho_tf.hypergradients.compiler import Program
@@ -16,6 +19,9 @@ from far_ho_tf.hypergradients.forward.tangents import (
 from far_ho_tf.hypergradients.outer import differentiate_outer
 from far_ho_tf.hypergradients.result import Status
 from far_ho_tf.patches.kernels import kernel_rewrites
+from far_ho_tf.problem.pure_problem import PureProblem
+from far_ho_tf.real_time.objectives import Objectives
+from far_ho_tf.tuning.outer_update import OuterUpdate
 from far_ho_tf.variables.derivatives import all_finite
 from far_ho_tf.variables.identity import assign, read
 from far_ho_tf.variables.state import State
@@ -36,24 +42,24 @@ class Carried(NamedTuple):
         good_hyperparameters: The hyperparameters that it was trained with.
     """
 
-    slots: Any
-    tangents: Any
+    slots: Structure
+    tangents: Structure
     step: tf.Variable
     outer_step: tf.Variable
     diverged: tf.Variable
     outer_value: tf.Variable
     good: State
-    good_hyperparameters: list
+    good_hyperparameters: list[tf.Variable]
 
 
 class StepInputs(NamedTuple):
     """What a compiled step takes: λ, s, Z, the number of the step, the batch."""
 
-    hyperparameters: list
+    hyperparameters: list[tf.Tensor]
     state: State
-    tangents: Any
+    tangents: Structure
     step: tf.Tensor
-    batch: Any
+    batch: Structure
 
 
 class RealTimeTraining:
@@ -81,15 +87,15 @@ class RealTimeTraining:
 
     def __init__(
         self,
-        problem,
-        objectives,
-        outer_update,
-        update_every,
-        outer_limit,
-        jit_compile,
-        previous=None,
-    ):
-        self.batches = problem.inner_data
+        problem: PureProblem,
+        objectives: Objectives,
+        outer_update: OuterUpdate | None,
+        update_every: int,
+        outer_limit: float | None,
+        jit_compile: bool | str,
+        previous: "RealTimeTraining | None" = None,
+    ) -> None:
+        self.batches: Placeholder = problem.inner_data  # pyright: ignore[reportAttributeAccessIssue]
         self._problem = problem
         self._objectives = objectives
         self._outer_update = outer_update
@@ -107,12 +113,12 @@ class RealTimeTraining:
         self._advance = self._compiled(jit_compile)
 
     @property
-    def status(self):
+    def status(self) -> Status:
         """A `Status`: which compiler runs the steps, and why."""
         program = self._program
         return Status(program.compiler, program.reason, one_by_one=program.one_by_one)
 
-    def step(self, batch):
+    def step(self, batch: Structure) -> tuple[tf.Tensor, Structure]:
         """Trains on a batch and, every `update_every` steps, tunes.
 
         Args:
@@ -124,7 +130,7 @@ class RealTimeTraining:
         with self._problem.explained():
             return self._step(batch)
 
-    def _step(self, batch):
+    def _step(self, batch: Structure) -> tuple[tf.Tensor, Structure]:
         carried = self.carried
         state, tangents, value, predictions = self._advance(self._inputs(batch))
         self._problem.write_back(state)
@@ -132,20 +138,20 @@ class RealTimeTraining:
         carried.step.assign_add(1)
         if self._outer_update is not None:
             due = tf.logical_and(
-                carried.step % self._update_every == 0,
+                carried.step % self._update_every == 0,  # pyright: ignore[reportOperatorIssue]
                 tf.logical_not(carried.diverged),
             )
             tf.cond(due, self._tune, lambda: None)
         return value, predictions
 
-    def check_next(self):
+    def check_next(self) -> None:
         """Says so if a schedule, or the data of the updates, end before it."""
         step = int(self.carried.step)
         self._problem.dynamics.check_last(step)
         if self._outer_update is not None and (step + 1) % self._update_every == 0:
             self._problem.outer_data.check_last(int(self.carried.outer_step))
 
-    def has_diverged(self, finished=False):
+    def has_diverged(self, finished: bool = False) -> bool:
         """Whether an update found that it diverged.
 
         Args:
@@ -159,13 +165,13 @@ class RealTimeTraining:
             return not (bool(finite) and bool(value <= self._outer_limit))
         return bool(self.carried.diverged)
 
-    def keep_as_good(self):
+    def keep_as_good(self) -> None:
         """Takes the present state, unless it is not finite, for good."""
         state, hyperparameters = self._state(), read(self._problem.hyperparameters)
         if bool(all_finite([state, hyperparameters])):
             self._keep(state, hyperparameters)
 
-    def recover(self):
+    def recover(self) -> None:
         """Goes back to the last good state: weights, other state and λ.
 
         Slots and tangents start again from zero.
@@ -174,7 +180,7 @@ class RealTimeTraining:
         assign(self._problem.hyperparameters, self.carried.good_hyperparameters)
         self._forget()
 
-    def restart(self):
+    def restart(self) -> None:
         """Begins again at step 0 from what the model's variables hold now."""
         self._forget()
         for counter in (self.carried.step, self.carried.outer_step):
@@ -183,14 +189,14 @@ class RealTimeTraining:
         if self._outer_update is not None:
             self._evaluate()
 
-    def _forget(self):
+    def _forget(self) -> None:
         slots = self._problem.dynamics.initial_slots(read(self._problem.variables))
         _assign(self.carried.slots, slots)
         for variable in tf.nest.flatten(self.carried.tangents):
             variable.assign(tf.zeros_like(variable))
         self.carried.diverged.assign(False)
 
-    def _fresh(self):
+    def _fresh(self) -> Carried:
         problem = self._problem
         start = State(read(problem.variables), [], read(problem.extra_variables))
         slots = problem.dynamics.initial_slots(start.variables)
@@ -199,21 +205,18 @@ class RealTimeTraining:
         if self._outer_update is not None:
             propagation = self._propagation(hyperparameters)
             tangents = propagation.zeros(start._replace(slots=slots))
-        return tf.nest.map_structure(
-            _variable,
-            Carried(
-                slots,
-                tangents,
-                step=tf.constant(0),
-                outer_step=tf.constant(0),
-                diverged=tf.constant(False),
-                outer_value=tf.constant(0.0, problem.dtype),
-                good=start,
-                good_hyperparameters=hyperparameters,
-            ),
+        return Carried(
+            _variables(slots),
+            _variables(tangents),
+            step=_variable(tf.constant(0)),
+            outer_step=_variable(tf.constant(0)),
+            diverged=_variable(tf.constant(False)),
+            outer_value=_variable(tf.constant(0.0, problem.dtype)),
+            good=_variables(start),
+            good_hyperparameters=_variables(hyperparameters),
         )
 
-    def _evaluate(self):
+    def _evaluate(self) -> None:
         """Takes the outer value of the state at the beginning."""
         value = self._value()
         if not bool(all_finite([value])):
@@ -223,7 +226,7 @@ class RealTimeTraining:
             )
         self.carried.outer_value.assign(value)
 
-    def _value(self):
+    def _value(self) -> tf.Tensor:
         """The outer value of the present state, on the first of `hyper_data`."""
         problem = self._problem
         return self._outer_value(
@@ -232,19 +235,21 @@ class RealTimeTraining:
             problem.outer_data.prepare(0, 1),
         )
 
-    def _trace_outer_value(self, state, hyperparameters, prepared):
+    def _trace_outer_value(
+        self, state: State, hyperparameters: Sequence[tf.Tensor], prepared: Structure
+    ) -> tf.Tensor:
         batch = self._problem.outer_data.batch(prepared, tf.constant(0))
         value, _, _ = self._outer(
             state, list(hyperparameters), batch, self._outer_dependence
         )
         return value
 
-    def _outer(self, *arguments):
+    def _outer(self, *arguments: Any) -> tuple[tf.Tensor, State, list[tf.Tensor]]:
         """See `differentiate_outer`, of the problem; in a graph that XLA leaves."""
         with TRACING, kernel_rewrites(xla=False):
             return differentiate_outer(self._problem, *arguments)
 
-    def _compiled(self, jit_compile):
+    def _compiled(self, jit_compile: bool | str) -> Program:
         """The step, by XLA or not."""
         program = Program(
             jit_compile,
@@ -257,7 +262,7 @@ class RealTimeTraining:
         self._program = program
         return program
 
-    def _inputs(self, batch):
+    def _inputs(self, batch: Structure) -> StepInputs:
         return StepInputs(
             read(self._problem.hyperparameters),
             self._state(),
@@ -266,7 +271,9 @@ class RealTimeTraining:
             batch,
         )
 
-    def _move(self, inputs):
+    def _move(
+        self, inputs: StepInputs
+    ) -> tuple[State, Structure, tf.Tensor, Structure]:
         hyperparameters = list(inputs.hyperparameters)
         self._objectives.predictions = None
         if self._outer_update is None:
@@ -281,7 +288,9 @@ class RealTimeTraining:
             )
         return state, tangents, log.value, self._objectives.predictions
 
-    def _propagation(self, hyperparameters, first=0):
+    def _propagation(
+        self, hyperparameters: list[tf.Tensor], first: int | tf.Tensor = 0
+    ) -> Propagation:
         directions = Directions(hyperparameters)
         return Propagation(
             self._problem,
@@ -290,7 +299,7 @@ class RealTimeTraining:
             self._dependence,
         )
 
-    def _tune(self):
+    def _tune(self) -> None:
         """Moves the hyperparameters, unless something is not good."""
         carried = self.carried
         state, hyperparameters = self._state(), read(self._problem.hyperparameters)
@@ -310,17 +319,17 @@ class RealTimeTraining:
         carried.outer_value.assign(value)
         carried.outer_step.assign_add(1)
 
-        def move():
+        def move() -> None:
             self._keep(state, hyperparameters)
-            self._outer_update.apply(Directions(hyperparameters).split(gradients))
+            self._outer_update.apply(Directions(hyperparameters).split(gradients))  # pyright: ignore[reportOptionalMemberAccess]
 
         tf.cond(good, move, lambda: _assign([carried.diverged], [True]))
 
-    def _keep(self, state, hyperparameters):
+    def _keep(self, state: State, hyperparameters: list[tf.Tensor]) -> None:
         _assign(self.carried.good, state._replace(slots=[]))
         _assign(self.carried.good_hyperparameters, hyperparameters)
 
-    def _state(self):
+    def _state(self) -> State:
         return State(
             read(self._problem.variables),
             tf.nest.map_structure(tf.identity, self.carried.slots),
@@ -328,9 +337,13 @@ class RealTimeTraining:
         )
 
 
-def _variable(value):
+def _variable(value: tf.Tensor) -> tf.Variable:
     return tf.Variable(value, trainable=False)
 
 
-def _assign(variables, values):
+def _variables(values: Structure) -> Structure:
+    return tf.nest.map_structure(_variable, values)
+
+
+def _assign(variables: Structure, values: Structure) -> None:
     assign(tf.nest.flatten(variables), tf.nest.flatten(values))

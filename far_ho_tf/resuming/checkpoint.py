@@ -1,8 +1,11 @@
 """The callback by which a run goes on after its process was stopped."""
 
 import numbers
+import os
 import sys
 import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -83,7 +86,13 @@ class Checkpoint(keras.callbacks.Callback):
     ([0, 1], [0, 1, 2, 3], True)
     """
 
-    def __init__(self, directory, every=1, max_to_keep=2):
+    # What `fit` gives it.
+    model: tuner_state.Tuner
+    params: dict[str, Any]
+
+    def __init__(
+        self, directory: str | os.PathLike[str], every: int = 1, max_to_keep: int = 2
+    ) -> None:
         super().__init__()
         self._every = check_count("every", every)
         max_to_keep = check_count("max_to_keep", max_to_keep)
@@ -91,22 +100,23 @@ class Checkpoint(keras.callbacks.Callback):
             self._files = Files(directory, max_to_keep)
         except ValueError as error:
             raise CheckpointError(str(error)) from error
-        self._tuner = None
-        self._description = None
-        self._saved = None  # What was found, as long as its fits are repeated.
-        self._fits = []  # A record of each `fit`, of those before the stop too.
+        self._tuner: tuner_state.Tuner = None  # pyright: ignore[reportAttributeAccessIssue]
+        self._description: dict[str, Any] = {}
+        self._saved: Any = None  # What was found, as long as its fits are repeated.
+        # A record of each `fit`, of those before the stop too.
+        self._fits: list[dict[str, Any]] = []
         self._index = -1  # Of the last `fit`.
         self._under_way = False
 
     # The hooks, as `fit` calls them.
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
         try:
             self._begin()
         except ValueError as error:
             raise CheckpointError(str(error)) from error
 
-    def _begin(self):
+    def _begin(self) -> None:
         tuner = self.model
         require(
             hasattr(tuner, "initial_iteration"),
@@ -136,20 +146,20 @@ class Checkpoint(keras.callbacks.Callback):
         if tuner_state.runs_of(tuner) == 0 and worker_name(tuner.strategy):
             self._save(0)  # Of several workers, none must be without a saving.
 
-    def on_update_end(self):
+    def on_update_end(self) -> None:
         """After each outer update, before anything else of the next one."""
         done = len(self.model.history.epoch)
         if done % self._every == 0 and done < self.params["epochs"]:
             self._save(done)
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:
         fit = self._fits[self._index]
         done = len(self.model.history.epoch)
         if done > fit["done"] or (self.model.divergence and not fit["diverged"]):
             self._save(done)
         self._under_way = False
 
-    def _attach(self, tuner):
+    def _attach(self, tuner: tuner_state.Tuner) -> None:
         """Finds out what the folder holds, and whether it is of this run."""
         description = tuner_state.describe(tuner)
         path = self._find(tuner.strategy)
@@ -169,7 +179,7 @@ class Checkpoint(keras.callbacks.Callback):
         self._description = description
         self._tuner = tuner
 
-    def _find(self, strategy):
+    def _find(self, strategy: tf.distribute.Strategy | None) -> str | None:
         """The path of what to go on from, or `None`.
 
         Each of several workers has a folder of its own. What all of them have saved
@@ -207,7 +217,7 @@ class Checkpoint(keras.callbacks.Callback):
         number = int(min(numbers))
         return self._files.saved_as(number) if number >= 0 else None
 
-    def _repeat(self, index, asked):
+    def _repeat(self, index: int, asked: dict[str, Any]) -> None:
         """Brings the tuner to where it was after, or within, a `fit`."""
         fit, last = self._fits[index], index + 1 == len(self._fits)
         whose = f"whose fit {index}"
@@ -240,7 +250,7 @@ class Checkpoint(keras.callbacks.Callback):
         history = self._tuner.history.history
         history.update({name: list(values) for name, values in fit["history"].items()})
 
-    def _save(self, done):
+    def _save(self, done: int) -> None:
         tuner, fit = self._tuner, self._fits[self._index]
         fit["done"] = done
         fit["stopped"] = tuner.stop_training
@@ -261,7 +271,7 @@ class Checkpoint(keras.callbacks.Callback):
         number = sum(one["done"] + bool(one["diverged"]) for one in self._fits)
         self._files.write(content, number)
 
-    def _forget_failed(self):
+    def _forget_failed(self) -> None:
         """Takes back the record of a `fit` that raised before it made anything."""
         recorded = sum(fit["done"] for fit in self._fits[:-1])
         made = tuner_state.runs_of(self._tuner) - recorded
@@ -274,7 +284,7 @@ class Checkpoint(keras.callbacks.Callback):
         self._fits.pop()
         self._index -= 1
 
-    def _check_recorded(self):
+    def _check_recorded(self) -> None:
         """Refuses runs between fits: a resumed script would make them again."""
         recorded = sum(fit["done"] for fit in self._fits)
         require(
@@ -284,7 +294,9 @@ class Checkpoint(keras.callbacks.Callback):
             hyper_iterations=tuner_state.runs_of(self._tuner),
         )
 
-    def _check_same(self, having, expected, received):
+    def _check_same(
+        self, having: str, expected: dict[str, Any], received: dict[str, Any]
+    ) -> None:
         found = tuner_state.difference(expected, received)
         if found:
             name, expected, received = found
@@ -294,11 +306,13 @@ class Checkpoint(keras.callbacks.Callback):
                 f"this one in another directory. Received: {name}={received!r}"
             )
 
-    def _belongs(self):
+    def _belongs(self) -> str:
         return f"The checkpoint `{self._files.latest()}` belongs to a run"
 
 
-def with_checkpoint_last(callbacks):
+def with_checkpoint_last(
+    callbacks: Iterable[keras.callbacks.Callback],
+) -> tuple[list[keras.callbacks.Callback], Checkpoint | None]:
     """Puts a `Checkpoint` behind the other callbacks, whose effects it saves.
 
     Args:
@@ -320,19 +334,19 @@ def with_checkpoint_last(callbacks):
     return callbacks, found[0] if found else None
 
 
-def _as_named_now(description):
+def _as_named_now(description: dict[str, Any]) -> dict[str, Any]:
     """What was saved under names that have changed since."""
     mode = description["hypergradient"].replace("keep_products=", "keep_residuals=")
     return description | {"hypergradient": mode}
 
 
-def _plain(episodes):
+def _plain(episodes: Any) -> int | list[int] | None:
     """As JSON will give it back."""
     one = episodes is None or is_integer(episodes)
-    return episodes if one else [int(number) for number in episodes]
+    return episodes if one else [int(number) for number in episodes]  # pyright: ignore[reportOptionalIterable]
 
 
-def _versions():
+def _versions() -> str:
     package = sys.modules["far_ho_tf"]
     return (
         f"far_ho_tf {package.__version__}, TensorFlow {tf.__version__}, "

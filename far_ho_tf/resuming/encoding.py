@@ -2,6 +2,8 @@
 
 import io
 import json
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -13,26 +15,26 @@ from far_ho_tf.variables.state import State
 _FORMAT = 2
 
 
-def to_bytes(content):
+def to_bytes(content: Any) -> bytes:
     """Writes dicts, lists, tuples, `State`s, tensors and plain values as bytes.
 
     Returns:
         The bytes of an `.npz` file: the structure as JSON, and the bytes of each
         tensor, whatever its dtype. Nothing in it is code, as in a pickle.
     """
-    arrays = []
+    arrays: list[np.ndarray] = []
     structure = _encode({"format": _FORMAT, "content": content}, arrays)
     buffer = io.BytesIO()
     # As bytes, since NumPy's files know no bfloat16.
     np.savez(
         buffer,
         structure=_as_bytes(json.dumps(structure).encode()),
-        **{str(i): _as_bytes(array.tobytes()) for i, array in enumerate(arrays)},
+        **{str(i): _as_bytes(array.tobytes()) for i, array in enumerate(arrays)},  # pyright: ignore[reportArgumentType]
     )
     return buffer.getvalue()
 
 
-def from_bytes(data):
+def from_bytes(data: bytes) -> Any:
     """What `to_bytes` was given, its tensors as arrays.
 
     Raises:
@@ -49,11 +51,11 @@ def from_bytes(data):
     return decoded["content"]
 
 
-def _as_bytes(data):
+def _as_bytes(data: bytes) -> np.ndarray:
     return np.frombuffer(data, np.uint8)
 
 
-def _encode(value, arrays):
+def _encode(value: Any, arrays: list[np.ndarray]) -> Any:
     """As JSON: what JSON lacks is a dict of one element, named by its kind."""
     if isinstance(value, dict):
         return {"dict": {key: _encode(item, arrays) for key, item in value.items()}}
@@ -62,14 +64,14 @@ def _encode(value, arrays):
         kind = "State" if isinstance(value, State) else "tuple"
         return items if isinstance(value, list) else {kind: items}
     if tf.is_tensor(value) or isinstance(value, (np.ndarray, np.generic)):
-        array = np.asarray(value.numpy() if tf.is_tensor(value) else value)
+        array = np.asarray(value.numpy() if tf.is_tensor(value) else value)  # pyright: ignore[reportAttributeAccessIssue]
         arrays.append(array)
         dtype = tf.as_dtype(array.dtype).name
         return {"array": [len(arrays) - 1, dtype, list(array.shape)]}
     return value
 
 
-def _decode(value, arrays):
+def _decode(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
     if isinstance(value, list):
         return [_decode(item, arrays) for item in value]
     if not isinstance(value, dict):

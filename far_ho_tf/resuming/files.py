@@ -2,6 +2,8 @@
 
 import os
 import re
+from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
@@ -37,7 +39,7 @@ class Files:
             from it.
     """
 
-    def __init__(self, directory, max_to_keep):
+    def __init__(self, directory: str | os.PathLike[str], max_to_keep: int) -> None:
         require(
             isinstance(directory, (str, os.PathLike)) and bool(os.fspath(directory)),
             "`directory` must be the path of a folder.",
@@ -66,7 +68,7 @@ class Files:
         except ValueError as error:
             raise ValueError(f"{self._unnamed()} Received: {error}") from error
 
-    def latest(self):
+    def latest(self) -> str | None:
         """The path of what was saved last, without its endings, or `None`.
 
         Raises:
@@ -89,7 +91,7 @@ class Files:
         ]
         return next(filter(_is_complete, paths), None)
 
-    def folders(self):
+    def folders(self) -> list[str]:
         """The names of the workers' folders in it."""
         exists = tf.io.gfile.exists(self.directory)
         names = tf.io.gfile.listdir(self.directory) if exists else []
@@ -97,11 +99,11 @@ class Files:
             name for name in (n.rstrip("/") for n in names) if _WORKER.fullmatch(name)
         )
 
-    def within(self, name, max_to_keep):
+    def within(self, name: str, max_to_keep: int) -> "Files":
         """The `Files` of a folder in this one."""
         return Files(os.path.join(self.directory, name), max_to_keep)
 
-    def saved_as(self, number):
+    def saved_as(self, number: int) -> str:
         """The path of what was saved under a number.
 
         Raises:
@@ -116,13 +118,13 @@ class Files:
         )
         return found[number]
 
-    def _unnamed(self):
+    def _unnamed(self) -> str:
         return (
             f"The file `{self._record}` must name the checkpoint that was saved last, "
             "but is missing or damaged. Restore it, or begin anew in another directory."
         )
 
-    def read(self, path):
+    def read(self, path: str) -> dict[str, Any]:
         """The structure saved at a path of `latest`.
 
         Raises:
@@ -141,7 +143,7 @@ class Files:
                 "or restore them, or begin anew in another directory."
             ) from error
 
-    def write(self, content, number):
+    def write(self, content: dict[str, Any], number: int) -> None:
         """Saves a structure under a number, and then removes the oldest.
 
         Raises:
@@ -151,7 +153,7 @@ class Files:
         self._writing(lambda: self._manager.save(checkpoint_number=number))
         self._content.data = b""
 
-    def check_writable(self):
+    def check_writable(self) -> None:
         """Says so now if the folder cannot be written to.
 
         Raises:
@@ -159,7 +161,7 @@ class Files:
         """
         probe = os.path.join(self.directory, "writable")
 
-        def attempt():
+        def attempt() -> None:
             tf.io.gfile.makedirs(self.directory)
             with tf.io.gfile.GFile(probe, "w") as file:
                 file.write("It is.")
@@ -167,7 +169,7 @@ class Files:
 
         self._writing(attempt)
 
-    def _writing(self, attempt):
+    def _writing(self, attempt: Callable[[], Any]) -> None:
         try:
             attempt()
         except (OSError, tf.errors.OpError) as error:
@@ -177,12 +179,12 @@ class Files:
             ) from error
 
 
-def number_of(path):
+def number_of(path: str) -> int:
     """The number that a path of `Files` ends with."""
     return int(path.rpartition("-")[2])
 
 
-def _is_complete(path):
+def _is_complete(path: str) -> bool:
     """Whether the index, which is written last, is whole."""
     try:
         tf.train.load_checkpoint(path)
@@ -196,8 +198,8 @@ class _Content(tf.train.experimental.PythonState):
 
     data = b""
 
-    def serialize(self):
+    def serialize(self) -> bytes:
         return self.data
 
-    def deserialize(self, string_value):
+    def deserialize(self, string_value: bytes) -> None:
         self.data = string_value

@@ -3,21 +3,59 @@
 import itertools
 import json
 import warnings
+from typing import Any, Protocol
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from far_ho_tf._types import Structure, Variable
+from far_ho_tf.data import Source
+from far_ho_tf.hypergradients import HyperGradient, NonFiniteError
+from far_ho_tf.problem.bilevel_problem import BilevelProblem
+from far_ho_tf.problem.pure_problem import PureProblem
 from far_ho_tf.variables.identity import assign, dtype_of, path_of, read
 from far_ho_tf.variables.state import Position, layout
 
 
-def runs_of(tuner):
+class Runs(Protocol):
+    """The `InnerRuns` of a `HyperOptimizer`."""
+
+    positions: list[Position]
+    episode: int
+
+    @property
+    def outer_step(self) -> int: ...
+
+    def write_back(self) -> None: ...
+
+
+class Tuner(Protocol):
+    """A `HyperOptimizer`, in and out of its `fit`."""
+
+    problems: list[BilevelProblem]
+    hyperparameters: list[Variable]
+    hypergradient: HyperGradient
+    optimizer: keras.optimizers.Optimizer | list[keras.optimizers.Optimizer]
+    strategy: tf.distribute.Strategy | None
+    inner_runs: Runs
+    history: keras.callbacks.History
+    divergence: NonFiniteError | None
+    stop_training: bool
+    initial_iteration: int
+    _good: list[np.ndarray] | None
+
+    def get_weights(self) -> list[np.ndarray]: ...
+
+    def set_weights(self, weights: list[np.ndarray]) -> None: ...
+
+
+def runs_of(tuner: Tuner) -> int:
     """How many hyper-iterations it has made, in all its fits and runs."""
     return tuner.inner_runs.outer_step
 
 
-def capture(tuner):
+def capture(tuner: Tuner) -> dict[str, Any]:
     """The state of a tuner, as a structure for `saving.to_bytes`."""
     return {
         "hyperparameters": read(tuner.hyperparameters),
@@ -32,7 +70,7 @@ def capture(tuner):
     }
 
 
-def restore(tuner, state):
+def restore(tuner: Tuner, state: dict[str, Any]) -> None:
     """Brings a tuner, its models and its data to a state of `capture`.
 
     Raises:
@@ -52,7 +90,7 @@ def restore(tuner, state):
         assign(problem.owned, part["owned"])
 
 
-def _position(runs):
+def _position(runs: Runs) -> dict[str, Any]:
     """Where `InnerRuns` stand: all problems are at the same step."""
     one = runs.positions[0]
     return {
@@ -64,14 +102,16 @@ def _position(runs):
     }
 
 
-def _restore_position(runs, saved):
+def _restore_position(runs: Runs, saved: dict[str, Any]) -> None:
     counts = saved["first_step"], saved["outer_step"]
-    pairs = zip(saved["states"], saved["tangents"], strict=True)
-    runs.positions = [Position(*map(_tensors, pair), *counts) for pair in pairs]
+    runs.positions = [
+        Position(_tensors(state), _tensors(tangents), *counts)
+        for state, tangents in zip(saved["states"], saved["tangents"], strict=True)
+    ]
     runs.episode = saved["episode"]
 
 
-def describe(tuner):
+def describe(tuner: Tuner) -> dict[str, Any]:
     """What a saved state belongs to, as a structure of plain values."""
     description = {
         "hyperparameters": _specs(tuner.hyperparameters),
@@ -85,7 +125,9 @@ def describe(tuner):
     return json.loads(json.dumps(description, default=lambda value: str(type(value))))
 
 
-def difference(expected, received, place=""):
+def difference(
+    expected: Any, received: Any, place: str = ""
+) -> tuple[str, Any, Any] | None:
     """Where two descriptions differ first.
 
     Returns:
@@ -100,14 +142,14 @@ def difference(expected, received, place=""):
     elif isinstance(expected, list) and isinstance(received, list):
         both = itertools.zip_longest(expected, received)
         pairs = [(f"[{index}]", *pair) for index, pair in enumerate(both)]
-    for name, *pair in pairs:
-        found = difference(*pair, place + name)
+    for name, one, other in pairs:
+        found = difference(one, other, place + name)
         if found:
             return found
     return place.removeprefix("."), expected, received
 
 
-def warn_of_orders(tuner):
+def warn_of_orders(tuner: Tuner) -> None:
     """Says so where data that shuffle would not come in the same order again."""
     seen = []
     for index, problem in enumerate(_problems(tuner)):
@@ -125,16 +167,16 @@ def warn_of_orders(tuner):
                 seen.append(dataset)
 
 
-def _problems(tuner):
+def _problems(tuner: Tuner) -> list[PureProblem]:
     return [problem.pure for problem in tuner.problems]
 
 
-def _optimizers(tuner):
-    several = isinstance(tuner.optimizer, list)
-    return tuner.optimizer if several else [tuner.optimizer]
+def _optimizers(tuner: Tuner) -> list[keras.optimizers.Optimizer]:
+    given = tuner.optimizer
+    return given if isinstance(given, list) else [given]
 
 
-def _sources(tuner):
+def _sources(tuner: Tuner) -> list[Source]:
     """The data of all problems, in the order in which they are read."""
     return [
         source
@@ -143,34 +185,34 @@ def _sources(tuner):
     ]
 
 
-def _tensors(part):
+def _tensors(part: Structure) -> Structure:
     """Arrays as tensors; numbers and `None` stay."""
     return tf.nest.map_structure(
         lambda leaf: tf.constant(leaf) if isinstance(leaf, np.ndarray) else leaf, part
     )
 
 
-def _specs(variables, name="path"):
+def _specs(variables: list[Variable], name: str = "path") -> list[str]:
     return [
         f"{_name(variable, name)}: {dtype_of(variable).name} {tuple(variable.shape)}"
         for variable in variables
     ]
 
 
-def _name(variable, name):
+def _name(variable: Variable, name: str) -> str:
     if name == "path" or not isinstance(variable, keras.Variable):
         return path_of(variable)
     return variable.name
 
 
-def _describe_optimizer(optimizer):
+def _describe_optimizer(optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
     """Its class and numbers, without the name, which Keras counts up."""
     config = optimizer.get_config()
     config.pop("name", None)
     return {"class": type(optimizer).__name__, "config": config}
 
 
-def _describe_problem(problem):
+def _describe_problem(problem: PureProblem) -> dict[str, Any]:
     dynamics = problem.dynamics.dynamics
     return {
         "variables": _specs(problem.variables),

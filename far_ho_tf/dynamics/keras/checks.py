@@ -1,8 +1,11 @@
 """What a Keras optimizer must be to serve as dynamics, and which numbers it has."""
 
+from collections.abc import Mapping
+
 import keras
 
 from far_ho_tf.checks import require
+from far_ho_tf.dynamics.arguments import Argument
 from far_ho_tf.hyperparameters.schedules import Schedule
 
 # Numbers that Keras' optimizers have, `None` where they are not used.
@@ -16,7 +19,7 @@ SUMS_GRADIENTS = (keras.optimizers.SGD, keras.optimizers.Lion)
 _COUNTS = ("ema_overwrite_frequency", "gradient_accumulation_steps")
 
 
-def numbers_of(optimizer):
+def numbers_of(optimizer: keras.optimizers.Optimizer) -> list[str]:
     """Names of the numbers of an optimizer that can be hyperparameters."""
     own = [
         name
@@ -30,7 +33,9 @@ def numbers_of(optimizer):
     return ["learning_rate", *_OPTIONAL, *(n for n in own if n not in _OPTIONAL)]
 
 
-def check_used(optimizer, hyperparameters):
+def check_used(
+    optimizer: keras.optimizers.Optimizer, hyperparameters: Mapping[str, Argument]
+) -> None:
     """Refuses numbers that the optimizer would not look at."""
     name = type(optimizer).__name__
     clipping = [
@@ -50,7 +55,7 @@ def check_used(optimizer, hyperparameters):
     )
 
 
-def check_optimizer(optimizer):
+def check_optimizer(optimizer: keras.optimizers.Optimizer) -> None:
     """Refuses what would be ignored, and names what does it instead."""
     require(
         isinstance(optimizer, keras.optimizers.Optimizer),

@@ -2,13 +2,15 @@
 
 import warnings
 from collections.abc import Mapping
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from far_ho_tf._types import Gradient, Structure, Variable
 from far_ho_tf.checks import require
-from far_ho_tf.dynamics.arguments import Bounds
+from far_ho_tf.dynamics.arguments import Argument, Bounds, Function
 from far_ho_tf.dynamics.base import BoundDynamics, Dynamics
 from far_ho_tf.dynamics.keras.checks import (
     BY_VARIABLE,
@@ -83,7 +85,11 @@ class KerasDynamics(Dynamics):
         **dict.fromkeys(CLIPPING, Bounds(0.0, float("inf"), "()")),
     }
 
-    def __init__(self, optimizer, hyperparameters=None):
+    def __init__(
+        self,
+        optimizer: keras.optimizers.Optimizer,
+        hyperparameters: Mapping[str, Argument] | None = None,
+    ) -> None:
         check_optimizer(optimizer)
         hyperparameters = {} if hyperparameters is None else hyperparameters
         require(
@@ -103,17 +109,17 @@ class KerasDynamics(Dynamics):
         self.optimizer = optimizer
         super().__init__(**hyperparameters)
 
-    def bind(self, variables):
+    def bind(self, variables: list[Variable]) -> "_BoundOptimizer":
         return _BoundOptimizer(self, variables)
 
-    def label(self, name):
+    def label(self, name: str) -> str:
         return f"`{name}` of {type(self.optimizer).__name__}"
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"KerasDynamics({type(self.optimizer).__name__}, {self.numbers!r})"
 
 
-def as_dynamics(dynamics):
+def as_dynamics(dynamics: Dynamics | keras.optimizers.Optimizer) -> Dynamics:
     """Returns `Dynamics`, made of a Keras optimizer where it is one."""
     if isinstance(dynamics, keras.optimizers.Optimizer):
         return KerasDynamics(dynamics)
@@ -133,7 +139,7 @@ class _BoundOptimizer(BoundDynamics):
     by tracing one: a list of tensors, of any shapes.
     """
 
-    def __init__(self, dynamics, variables):
+    def __init__(self, dynamics: KerasDynamics, variables: list[Variable]) -> None:
         super().__init__(dynamics, variables)
         self._optimizer = dynamics.optimizer
         # Only Keras' variables can be substituted.
@@ -149,21 +155,28 @@ class _BoundOptimizer(BoundDynamics):
         self._initial_slots = read(self._slots)
 
     @property
-    def reads_slices(self):
+    def reads_slices(self) -> bool:
         """Of what is linear in the gradient, the sum is all the same."""
         clips = any(
             name in self._sources or getattr(self._optimizer, name) for name in CLIPPING
         )
         return clips or type(self._optimizer) not in SUMS_GRADIENTS
 
-    def slot_paths(self):
+    def slot_paths(self) -> list[str]:
         return [slot.path for slot in self._slots]
 
-    def initial_slots(self, variables):
+    def initial_slots(self, variables: list[tf.Tensor]) -> list[Structure]:
         del variables
         return list(self._initial_slots)
 
-    def update(self, variables, gradients, slots, step, choice):
+    def update(
+        self,
+        variables: list[tf.Tensor],
+        gradients: list[Structure],
+        slots: list[Structure],
+        step: tf.Tensor,
+        choice: dict[str, tf.Tensor],
+    ) -> tuple[list[tf.Tensor], list[Structure]]:
         del choice
         mapping = list(zip(self._slots, slots, strict=True))
         gradients = [
@@ -174,14 +187,20 @@ class _BoundOptimizer(BoundDynamics):
         moved = scope.values_of(self._variables)
         return self._constrained(moved), scope.values_of(self._slots)
 
-    def _run(self, variables, gradients, slots, step):
+    def _run(
+        self,
+        variables: list[tf.Tensor],
+        gradients: list[Gradient | None],
+        slots: list[tuple[keras.Variable, tf.Tensor]],
+        step: tf.Tensor,
+    ) -> SubstitutionScope:
         """The optimizer's update, in the scope that holds what it assigned."""
         iterations = self._optimizer.iterations
         numbers = self._numbers(step, variables)
         mapping = [
             *zip(self._variables, variables, strict=True),
             *slots,
-            (iterations, tf.cast(step, iterations.dtype)),
+            (iterations, tf.cast(step, iterations.dtype)),  # pyright: ignore[reportOptionalMemberAccess]
         ]
         with (
             SubstitutionScope(mapping) as scope,
@@ -190,14 +209,16 @@ class _BoundOptimizer(BoundDynamics):
             self._optimizer._backend_apply_gradients(gradients, self._variables)
         return scope
 
-    def _numbers(self, step, variables):
+    def _numbers(
+        self, step: tf.Tensor, variables: list[tf.Tensor]
+    ) -> tuple[list[str], list[dict[str, Any]]]:
         """Names and values of the numbers, as `functional` takes them."""
         rates = self._sources.get("learning_rate")
         own = {} if rates else self._own_rate(step)
         by_variable = []
         for index, variable in enumerate(variables):
             values = self._numbers_at(index, step, variable)
-            numbers = {
+            numbers: dict[str, Any] = {
                 name: Number(name, value, self._compared)
                 for name, value in values.items()
             }
@@ -210,17 +231,17 @@ class _BoundOptimizer(BoundDynamics):
             by_variable.append(numbers)
         return list(by_variable[0]), by_variable
 
-    def _own_rate(self, step):
+    def _own_rate(self, step: tf.Tensor) -> dict[str, Number]:
         """What the optimizer's own schedule gives, if it has one."""
         optimizer = self._optimizer
         if not callable(optimizer._learning_rate):
             return {}
         iterations = optimizer.iterations
-        with SubstitutionScope([(iterations, tf.cast(step, iterations.dtype))]):
+        with SubstitutionScope([(iterations, tf.cast(step, iterations.dtype))]):  # pyright: ignore[reportOptionalMemberAccess]
             rate = optimizer._get_current_learning_rate()
         return {"learning_rate": Number("learning_rate", tf.convert_to_tensor(rate))}
 
-    def check_last(self, step):
+    def check_last(self, step: int) -> None:
         """And refuses negative values of what the optimizer takes for positive."""
         super().check_last(step)
         for name in self._compared & set(self._sources):
@@ -232,16 +253,16 @@ class _BoundOptimizer(BoundDynamics):
                     **{name: source},
                 )
 
-    def _schedules(self):
+    def _schedules(self) -> dict[tuple[str, int], tuple[str, Function]]:
         """Those of the arguments, and the optimizer's own learning rate."""
         found = super()._schedules()
         own = self._optimizer._learning_rate
         if "learning_rate" not in self._sources and isinstance(
             own, keras.optimizers.schedules.LearningRateSchedule
         ):
-            dtype = self._optimizer.iterations.dtype
+            dtype = self._optimizer.iterations.dtype  # pyright: ignore[reportOptionalMemberAccess]
 
-            def schedule(step):
+            def schedule(step: tf.Tensor) -> tf.Tensor:
                 return own(tf.cast(step, dtype))
 
             schedule.__name__ = type(own).__name__
@@ -249,7 +270,7 @@ class _BoundOptimizer(BoundDynamics):
             found["learning_rate", id(own)] = (label, schedule)
         return found
 
-    def _check_shared(self):
+    def _check_shared(self) -> None:
         """Refuses numbers by variable for what is one for all of them."""
         for name, sources in self._sources.items():
             shared = name == "global_clipnorm" or (
@@ -262,7 +283,7 @@ class _BoundOptimizer(BoundDynamics):
                 **{name: self.dynamics.numbers[name]},
             )
 
-    def _build(self):
+    def _build(self) -> None:
         optimizer = self._optimizer
         if optimizer.built:
             self._check_built()
@@ -304,7 +325,7 @@ class _BoundOptimizer(BoundDynamics):
         if self._built_before:
             self._check_clean(optimizer)
 
-    def _check_clean(self, fresh):
+    def _check_clean(self, fresh: keras.optimizers.Optimizer) -> None:
         """Refuses an optimizer whose state is not that of a fresh one."""
         rate = self._optimizer._learning_rate
         require(
@@ -322,7 +343,7 @@ class _BoundOptimizer(BoundDynamics):
                 variable=own.path,
             )
 
-    def _check_built(self):
+    def _check_built(self) -> None:
         """Refuses an optimizer that has been used otherwise."""
         optimizer = self._optimizer
         try:
@@ -340,10 +361,10 @@ class _BoundOptimizer(BoundDynamics):
             optimizer=optimizer,
         )
 
-    def _find_slots(self):
+    def _find_slots(self) -> list[keras.Variable]:
         assigned = []
 
-        def trace(variables, gradients):
+        def trace(variables: list[tf.Tensor], gradients: list[Gradient | None]) -> None:
             scope = self._run(variables, gradients, [], tf.constant(0))
             assigned.extend(scope.assigned)
 
@@ -383,14 +404,16 @@ class _BoundOptimizer(BoundDynamics):
         return slots
 
 
-def _as_keras(gradient, variable):
+def _as_keras(gradient: tf.Tensor | Slices, variable: tf.Tensor) -> Gradient:
     """A gradient as Keras' tapes give it."""
     if not isinstance(gradient, Slices):
         return gradient
-    return tf.IndexedSlices(*gradient, tf.constant(variable.shape.as_list()))
+    return tf.IndexedSlices(*gradient, tf.constant(variable.shape.as_list()))  # pyright: ignore[reportArgumentType]
 
 
-def _plain_attributes(optimizer):
+def _plain_attributes(
+    optimizer: keras.optimizers.Optimizer,
+) -> dict[str, int | float | str]:
     return {
         k: v for k, v in vars(optimizer).items() if isinstance(v, (int, float, str))
     }

@@ -8,12 +8,15 @@ object uses Keras' backend-agnostic methods instead, which a
 
 import contextlib
 import numbers
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any, NoReturn
 
 import keras
 import numpy as np
 import tensorflow as tf
 from keras.src.backend import numpy as keras_numpy  # Which keras.ops calls.
 
+from far_ho_tf._types import Gradient, Variable
 from far_ho_tf.checks import require
 from far_ho_tf.patches.safe_roots import safe_roots, safe_sqrt
 from far_ho_tf.variables.derivatives import dense
@@ -22,11 +25,15 @@ from far_ho_tf.variables.identity import path_of
 # keras.optimizers.Optimizer is the agnostic class with TensorFlow's ways added.
 _TensorFlowOptimizer, _AgnosticOptimizer = keras.optimizers.Optimizer.__bases__
 _classes = {}
-_keras_divide = keras_numpy.divide
+_keras_divide: Callable[..., Any] = keras_numpy.divide
 
 
 @contextlib.contextmanager
-def functional(optimizer, names, by_variable):
+def functional(
+    optimizer: keras.optimizers.Optimizer,
+    names: list[str],
+    by_variable: list[dict[str, Any]],
+) -> Iterator[None]:
     """Lets an optimizer's `_backend_apply_gradients` work on substitutes.
 
     Args:
@@ -36,7 +43,7 @@ def functional(optimizer, names, by_variable):
             place of the optimizer's own numbers. Made before: within, `tf.sqrt`
             is another.
     """
-    own_class, attributes = type(optimizer), vars(optimizer)
+    own_class, attributes = type(optimizer), optimizer.__dict__
     kept = {name: attributes[name] for name in names if name in attributes}
     if own_class not in _classes:
         _classes[own_class] = type(own_class)(
@@ -55,7 +62,7 @@ def functional(optimizer, names, by_variable):
 
 
 @contextlib.contextmanager
-def _plain_division():
+def _plain_division() -> Iterator[None]:
     """Within, Keras divides `IndexedSlices` without a branch, as it does elsewhere."""
     keras_numpy.divide = _divide
     try:
@@ -64,7 +71,10 @@ def _plain_division():
         keras_numpy.divide = _keras_divide
 
 
-def _divide(x1, x2):
+def _divide(
+    x1: Gradient,
+    x2: Gradient | Variable | float,
+) -> Gradient:
     """Keras' quotient of a gradient by rows and what is dense.
 
     Keras asks, by `tf.cond`, whether it divides 0 by 0 where no row was read, as
@@ -74,7 +84,7 @@ def _divide(x1, x2):
     if not (isinstance(x1, tf.IndexedSlices) and is_dense):
         return _keras_divide(x1, x2)
     x2 = tf.convert_to_tensor(x2)
-    defined = tf.reduce_all(tf.not_equal(x2, 0) & ~tf.math.is_nan(x2))
+    defined = tf.reduce_all(tf.not_equal(x2, 0) & ~tf.math.is_nan(x2))  # pyright: ignore[reportOperatorIssue]
     values = _keras_divide(x1.values, tf.gather(x2, x1.indices))
     nan = tf.constant(float("nan"), values.dtype)
     return tf.IndexedSlices(tf.where(defined, values, nan), x1.indices, x1.dense_shape)
@@ -95,13 +105,15 @@ class Number:
         compared: Set that gets the name if it is asked for its sign.
     """
 
-    def __init__(self, name, tensor, compared=None):
+    def __init__(
+        self, name: str, tensor: tf.Tensor | None, compared: set[str] | None = None
+    ) -> None:
         self.name = name
         self._tensor = tensor
         self._compared = set() if compared is None else compared
 
     @property
-    def tensor(self):
+    def tensor(self) -> tf.Tensor:
         if self._tensor is None:
             raise TypeError(
                 f"{self!r} is read while the optimizer is built, and what is made from "
@@ -109,20 +121,20 @@ class Number:
             )
         return self._tensor
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self.tensor, name)
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         return True
 
     __hash__ = object.__hash__
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"the hyperparameter in the place of `{self.name}`"
 
 
-def _compare(name, with_zero):
-    def method(self, other):
+def _compare(name: str, with_zero: bool) -> Callable[..., Any]:
+    def method(self, other: Any) -> Any:
         other = other.tensor if isinstance(other, Number) else other
         if tf.is_tensor(other) or isinstance(other, (keras.Variable, np.ndarray)):
             return getattr(self.tensor, name)(other)
@@ -147,21 +159,21 @@ for _name, _with_zero in (
     setattr(Number, f"__{_name}__", _compare(f"__{_name}__", _with_zero))
 
 
-def _forward(name):
-    def method(self, *others):
-        others = [o.tensor if isinstance(o, Number) else o for o in others]
-        return getattr(self.tensor, name)(*others)
+def _forward(name: str) -> Callable[..., tf.Tensor]:
+    def method(self, *others: Any) -> tf.Tensor:
+        values = [o.tensor if isinstance(o, Number) else o for o in others]
+        return getattr(self.tensor, name)(*values)
 
     return method
 
 
-def _refuse(self):
+def _refuse(self) -> NoReturn:
     raise TypeError(f"{self!r} is a tensor, of which Python knows no value")
 
 
 for _name in ("__int__", "__index__", "__float__", "__round__"):
     setattr(Number, _name, _refuse)
-Number.__pos__ = lambda self: self.tensor
+Number.__pos__ = lambda self: self.tensor  # pyright: ignore[reportAttributeAccessIssue]
 for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow"):
     setattr(Number, f"__{_name}__", _forward(f"__{_name}__"))
     setattr(Number, f"__r{_name}__", _forward(f"__r{_name}__"))
@@ -175,7 +187,7 @@ tf.register_tensor_conversion_function(
 )
 
 
-def _written_over(variable, slices):
+def _written_over(variable: tf.Tensor, slices: tf.IndexedSlices) -> tf.Tensor:
     """What a variable holds after some rows were assigned, the last of each.
 
     By none of TensorFlow's scatters: their gradients go to all of a row's.
@@ -193,39 +205,43 @@ class _Functional(_TensorFlowOptimizer):
     """Comes after an optimizer's own class and before TensorFlow's."""
 
     # What TensorFlow's scatters to a tf.Variable.
-    def assign(self, variable, value):
+    def assign(self, variable: Variable, value: Gradient) -> None:
         if isinstance(value, tf.IndexedSlices):
             value = _written_over(variable, value)
         super(_TensorFlowOptimizer, self).assign(variable, value)
 
-    def assign_add(self, variable, value):
+    def assign_add(self, variable: Variable, value: Gradient) -> None:
         super(_TensorFlowOptimizer, self).assign_add(variable, dense(value))
 
-    def assign_sub(self, variable, value):
+    def assign_sub(self, variable: Variable, value: Gradient) -> None:
         super(_TensorFlowOptimizer, self).assign_sub(variable, dense(value))
 
     _apply_weight_decay = _AgnosticOptimizer._apply_weight_decay
 
     # Both look at the tf.Variable, which a substituted one hides.
-    def _var_key(self, variable):
+    def _var_key(self, variable: Variable) -> Hashable:
         return super()._var_key(underlying(variable))
 
-    def _use_weight_decay(self, variable):
+    def _use_weight_decay(self, variable: Variable) -> bool:
         return super()._use_weight_decay(underlying(variable))
 
-    def _use_numbers(self, index):
-        vars(self).update(self._numbers[index])
+    def _use_numbers(self, index: int) -> None:
+        self.__dict__.update(self._numbers[index])
 
-    def _get_current_learning_rate(self):
-        given = vars(self).get("learning_rate")
+    def _get_current_learning_rate(self) -> tf.Tensor:
+        given = self.__dict__.get("learning_rate")
         return super()._get_current_learning_rate() if given is None else given.tensor
 
-    def _backend_apply_gradients(self, gradients, variables):
+    def _backend_apply_gradients(
+        self, gradients: list[Gradient | None], variables: list[keras.Variable]
+    ) -> None:
         """As Keras', without branches on tensors; numbers differ by variable.
 
         What has no gradient, `None`, stays where it is.
         """
-        vars(self)["_indices"] = {self._var_key(v): i for i, v in enumerate(variables)}
+        self.__dict__["_indices"] = {
+            self._var_key(v): i for i, v in enumerate(variables)
+        }
         moved = [i for i, gradient in enumerate(gradients) if gradient is not None]
         gradients = self._clip_gradients(gradients)
         for index in moved:
@@ -242,7 +258,7 @@ class _Functional(_TensorFlowOptimizer):
                 self._use_numbers(index)
                 self._move_average(variables[index])
 
-    def _move_average(self, variable):
+    def _move_average(self, variable: keras.Variable) -> None:
         average = self._model_variables_moving_average[
             self._get_variable_index(variable)
         ]
@@ -252,13 +268,20 @@ class _Functional(_TensorFlowOptimizer):
         due = (self.iterations + 1) % self.ema_overwrite_frequency == 0
         variable.assign(tf.where(due, average.value, variable.value))
 
-    def _backend_update_step(self, gradients, variables, learning_rate):
+    def _backend_update_step(
+        self,
+        gradients: list[Gradient | None],
+        variables: list[keras.Variable],
+        learning_rate: tf.Tensor,
+    ) -> None:
         del learning_rate  # That of the first variable.
         for gradient, variable in zip(gradients, variables, strict=True):
             self._use_numbers(self._indices[self._var_key(variable)])
             self.update_step(gradient, variable, self.learning_rate)
 
-    def _clip_gradients(self, gradients):
+    def _clip_gradients(
+        self, gradients: list[Gradient | None]
+    ) -> list[Gradient | None]:
         """As Keras', by variable, and with a derivative where all are zero."""
         self._use_numbers(0)
         if self.clipnorm or not (self.global_clipnorm and self.global_clipnorm > 0):
@@ -283,13 +306,13 @@ class _Functional(_TensorFlowOptimizer):
         return [None if g is None else scale * dense(g) for g in gradients]
 
 
-def shares_state(optimizer):
+def shares_state(optimizer: keras.optimizers.Optimizer) -> bool:
     """Whether an optimizer does more than to update one variable after another."""
     own = type(optimizer)._backend_update_step
     return own is not _TensorFlowOptimizer._backend_update_step
 
 
-def stand_in(variable):
+def stand_in(variable: tf.Variable) -> keras.Variable:
     """A Keras variable in the place of a tf.Variable: only such are substituted."""
     made = keras.Variable(
         tf.zeros_like(variable),
@@ -300,7 +323,7 @@ def stand_in(variable):
     return made
 
 
-def underlying(variable):
+def underlying(variable: Variable) -> tf.Variable:
     """The tf.Variable by which an optimizer knows a variable."""
     if not isinstance(variable, keras.Variable):
         return variable

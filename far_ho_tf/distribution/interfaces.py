@@ -1,0 +1,63 @@
+"""What is needed here of problems and runs, which are made in folders below."""
+
+from typing import Any, Protocol, TypeVar
+
+import tensorflow as tf
+
+from far_ho_tf._types import Structure, Variable
+from far_ho_tf.data.source import Source
+from far_ho_tf.variables.state import State
+
+Self = TypeVar("Self")
+
+
+class Problem(Protocol):
+    """A `BilevelProblem`."""
+
+    dtype: tf.DType
+    variables: list[Variable]
+    hyperparameters: list[Variable]
+    inner_data: Source
+    outer_data: Source
+
+    @property
+    def extra_variables(self) -> list[Variable]: ...
+
+    @property
+    def start(self) -> State: ...
+
+    def oracle(
+        self, state: State, hyperparameters: list[tf.Tensor], batch: Structure
+    ) -> tuple[list[Structure], list[tf.Tensor], tf.Tensor]: ...
+
+    def outer_value(
+        self, state: State, hyperparameters: list[tf.Tensor], batch: Structure
+    ) -> tf.Tensor: ...
+
+    def sources(
+        self, state: State, hyperparameters: list[tf.Tensor]
+    ) -> list[list[Any]]: ...
+
+
+class Inputs(Protocol):
+    """The `Inputs` of a compiled program."""
+
+    @property
+    def start(self) -> State: ...
+
+    @property
+    def hyperparameters(self) -> list[tf.Tensor]: ...
+
+    @property
+    def inner(self) -> Structure: ...
+
+    @property
+    def outer(self) -> Structure: ...
+
+    @property
+    def first_step(self) -> tf.Tensor: ...
+
+    @property
+    def outer_step(self) -> tf.Tensor: ...
+
+    def _replace(self: Self, **changes: Any) -> Self: ...
