@@ -39,9 +39,8 @@ def test_labels_that_depend_on_nothing_are_not_refused():
 
 
 def test_a_stopped_gradient_is_warned_of():
-    problem = problem_with(lambda x: x * tf.stop_gradient(x), normal(3))
     with pytest.warns(UserWarning, match="`inner_objective` holds StopGradient"):
-        problem.report  # noqa: B018
+        problem_with(lambda x: x * tf.stop_gradient(x), normal(3))
 
 
 def truncated(x):
@@ -54,18 +53,17 @@ def test_parameters_of_what_is_drawn_by_rejection_are_warned_of():
     x = np.array([0.3, 0.5, 0.9])
     assert error_of_first_derivative(truncated, x) > 0.01
     with pytest.warns(UserWarning, match=r"StatelessParameterizedTr.*on average"):
-        problem_with(truncated, x).report  # noqa: B018
+        problem_with(truncated, x)
     w = keras.Variable(x, name="w", dtype="float64")
     rate = far.Hyperparameter(0.1, name="rate", dtype="float64")
-    problem = far.BilevelProblem(
-        lambda: tf.reduce_sum(w.value**2),
-        lambda: tf.reduce_sum(
-            tf.random.stateless_gamma([3], [1, 2], w, dtype="float64")
-        ),
-        *([w], far.GradientDescent(rate), [rate]),
-    )
     with pytest.warns(UserWarning, match=r"`outer_objective` holds StatelessRandomG"):
-        problem.report  # noqa: B018
+        far.BilevelProblem(
+            lambda: tf.reduce_sum(w.value**2),
+            lambda: tf.reduce_sum(
+                tf.random.stateless_gamma([3], [1, 2], w, dtype="float64")
+            ),
+            *([w], far.GradientDescent(rate), [rate]),
+        )
 
 
 def test_dependence_goes_around_in_a_loop():
@@ -79,18 +77,16 @@ def test_dependence_goes_around_in_a_loop():
         start = (0, tf.zeros_like(x), tf.zeros_like(x))
         return x + tf.while_loop(lambda i, *_: i < 2, turn, start)[1]
 
-    problem = problem_with(function, normal(3))
     with pytest.warns(UserWarning, match="`inner_objective` holds StopGradient"):
-        problem.report  # noqa: B018
+        problem_with(function, normal(3))
 
 
 def test_dependence_goes_through_a_cast():
     def function(x):
         return x + tf.cast(tf.stop_gradient(tf.cast(x, tf.float32)), x.dtype)
 
-    problem = problem_with(function, normal(3))
     with pytest.warns(UserWarning, match="`inner_objective` holds StopGradient"):
-        problem.report  # noqa: B018
+        problem_with(function, normal(3))
 
 
 def test_what_logsumexp_stops_is_not_warned_of():

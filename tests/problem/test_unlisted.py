@@ -69,7 +69,7 @@ DYNAMICS = {
 @pytest.mark.parametrize("part", READERS)
 def test_the_part_that_reads_it_is_named(part):
     h = far.Hyperparameter(0.5, name="unlisted")
-    (message,) = warned(lambda: bilevel(**READERS[part](h)).report)
+    (message,) = warned(lambda: bilevel(**READERS[part](h)))
     assert f"not list `unlisted`, a Hyperparameter that is read by `{part}`:" in message
     assert "Remedy: list it; or, if it is to stay fixed" in message
 
@@ -79,12 +79,10 @@ def test_dynamics(name):
     h = far.Hyperparameter(0.5, name="unlisted")
     scale = far.Hyperparameter(1.0, name="scale")
     (message,) = warned(
-        lambda: (
-            bilevel(
-                inner_objective=lambda w: lambda: scale * tf.reduce_sum(w * w),
-                dynamics=lambda w: DYNAMICS[name](h),
-                hyperparameters=lambda w: [scale],
-            ).report
+        lambda: bilevel(
+            inner_objective=lambda w: lambda: scale * tf.reduce_sum(w * w),
+            dynamics=lambda w: DYNAMICS[name](h),
+            hyperparameters=lambda w: [scale],
         )
     )
     assert "`unlisted`, a Hyperparameter that is read by `dynamics`:" in message
@@ -93,7 +91,7 @@ def test_dynamics(name):
 def test_all_that_read_it_are_named_at_once():
     h = far.Hyperparameter(0.5, name="unlisted")
     both = READERS["inner_objective"](h) | READERS["initial_values"](h)
-    (message,) = warned(lambda: bilevel(**both).report)
+    (message,) = warned(lambda: bilevel(**both))
     assert "read by `inner_objective` and `initial_values`:" in message
 
 
@@ -108,7 +106,7 @@ def test_in_a_loop_and_a_branch():
             tf.while_loop(lambda turn, x: turn < 3, body, [0, w * w])[1]
         )
 
-    (message,) = warned(lambda: bilevel(inner_objective=objective).report)
+    (message,) = warned(lambda: bilevel(inner_objective=objective))
     assert "`unlisted`, a Hyperparameter that is read by `inner_objective`:" in message
 
 
@@ -142,4 +140,4 @@ def test_what_is_no_constant_or_no_hyperparameter_is_not_warned_of():
     fixed = keras.Variable(0.5, trainable=False, name="fixed")
     bare = tf.Variable(0.5, name="bare")
     for other in (fixed, bare, tf.constant(0.5), 0.5, float(h)):
-        assert warned(lambda other=other: bilevel(other).report) == []
+        assert warned(lambda other=other: bilevel(other)) == []
