@@ -181,7 +181,8 @@ def test_phases_of_complex_vectors_are_no_silent_numbers(name, mode):
 
 
 def test_determinants_that_are_rounding_are_no_silent_numbers():
-    start = normal(3, 2) @ normal(2, 3)
+    draw = normals()
+    start = draw(3, 2) @ draw(2, 3)
     w = keras.Variable(start, dtype="float64", name="w")
     rate = far.Hyperparameter(0.1, name="rate", dtype="float64")
     problem = far.BilevelProblem(
