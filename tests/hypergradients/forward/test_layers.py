@@ -268,10 +268,10 @@ def test_what_is_not_vectorized_is_told(make, operation):
     model = make()
     random = np.random.RandomState(0)
     x, y = random.randn(6, *model.input_shape[1:]), random.randint(0, 3, 6)
-    problem = shifted(model, x, y)
     mode = far.ForwardHG(jit_compile=False)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", UserWarning)
+        problem = shifted(model, x, y)
         forward = mode.compute(problem, 2)
     told = [w for w in told if "cannot vectorize" in str(w.message)]
     if operation == "StatelessIf":
