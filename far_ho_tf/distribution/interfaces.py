@@ -1,5 +1,6 @@
 """What is needed here of problems and runs, which are made in folders below."""
 
+import functools
 from typing import Any, Protocol, TypeVar
 
 import tensorflow as tf
@@ -20,10 +21,10 @@ class Problem(Protocol):
     inner_data: Source
     outer_data: Source
 
-    @property
+    @functools.cached_property
     def extra_variables(self) -> list[Variable]: ...
 
-    @property
+    @functools.cached_property
     def start(self) -> State: ...
 
     def oracle(

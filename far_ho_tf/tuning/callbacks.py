@@ -5,6 +5,7 @@ epoch, and the `HyperOptimizer` that of the model.
 """
 
 import time
+from collections.abc import Mapping
 
 import keras
 
@@ -25,11 +26,11 @@ class ProgressBar(keras.callbacks.Callback):
     >>> bar = far.callbacks.ProgressBar(verbose=2)
     """
 
-    def __init__(self, verbose=1):
+    def __init__(self, verbose: int = 1) -> None:
         super().__init__()
         self._verbose = verbose
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
         self._start, self._tell = time.time(), once(self._show)
         self._bar = keras.utils.Progbar(
             self.params["epochs"],
@@ -41,15 +42,15 @@ class ProgressBar(keras.callbacks.Callback):
         ended = before == self.params["epochs"] or self.model.stop_training
         self._bar.update(before, finalize=bool(before and ended))
 
-    def say(self, text):
+    def say(self, text: str) -> None:
         """Shows below the bar what a hyper-iteration waits for."""
         self._tell(text)
 
-    def _show(self, text):
+    def _show(self, text: str) -> None:
         if self._verbose == 1:
             show(text, begin="\n", end="")
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         values = {"elapsed_seconds": time.time() - self._start, **(logs or {})}
         self._bar.stateful_metrics.update(values)  # Shown as they are, not averaged.
         finished = epoch + 1 == self.params["epochs"] or self.model.stop_training
