@@ -12,6 +12,16 @@ from far_ho_tf.variables.state import State
 Self = TypeVar("Self")
 
 
+class OracleValue(Protocol):
+    """An `OracleValue` of a problem."""
+
+    @property
+    def value(self) -> tf.Tensor: ...
+
+    @property
+    def extra(self) -> list[tf.Tensor]: ...
+
+
 class Problem(Protocol):
     """A `BilevelProblem`."""
 
@@ -29,7 +39,7 @@ class Problem(Protocol):
 
     def oracle(
         self, state: State, hyperparameters: list[tf.Tensor], batch: Structure
-    ) -> tuple[list[Structure], list[tf.Tensor], tf.Tensor]: ...
+    ) -> OracleValue: ...
 
     def outer_value(
         self, state: State, hyperparameters: list[tf.Tensor], batch: Structure

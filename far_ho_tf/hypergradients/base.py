@@ -144,7 +144,7 @@ class HyperGradient(abc.ABC):
     @did_you_mean(**KERAS_NAMES)
     def compute(
         self,
-        problem: BilevelProblem,
+        problem: BilevelProblem,  # pyright: ignore[reportRedeclaration]
         num_steps: int,
         start: Position | None = None,
         *,
@@ -238,7 +238,7 @@ class HyperGradient(abc.ABC):
             num_steps, start, keep_tangents, episodes, hyper_iterations, strategy
         )
         if write_back:
-            problem.write_back(result.state)
+            problem.write_back(result.state)  # pyright: ignore[reportArgumentType]
         return result
 
     def _checked(self, problem: PureProblem, start: Position | None) -> Position:

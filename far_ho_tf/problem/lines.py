@@ -103,7 +103,7 @@ class Line:
         slope = tf.zeros_like(value)
         for gradient, one in zip(gradients, direction, strict=True):
             if gradient is not None:
-                slope += tf.reduce_sum(dense(gradient) * one)  # pyright: ignore[reportOptionalOperand]
+                slope += tf.reduce_sum(dense(gradient) * one)
         return value, slope, steps
 
     def steps(self, hyperparameters: list[tf.Tensor]) -> list[list[tf.Tensor]]:

@@ -122,7 +122,7 @@ class PureProblem:
         sources = tape_sources(self.variables, state.variables)
         (found,), extra, value = self.partials(state, hyperparameters, batch, [sources])
         gradients = list(map(as_slices, filled(found, state.variables)))
-        return OracleValue(gradients, extra, value)  # pyright: ignore[reportArgumentType]
+        return OracleValue(gradients, extra, value)
 
     def partials(
         self,

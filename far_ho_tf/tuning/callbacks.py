@@ -6,10 +6,12 @@ epoch, and the `HyperOptimizer` that of the model.
 
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import keras
 
 from far_ho_tf.notices import once, show
+from far_ho_tf.resuming.tuner_state import Tuner
 
 
 class ProgressBar(keras.callbacks.Callback):
@@ -25,6 +27,10 @@ class ProgressBar(keras.callbacks.Callback):
     >>> import far_ho_tf as far
     >>> bar = far.callbacks.ProgressBar(verbose=2)
     """
+
+    # What `fit` gives it.
+    model: Tuner
+    params: dict[str, Any]
 
     def __init__(self, verbose: int = 1) -> None:
         super().__init__()
@@ -52,7 +58,7 @@ class ProgressBar(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         values = {"elapsed_seconds": time.time() - self._start, **(logs or {})}
-        self._bar.stateful_metrics.update(values)  # Shown as they are, not averaged.
+        self._bar.stateful_metrics.update(values)  # Shown as they are, not averaged.  # pyright: ignore[reportOptionalMemberAccess]
         finished = epoch + 1 == self.params["epochs"] or self.model.stop_training
         self._bar.update(epoch + 1, list(values.items()), finished)
         self._tell = once(self._show)  # Of the next one, which may wait for the same.

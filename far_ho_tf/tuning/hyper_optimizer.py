@@ -98,6 +98,12 @@ class HyperOptimizer:
     Source: Franceschi et al. 2017, section 2 (the outer problem).
     """
 
+    # What `fit` and `run` leave.
+    history: keras.callbacks.History
+    status: Status | list[Status | None] | None
+    divergence: NonFiniteError | None
+    _good: list[np.ndarray] | None
+
     def __init__(
         self,
         problem: BilevelProblem | Sequence[BilevelProblem],
@@ -124,7 +130,7 @@ class HyperOptimizer:
         taken = ("outer_value", "hypergradient_norm")
         self._named = scalar_names(self.hyperparameters, taken)
         self.stop_training = False
-        self.history = self.status = None
+        self.history = self.status = None  # pyright: ignore[reportAttributeAccessIssue]
         self.divergence = None
         self.initial_iteration = 0
         self._good = None  # The hyperparameters of the last evaluation in `fit`.

@@ -47,7 +47,7 @@ class InnerRuns:
         self._executions: dict[tuple[int, bool], Execution] = {}
         self._has_no_episodes = False
         self._tasks = Tasks(strategy, problems[0].hyperparameters)
-        self.positions = [Position() for _ in problems]
+        self.positions: list[Position] = [Position() for _ in problems]
         self.episode = 0
 
     @property
@@ -83,10 +83,10 @@ class InnerRuns:
         # In order, as several problems may share a model.
         for problem, one in zip(self._problems, results, strict=True):
             if one is not None:
-                problem.write_back(one.state)
+                problem.write_back(one.state)  # pyright: ignore[reportArgumentType]
         self.episode = episode
         if numbers is None:
-            self.positions = [
+            self.positions = [  # pyright: ignore[reportAttributeAccessIssue]
                 Position(first_step=start.first_step + num_steps)
                 if one is None
                 else one.end
@@ -139,7 +139,7 @@ class InnerRuns:
             episodes = list(range(unseen, unseen + count))
             unseen += count
         check_episodes(self._problems[0], None, episodes, several=False)
-        return list(episodes), unseen
+        return list(episodes), unseen  # pyright: ignore[reportArgumentType]
 
     def _compute(
         self,
@@ -195,7 +195,7 @@ class InnerRuns:
 
         found, error = self._tasks.run(work, count)
         mean = self._tasks.average(found, error, count, num_steps)
-        results = [None] * count
+        results: list[HyperGradientResult | None] = [None] * count
         for (place,), result in found:
             results[place] = result
         return results, dataclasses.replace(mean, results=results)

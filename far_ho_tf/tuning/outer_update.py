@@ -31,7 +31,7 @@ class OuterUpdate:
     """
 
     def __init__(
-        self, optimizer: OuterOptimizer, hyperparameters: list[Variable]
+        self, optimizer: OuterOptimizer, hyperparameters: Sequence[Variable]
     ) -> None:
         if optimizer is None:
             optimizer = keras.optimizers.Adam(0.01)
@@ -48,7 +48,7 @@ class OuterUpdate:
             optimizer=optimizer,
         )
         # Which gradients go to which optimizer.
-        self._groups = [
+        self._groups: list[list[int]] = [  # pyright: ignore[reportAttributeAccessIssue]
             [find(variable, hyperparameters) for variable in variables]
             for variables, _ in groups
         ]
@@ -70,7 +70,9 @@ class OuterUpdate:
             )
 
 
-def _build(optimizer: keras.optimizers.Optimizer, variables: list[Variable]) -> None:
+def _build(
+    optimizer: keras.optimizers.Optimizer, variables: Sequence[Variable]
+) -> None:
     try:
         with _scope_of(optimizer):
             optimizer.build(variables)
@@ -92,11 +94,11 @@ def _scope_of(optimizer: keras.optimizers.Optimizer) -> AbstractContextManager[A
     """
     strategy = getattr(optimizer, "_distribution_strategy", None)
     if isinstance(strategy, tf.distribute.OneDeviceStrategy):
-        return strategy.scope()
+        return strategy.scope()  # pyright: ignore[reportOptionalMemberAccess]
     return contextlib.nullcontext()
 
 
-def _group(pair: Any) -> tuple[list[Variable], keras.optimizers.Optimizer]:
+def _group(pair: Any) -> tuple[Sequence[Variable], keras.optimizers.Optimizer]:
     if not (isinstance(pair, (list, tuple)) and len(pair) == 2):
         raise ValueError(
             "`optimizer` must be a Keras optimizer, or a list of pairs "
@@ -125,7 +127,9 @@ def _keras_optimizer(optimizer: Any) -> keras.optimizers.Optimizer:
         ) from error
 
 
-def _check_cover(named: list[Variable], hyperparameters: list[Variable]) -> None:
+def _check_cover(
+    named: Sequence[Variable], hyperparameters: Sequence[Variable]
+) -> None:
     for variable in named:
         require(
             find(variable, hyperparameters) is not None,

@@ -110,7 +110,7 @@ class Tasks:
             with ThreadPoolExecutor(len(self._local)) as threads:
                 outcomes = list(threads.map(in_context(attempt), self._local))
         errors = [one for one in outcomes if isinstance(one, Exception)]
-        found = [] if errors else [pair for pairs in outcomes for pair in pairs]
+        found = [] if errors else [pair for pairs in outcomes for pair in pairs]  # pyright: ignore[reportGeneralTypeIssues]
         return found, errors[0] if errors else None
 
     def average(
@@ -170,4 +170,4 @@ class Tasks:
 
 def _outer_values(result: HyperGradientResult) -> tf.Tensor:
     one = result.outer_values is None
-    return result.outer_value if one else result.outer_values
+    return result.outer_value if one else result.outer_values  # pyright: ignore[reportReturnType]

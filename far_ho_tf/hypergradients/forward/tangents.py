@@ -203,7 +203,7 @@ class Propagation:
             kept["partials"], *kept["values"] = problem.partials(
                 state, hyperparameters, batch, sources
             )
-            return floating(kept["values"][0])
+            return floating(kept["values"][0])  # pyright: ignore[reportArgumentType]
 
         def partials() -> Structure:
             kept["extra"] = linearize(extra, sources)
