@@ -2,8 +2,8 @@
 
     .venv/bin/python -m tools.hops
 
-A hop is a call of a function in another file of the package than that of the nearest
-caller in the package; what TensorFlow calls back counts by who called TensorFlow.
+A hop is a call of a function in another file of the package than the caller's. What
+TensorFlow or Python's libraries call in between is not counted.
 """
 
 import collections
@@ -27,7 +27,7 @@ def main(argv):
         files, pairs = hops(lambda: tuner.fit(1, 10, verbose=0))
         print(f"{name} fit: {len(files)} files, {sum(pairs.values())} hops")
         for (caller, called), count in pairs.most_common() if FLAGS.pairs else ():
-            print(f"  {count:4d} {caller or 'outside'} -> {called}")
+            print(f"  {count:4d} {caller} -> {called}")
 
 
 def hops(function):
@@ -40,11 +40,8 @@ def hops(function):
         if event != "call" or called is None:
             return
         files.add(called)
-        caller = frame.f_back
-        while caller is not None and _file(caller) is None:
-            caller = caller.f_back
-        before = _file(caller) if caller is not None else None
-        if before != called:
+        before = _file(frame.f_back)
+        if before is not None and before != called:
             pairs[before, called] += 1
 
     sys.setprofile(note)
@@ -56,6 +53,7 @@ def hops(function):
 
 
 def _file(frame):
+    """The file of the package that a frame is in, or `None`."""
     name = frame.f_code.co_filename
     return name.removeprefix(PACKAGE) if name.startswith(PACKAGE) else None
 

@@ -1,5 +1,6 @@
 """What is needed here of problems and runs, which are made in folders below."""
 
+import functools
 from typing import Any, Protocol, TypeVar
 
 import tensorflow as tf
@@ -11,6 +12,16 @@ from far_ho_tf.variables.state import State
 Self = TypeVar("Self")
 
 
+class OracleValue(Protocol):
+    """An `OracleValue` of a problem."""
+
+    @property
+    def value(self) -> tf.Tensor: ...
+
+    @property
+    def extra(self) -> list[tf.Tensor]: ...
+
+
 class Problem(Protocol):
     """A `BilevelProblem`."""
 
@@ -20,15 +31,15 @@ class Problem(Protocol):
     inner_data: Source
     outer_data: Source
 
-    @property
+    @functools.cached_property
     def extra_variables(self) -> list[Variable]: ...
 
-    @property
+    @functools.cached_property
     def start(self) -> State: ...
 
     def oracle(
         self, state: State, hyperparameters: list[tf.Tensor], batch: Structure
-    ) -> tuple[list[Structure], list[tf.Tensor], tf.Tensor]: ...
+    ) -> OracleValue: ...
 
     def outer_value(
         self, state: State, hyperparameters: list[tf.Tensor], batch: Structure

@@ -2,9 +2,12 @@
 
 import abc
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
 
+from far_ho_tf._types import Structure
 from far_ho_tf.checks import (
     KERAS_NAMES,
     LAST_STEP,
@@ -20,10 +23,13 @@ from far_ho_tf.distribution.strategies import (
     outside_scope,
 )
 from far_ho_tf.graphs.buffers import capacity
-from far_ho_tf.hypergradients.compiler import Buffers
-from far_ho_tf.hypergradients.episodes import check_episodes
+from far_ho_tf.hypergradients.compiler import Buffers, Inputs, Outputs, Settings
+from far_ho_tf.hypergradients.episodes import Episodes, check_episodes
 from far_ho_tf.hypergradients.execution import execution_of
+from far_ho_tf.hypergradients.interfaces import Room
+from far_ho_tf.hypergradients.result import HyperGradientResult
 from far_ho_tf.problem.bilevel_problem import BilevelProblem
+from far_ho_tf.problem.pure_problem import PureProblem
 from far_ho_tf.variables.state import Position, State
 
 
@@ -47,7 +53,7 @@ class HyperGradient(abc.ABC):
     # Whether several replicas share each batch.
     splits_batches = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not isinstance(self.jit_compile, bool) and self.jit_compile != "auto":
             raise ValueError(
                 "`jit_compile` must be True, False or 'auto'. Received: "
@@ -55,7 +61,9 @@ class HyperGradient(abc.ABC):
             )
 
     @abc.abstractmethod
-    def differentiate(self, problem, settings, inputs):
+    def differentiate(
+        self, problem: PureProblem, settings: Settings, inputs: Inputs
+    ) -> Outputs:
         """Builds the graph of one hyper-iteration.
 
         Args:
@@ -67,7 +75,7 @@ class HyperGradient(abc.ABC):
             `Outputs`.
         """
 
-    def buffers(self, problem, num_steps):
+    def buffers(self, problem: PureProblem, num_steps: int) -> Room:
         """What a program for so many steps, and for fewer, holds.
 
         Args:
@@ -80,16 +88,16 @@ class HyperGradient(abc.ABC):
         del problem
         return Buffers(capacity(num_steps))
 
-    def itinerary(self, problem, num_steps):
+    def itinerary(self, problem: PureProblem, num_steps: int) -> Structure:
         """What a program must be told of the steps of a run: a structure of tensors."""
         del problem, num_steps
         return ()
 
-    def check(self, problem):
+    def check(self, problem: PureProblem) -> None:
         """Refuses a problem that the mode cannot differentiate."""
         del problem
 
-    def check_tangents(self, problem, tangents):
+    def check_tangents(self, problem: PureProblem, tangents: State | None) -> None:
         """Refuses tangents that a run cannot begin with."""
         del problem
         require(
@@ -99,12 +107,12 @@ class HyperGradient(abc.ABC):
             mode=self,
         )
 
-    def describe(self, problem, num_steps):
+    def describe(self, problem: PureProblem, num_steps: int) -> dict[str, Any]:
         """What the mode adds to the `Status` of such runs, as a mapping."""
         del problem, num_steps
         return {}
 
-    def verify(self, checks):
+    def verify(self, checks: Mapping[str, tf.Tensor]) -> dict[str, Any]:
         """Raises if what a run checked does not hold; see `Outputs.checks`.
 
         Returns:
@@ -113,7 +121,7 @@ class HyperGradient(abc.ABC):
         del checks
         return {}
 
-    def keeps_tangents(self, problem, asked):
+    def keeps_tangents(self, problem: PureProblem, asked: bool | None) -> bool:
         """Whether a run returns its final tangents.
 
         Args:
@@ -123,7 +131,7 @@ class HyperGradient(abc.ABC):
         del problem, asked
         return False
 
-    def held(self, problem, num_steps):
+    def held(self, problem: PureProblem, num_steps: int) -> int:
         """The bytes, at least, that a run of so many steps holds for all of them.
 
         Args:
@@ -136,20 +144,20 @@ class HyperGradient(abc.ABC):
     @did_you_mean(**KERAS_NAMES)
     def compute(
         self,
-        problem,
-        num_steps,
-        start=None,
+        problem: BilevelProblem,  # pyright: ignore[reportRedeclaration]
+        num_steps: int,
+        start: Position | None = None,
         *,
-        keep_tangents=None,
-        episodes=None,
-        strategy=None,
-        write_back=True,
-        hyper_iterations=None,
-        state=None,
-        tangents=None,
-        first_step=None,
-        outer_step=None,
-    ):
+        keep_tangents: bool | None = None,
+        episodes: Episodes | None = None,
+        strategy: tf.distribute.Strategy | None = None,
+        write_back: bool = True,
+        hyper_iterations: int | None = None,
+        state: State | None = None,
+        tangents: State | None = None,
+        first_step: int | None = None,
+        outer_step: int | None = None,
+    ) -> HyperGradientResult:
         """Trains for `num_steps` and differentiates through the training.
 
         Afterwards the model's variables hold s_T. The first call for a problem traces
@@ -217,7 +225,7 @@ class HyperGradient(abc.ABC):
             problem=problem,
         )
         start = _given(start, state, tangents, first_step, outer_step)
-        problem = problem.pure
+        problem: PureProblem = problem.pure
         with problem.explained():
             start = self._checked(problem, start)
             num_steps = check_steps(num_steps, start.first_step)
@@ -230,10 +238,10 @@ class HyperGradient(abc.ABC):
             num_steps, start, keep_tangents, episodes, hyper_iterations, strategy
         )
         if write_back:
-            problem.write_back(result.state)
+            problem.write_back(result.state)  # pyright: ignore[reportArgumentType]
         return result
 
-    def _checked(self, problem, start):
+    def _checked(self, problem: PureProblem, start: Position | None) -> Position:
         """The `Position` to start from, which fits the problem."""
         if start is None:
             return Position()
@@ -257,7 +265,7 @@ class HyperGradient(abc.ABC):
         )
 
 
-def _given(start, *before):
+def _given(start: Position | State | None, *before: Any) -> Position | None:
     """What `compute` was given to start from, by `start` or as it was before."""
     if isinstance(start, State):  # It was the third argument.
         start, before = None, (start, *before[1:])

@@ -1,11 +1,13 @@
 """One compiled hyper-iteration: what it takes and returns, and its compiler."""
 
 import re
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 from absl import logging
 
+from far_ho_tf._types import Structure
 from far_ho_tf.checks import essence, warn_user
 from far_ho_tf.distribution.strategies import WorkerLostError, lost_workers
 from far_ho_tf.graphs.compilation import check_in_use, discard_unreadable
@@ -16,6 +18,7 @@ from far_ho_tf.graphs.vectorize import noted
 from far_ho_tf.notices import tell
 from far_ho_tf.patches.indices import compiled
 from far_ho_tf.patches.kernels import beside_gpu, kernel_rewrites
+from far_ho_tf.problem.inspection import Report
 from far_ho_tf.variables.state import State
 
 # Multiplications up to which XLA is the faster on a CPU, by benchmarks/compilers.py.
@@ -55,7 +58,7 @@ class Settings(NamedTuple):
     buffers: Any
     restart: bool
     keep_tangents: bool
-    strategy: Any = None
+    strategy: tf.distribute.Strategy | None = None
     compiled: bool = False
 
 
@@ -74,15 +77,15 @@ class Inputs(NamedTuple):
             `differentiate` gets one; `None` where there are none.
     """
 
-    hyperparameters: list
+    hyperparameters: list[tf.Tensor]
     start: State
     tangents: State | None
-    inner: Any
-    outer: Any
+    inner: Structure
+    outer: Structure
     first_step: tf.Tensor
     outer_step: tf.Tensor
     num_steps: tf.Tensor
-    itinerary: Any = ()
+    itinerary: Structure = ()
     episode: tf.Tensor | None = None
 
 
@@ -99,13 +102,13 @@ class Outputs(NamedTuple):
     """
 
     outer_value: tf.Tensor
-    hypergradients: list
+    hypergradients: list[tf.Tensor]
     inner_values: tf.Tensor
-    choices: dict
+    choices: dict[str, tf.Tensor]
     state: State
     tangents: State | None
     finite: tf.Tensor
-    checks: dict = {}
+    checks: dict[str, tf.Tensor] = {}
     outer_values: tf.Tensor | None = None
 
 
@@ -137,15 +140,15 @@ class Program:
 
     def __init__(
         self,
-        jit_compile,
-        report,
-        fixed_shapes,
-        build,
-        whole=True,
-        calls_parts=False,
-        strategy=None,
-        num_steps=None,
-    ):
+        jit_compile: bool | str,
+        report: Report,
+        fixed_shapes: bool,
+        build: Callable[[Any, bool], Structure],
+        whole: bool = True,
+        calls_parts: bool = False,
+        strategy: tf.distribute.Strategy | None = None,
+        num_steps: int | None = None,
+    ) -> None:
         self._may_fall_back = jit_compile == "auto"
         self._is_tried = False
         self._salt = ""
@@ -154,16 +157,16 @@ class Program:
         self._calls_parts = calls_parts
         self._strategy = strategy
         self.reason = obstacle(jit_compile, report, fixed_shapes, num_steps)
-        self.one_by_one = ()
-        self._told = set()
+        self.one_by_one: tuple[str, ...] = ()
+        self._told: set[str] = set()
         self._use("graph" if self.reason else "xla")
 
-    def __call__(self, inputs):
+    def __call__(self, inputs: Structure) -> Structure:
         outputs = self._run(inputs) if self._is_tried else self._try(inputs)
         self._is_tried = True
         return outputs
 
-    def _try(self, inputs):
+    def _try(self, inputs: Structure) -> Structure:
         """The first run, by TensorFlow where XLA fails and may be left."""
         if self.compiler == "graph":
             return self._run(inputs)
@@ -190,11 +193,11 @@ class Program:
         logging.warning("far_ho_tf runs without XLA. %s", self.reason)
         return outputs
 
-    def _use(self, compiler):
+    def _use(self, compiler: str) -> None:
         self.compiler = compiler
-        self._executables = {}
+        self._executables: dict[Any, Executable] = {}
 
-    def _run(self, inputs):
+    def _run(self, inputs: Structure) -> Structure:
         flat = tf.nest.flatten(inputs)
         kind = tuple([t if t is None else (t.shape, t.dtype) for t in flat])
         run = self._executables.get(kind)
@@ -213,10 +216,10 @@ class Program:
                     run.fail(flat)
                 raise
 
-    def _trace(self, inputs):
+    def _trace(self, inputs: Structure) -> Executable:
         xla = self.compiler == "xla"
 
-        def build(inputs):
+        def build(inputs: Structure) -> Structure:
             with kernel_rewrites(xla), compiled(xla), noted() as names:
                 outputs = self._build(inputs, xla)
             found.update(names)
@@ -237,7 +240,7 @@ class Program:
             tell(f"compiling … (about {fixed + each * made.size:.0f} s)")
         return made
 
-    def _tell(self, names):
+    def _tell(self, names: Mapping[str, bool]) -> None:
         """Notes what is done one by one, and warns once where the whole step is.
 
         Not of single operations: convolutions over episodes would always warn.
@@ -258,7 +261,7 @@ class Program:
         self._told |= whole
 
 
-def _reason(error):
+def _reason(error: BaseException) -> str:
     """Why XLA could not compile a program, in short."""
     missing = re.findall(r"(\w+) \(No registered '\w+' OpKernel", str(error))
     if missing:
@@ -266,7 +269,12 @@ def _reason(error):
     return essence(error)[:200]
 
 
-def obstacle(jit_compile, report, fixed_shapes, num_steps=None):
+def obstacle(
+    jit_compile: bool | str,
+    report: Report,
+    fixed_shapes: bool,
+    num_steps: int | None = None,
+) -> str:
     """Why XLA is not to be used; an empty string where it is.
 
     Args:
@@ -291,7 +299,7 @@ def obstacle(jit_compile, report, fixed_shapes, num_steps=None):
     return " ".join(faults + report.xla_differences) or _slowness(report, num_steps)
 
 
-def _slowness(report, num_steps):
+def _slowness(report: Report, num_steps: int | None) -> str:
     """Why XLA would be the slower; an empty string where it is not.
 
     Told by counts alone: a measured time would choose now this and now that.

@@ -2,17 +2,22 @@
 
 import functools
 import weakref
-from typing import NamedTuple
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple, TypeVar
 
 import tensorflow as tf
 
+from far_ho_tf._types import Structure
 from far_ho_tf.graphs import search
 from far_ho_tf.graphs.functions import TRACING, specs
 from far_ho_tf.graphs.peak_memory import bytes_of, is_told, needed, peak
 from far_ho_tf.hypergradients.compiler import Buffers, Inputs, Settings
 from far_ho_tf.hypergradients.run import Run
 from far_ho_tf.patches.kernels import no_kernel_rewrites
+from far_ho_tf.problem.pure_problem import PureProblem
 from far_ho_tf.variables.identity import read
+
+_R = TypeVar("_R")
 
 
 class Needs(NamedTuple):
@@ -33,17 +38,17 @@ class Needs(NamedTuple):
     kept: int
     complete: bool
 
-    def bytes(self, compiler):
+    def bytes(self, compiler: str) -> int:
         """Those for "graph" or "xla"."""
         return self.in_xla if compiler == "xla" else self.in_graph
 
 
-def kept(function):
+def kept(function: Callable[..., _R]) -> Callable[..., _R]:
     """A function of a problem whose results are kept as long as the problem lives."""
     kept = weakref.WeakKeyDictionary()
 
     @functools.wraps(function)
-    def call(problem, *arguments):
+    def call(problem: PureProblem, *arguments: Hashable) -> _R:
         results = kept.setdefault(problem, {})
         if arguments not in results:
             results[arguments] = function(problem, *arguments)
@@ -53,13 +58,13 @@ def kept(function):
 
 
 @kept
-def state_bytes(problem):
+def state_bytes(problem: PureProblem) -> int:
     """The size of a state: variables, slots and what else a step changes."""
     return bytes_of(problem.state_specs())
 
 
 @kept
-def of_step(problem):
+def of_step(problem: PureProblem) -> Needs:
     """The `Needs` of a training step."""
     return traced(
         problem,
@@ -68,7 +73,12 @@ def of_step(problem):
     )
 
 
-def traced(problem, function, states, make_run=Run):
+def traced(
+    problem: PureProblem,
+    function: Callable[[Any, Structure], Structure],
+    states: Structure,
+    make_run: Callable[..., Run] = Run,
+) -> Needs:
     """The `Needs` of a function of a run and of a structure of states.
 
     Args:
@@ -81,8 +91,13 @@ def traced(problem, function, states, make_run=Run):
     # "compiled", as steps are then no calls, within which `peak` does not look.
     settings = Settings(Buffers(1), restart=False, keep_tangents=False, compiled=True)
 
-    def call(states, hyperparameters, inner, step):
-        inputs = Inputs(hyperparameters, None, None, inner, (), step, step, step)
+    def call(
+        states: Structure,
+        hyperparameters: list[tf.Tensor],
+        inner: Structure,
+        step: tf.Tensor,
+    ) -> Structure:
+        inputs = Inputs(hyperparameters, None, None, inner, (), step, step, step)  # pyright: ignore[reportArgumentType]
         runs.append(make_run(problem, settings, inputs))
         return function(runs[0], states)
 

@@ -1,5 +1,9 @@
 """Which hyperparameters something depends on, as found while tracing."""
 
+from collections.abc import Iterable
+
+from far_ho_tf._types import Gradient
+from far_ho_tf.problem.pure_problem import PureProblem
 from far_ho_tf.variables.identity import path_of
 
 
@@ -10,11 +14,11 @@ class Dependence:
         problem: A `PureProblem`.
     """
 
-    def __init__(self, problem):
+    def __init__(self, problem: PureProblem) -> None:
         self._hyperparameters = problem.hyperparameters
         self._depends = [False] * len(self._hyperparameters)
 
-    def note(self, flags):
+    def note(self, flags: Iterable[Gradient | bool | None]) -> None:
         """Notes what a part depends on.
 
         Args:
@@ -26,12 +30,12 @@ class Dependence:
             for depends, flag in zip(self._depends, flags, strict=True)
         ]
 
-    def paths(self):
+    def paths(self) -> list[str]:
         """Those that something depends on, by name."""
         pairs = zip(self._hyperparameters, self._depends, strict=True)
         return [path_of(variable) for variable, depends in pairs if depends]
 
-    def check(self):
+    def check(self) -> None:
         """Refuses a hyperparameter that nothing depends on."""
         for variable, depends in zip(self._hyperparameters, self._depends, strict=True):
             if not depends:

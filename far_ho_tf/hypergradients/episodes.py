@@ -1,14 +1,24 @@
 """One run for each of many episodes: tasks, seeds or folds of one problem."""
 
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
 import numpy as np
 import tensorflow as tf
 
 from far_ho_tf.checks import is_integer, require
 from far_ho_tf.graphs.vectorize import map_stack
-from far_ho_tf.hypergradients.compiler import Outputs
+from far_ho_tf.hypergradients.compiler import Inputs, Outputs, Settings
+from far_ho_tf.problem.pure_problem import PureProblem
+from far_ho_tf.variables.state import State
+
+# The numbers of episodes.
+Episodes: TypeAlias = Sequence[int] | np.ndarray
 
 
-def check_episodes(problem, state, episodes, several):
+def check_episodes(
+    problem: PureProblem, state: State | None, episodes: Any, several: bool
+) -> None:
     """Refuses numbers of episodes that a problem cannot be run for.
 
     Args:
@@ -53,7 +63,13 @@ def check_episodes(problem, state, episodes, several):
     )
 
 
-def over_episodes(differentiate, problem, settings, inputs, fixed_shapes):
+def over_episodes(
+    differentiate: Callable[[PureProblem, Settings, Inputs], Outputs],
+    problem: PureProblem,
+    settings: Settings,
+    inputs: Inputs,
+    fixed_shapes: bool,
+) -> Outputs:
     """The mean `Outputs` of episodes.
 
     Args:
@@ -67,7 +83,7 @@ def over_episodes(differentiate, problem, settings, inputs, fixed_shapes):
         `Outputs`, whose `finite` has an element for each episode.
     """
 
-    def one(episode):
+    def one(episode: tf.Tensor) -> Outputs:
         outputs = differentiate(problem, settings, inputs._replace(episode=episode))
         return outputs._replace(tangents=(), outer_values=())
 
@@ -84,7 +100,7 @@ def over_episodes(differentiate, problem, settings, inputs, fixed_shapes):
     )
 
 
-def _specs(problem, settings):
+def _specs(problem: PureProblem, settings: Settings) -> Outputs:
     """The shapes and dtypes of one episode's `Outputs`."""
     scalar = tf.TensorSpec([], problem.dtype)
     by_step = tf.nest.map_structure(
@@ -93,9 +109,9 @@ def _specs(problem, settings):
     )
     return Outputs(
         scalar,
-        [tf.TensorSpec(h.shape, problem.dtype) for h in problem.hyperparameters],
+        [tf.TensorSpec(h.shape, problem.dtype) for h in problem.hyperparameters],  # pyright: ignore[reportArgumentType]
         *by_step,
-        problem.state_specs(),
+        problem.state_specs(),  # pyright: ignore[reportCallIssue]
         tangents=(),
         finite=tf.TensorSpec([], tf.bool),
         outer_values=(),

@@ -3,10 +3,13 @@
 import contextlib
 import functools
 import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from far_ho_tf._types import Structure
 from far_ho_tf.checks import check_steps, require
 from far_ho_tf.distribution.mean_check import MeanCheck
 from far_ho_tf.distribution.strategies import check_strategy, device, num_replicas
@@ -14,14 +17,23 @@ from far_ho_tf.distribution.worker_agreement import check_agreement
 from far_ho_tf.graphs.buffers import free_memory, text_of_bytes
 from far_ho_tf.graphs.failures import NOT_EXPLAINED
 from far_ho_tf.graphs.functions import TRACING
-from far_ho_tf.hypergradients.compiler import Inputs, Program, Settings, obstacle
-from far_ho_tf.hypergradients.episodes import over_episodes
+from far_ho_tf.hypergradients.compiler import (
+    Inputs,
+    Outputs,
+    Program,
+    Settings,
+    obstacle,
+)
+from far_ho_tf.hypergradients.episodes import Episodes, over_episodes
+from far_ho_tf.hypergradients.interfaces import Mode, Room
 from far_ho_tf.hypergradients.nonfinite import raise_non_finite
 from far_ho_tf.hypergradients.result import HyperGradientResult, Status
 from far_ho_tf.hyperparameters.hyperparameter import names_of
 from far_ho_tf.patches.kernels import beside_gpu
+from far_ho_tf.problem.pure_problem import PureProblem
 from far_ho_tf.variables.identity import preserved, read
 from far_ho_tf.variables.numbers import scalar
+from far_ho_tf.variables.state import Position
 
 # Bytes from which what a run holds is compared with what is free, and the part of this
 # that it may be: a fifth more was measured.
@@ -32,7 +44,9 @@ _PATIENCE = 20.0
 _LENGTHS = 16
 
 
-def execution_of(mode, problem, strategy=None):
+def execution_of(
+    mode: Mode, problem: PureProblem, strategy: tf.distribute.Strategy | None = None
+) -> "Execution":
     """The `Execution` of a mode on a problem, made and checked at the first call.
 
     Args:
@@ -75,12 +89,18 @@ class Execution:
             `after(inputs, num_steps, state)`.
     """
 
-    def __init__(self, mode, problem, strategy=None, guards=()):
+    def __init__(
+        self,
+        mode: Mode,
+        problem: PureProblem,
+        strategy: tf.distribute.Strategy | None = None,
+        guards: Sequence[MeanCheck] = (),
+    ) -> None:
         self._mode = mode
         self._problem = problem
         self._strategy = strategy
         self._guards = guards
-        self._programs = {}
+        self._programs: dict[Any, Program] = {}
         self._largest_step = -1
         self._names = tuple(names_of(problem.hyperparameters))
         self._needs = functools.lru_cache(_LENGTHS)(self._needs_of)
@@ -90,13 +110,13 @@ class Execution:
 
     def run(
         self,
-        num_steps,
-        start,
-        keep_tangents=None,
-        episodes=None,
-        hyper_iterations=None,
-        strategy=None,
-    ):
+        num_steps: int,
+        start: Position,
+        keep_tangents: bool | None = None,
+        episodes: Episodes | None = None,
+        hyper_iterations: int | None = None,
+        strategy: tf.distribute.Strategy | None = None,
+    ) -> HyperGradientResult:
         """Trains and differentiates; see `HyperGradient.compute`.
 
         Nothing is checked of what the caller made: types, counts, the layout of states.
@@ -133,11 +153,11 @@ class Execution:
             problem.dynamics.review(outputs.choices)
         return self._result(num_steps, start, program, outputs, facts)
 
-    def _preserved(self):
+    def _preserved(self) -> AbstractContextManager[None]:
         bare = self._problem.bare_variables
         return preserved(bare) if bare else contextlib.nullcontext()
 
-    def _check_last(self, first_step, num_steps):
+    def _check_last(self, first_step: int, num_steps: int) -> None:
         """Refuses a schedule that ends before, and steps beyond int32."""
         step = first_step + num_steps - 1
         if step > self._largest_step:
@@ -145,7 +165,7 @@ class Execution:
             self._problem.dynamics.check_last(step)
             self._largest_step = step
 
-    def _needs_of(self, num_steps):
+    def _needs_of(self, num_steps: int) -> "_Needs":
         """The `_Needs` of so many steps.
 
         Raises:
@@ -169,7 +189,9 @@ class Execution:
             mode.describe(problem, num_steps),
         )
 
-    def _inputs(self, num_steps, start, episodes):
+    def _inputs(
+        self, num_steps: int, start: Position, episodes: Episodes | None
+    ) -> Inputs:
         problem = self._problem
         with tf.init_scope():  # Unseen by tapes of the caller's own.
             values = read(problem.hyperparameters)
@@ -186,7 +208,14 @@ class Execution:
             episode=None if episodes is None else tf.constant(episodes, tf.int32),
         )
 
-    def _program(self, num_steps, inputs, restart, keep_tangents, hyper_iterations):
+    def _program(
+        self,
+        num_steps: int,
+        inputs: Inputs,
+        restart: bool,
+        keep_tangents: bool,
+        hyper_iterations: int | None,
+    ) -> Program:
         """The compiled program, made at its first use."""
         mode, problem = self._mode, self._problem
         fixed_shapes = problem.inner_data.has_fixed_shapes(
@@ -195,7 +224,7 @@ class Execution:
         few = None  # The inner steps of all runs that are to come.
         if hyper_iterations is not None:
             episodes = 1 if inputs.episode is None else inputs.episode.shape[0]
-            few = hyper_iterations * num_steps * episodes
+            few = hyper_iterations * num_steps * episodes  # pyright: ignore[reportOperatorIssue]
         buffers = self._needs(num_steps).buffers
         settings = Settings(buffers, restart, keep_tangents, self._strategy)
         has_episodes = inputs.episode is not None
@@ -204,7 +233,7 @@ class Execution:
         if key in self._programs:
             return self._programs[key]
 
-        def build(inputs, compiled):
+        def build(inputs: Inputs, compiled: bool) -> Outputs:
             now = settings._replace(compiled=compiled)
             if inputs.episode is None:
                 return mode.differentiate(problem, now, inputs)
@@ -229,14 +258,16 @@ class Execution:
         )
         return self._programs[key]
 
-    def _is_short_for(self, num_steps, fixed_shapes):
+    def _is_short_for(self, num_steps: int | None, fixed_shapes: bool) -> bool:
         """Whether so few inner steps are not worth compiling."""
         if num_steps is None:
             return False
         arguments = self._mode.jit_compile, self._problem.report, fixed_shapes
         return obstacle(*arguments, num_steps) != obstacle(*arguments)
 
-    def _outputs(self, num_steps, start, program, inputs):
+    def _outputs(
+        self, num_steps: int, start: Position, program: Program, inputs: Inputs
+    ) -> tuple[Outputs, dict[str, Any]]:
         """The program's `Outputs`, finite and verified, and what that adds to facts."""
         mode, problem = self._mode, self._problem
         try:
@@ -259,7 +290,7 @@ class Execution:
             )
         return outputs, mode.verify(outputs.checks) if outputs.checks else {}
 
-    def _fail_by_itself(self, num_steps, start, inputs):
+    def _fail_by_itself(self, num_steps: int, start: Position, inputs: Inputs) -> None:
         """Raises what fails in a graph, which tells no line, where it is called.
 
         For some seconds: it may be in a later step.
@@ -279,7 +310,14 @@ class Execution:
         data = problem.outer_data.batch(inputs.outer, inputs.outer_step)
         problem.outer_value(state, values, data)
 
-    def _result(self, num_steps, start, program, outputs, facts):
+    def _result(
+        self,
+        num_steps: int,
+        start: Position,
+        program: Program,
+        outputs: Outputs,
+        facts: dict[str, Any],
+    ) -> HyperGradientResult:
         goes_on = start.state is not None and start.tangents is None
         told = {"truncated": num_steps if goes_on else None}
         facts = told | self._needs(num_steps).facts | facts
@@ -311,16 +349,16 @@ class _Needs(NamedTuple):
         facts: What its `describe` said.
     """
 
-    buffers: Any
-    itinerary: Any
-    facts: dict
+    buffers: Room
+    itinerary: Structure
+    facts: dict[str, Any]
 
 
-def _cut(outputs, num_steps):
+def _cut(outputs: Outputs, num_steps: int) -> Outputs:
     """`Outputs` with as many rows of the steps as there were."""
     axis = 1 if outputs.outer_values is not None else 0
 
-    def cut(rows):
+    def cut(rows: tf.Tensor) -> tf.Tensor:
         if rows.shape[axis] == num_steps:
             return rows
         begin, size = _extent(num_steps, axis, rows.shape.rank)
@@ -333,7 +371,7 @@ def _cut(outputs, num_steps):
 
 
 @functools.lru_cache(maxsize=1024)
-def _extent(count, axis, rank):
+def _extent(count: int, axis: int, rank: int) -> tuple[tf.Tensor, tf.Tensor]:
     """Where a slice begins, and its size, as tensors."""
     size = [-1] * rank
     size[axis] = count

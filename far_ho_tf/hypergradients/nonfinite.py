@@ -2,20 +2,23 @@
 
 import contextlib
 import functools
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework import op_callbacks
 
+from far_ho_tf._types import Structure
 from far_ho_tf.graphs.buffers import capacity
 from far_ho_tf.graphs.failures import told, where_now
 from far_ho_tf.graphs.functions import TRACING, once_traced
-from far_ho_tf.hypergradients.compiler import Buffers, Settings
+from far_ho_tf.hypergradients.compiler import Buffers, Inputs, Outputs, Settings
 from far_ho_tf.hypergradients.reverse.run import ReverseRun
 from far_ho_tf.hypergradients.run import stack, write
 from far_ho_tf.patches.indices import compiled
 from far_ho_tf.patches.kernels import kernel_rewrites
+from far_ho_tf.problem.pure_problem import PureProblem
 from far_ho_tf.variables.derivatives import all_finite, floating
 from far_ho_tf.variables.identity import path_of
 from far_ho_tf.variables.state import State
@@ -37,7 +40,7 @@ class NonFiniteError(FloatingPointError, ValueError):
             product of their derivatives overflows.
     """
 
-    def __init__(self, message, step=None):
+    def __init__(self, message: str, step: int | None = None) -> None:
         super().__init__(message)
         self.step = step
 
@@ -51,8 +54,15 @@ class DivergenceError(NonFiniteError):
 
 
 def raise_non_finite(
-    problem, num_steps, inputs, outputs, restart, compiler, has_tangents, verify
-):
+    problem: PureProblem,
+    num_steps: int,
+    inputs: Inputs,
+    outputs: Outputs,
+    restart: bool,
+    compiler: str,
+    has_tangents: bool,
+    verify: Callable[[], Any],
+) -> NoReturn:
     """Raises a `NonFiniteError` that names the first such place.
 
     The run is made once more, up to it: in any gradient mode the same plain run.
@@ -73,12 +83,12 @@ def raise_non_finite(
     if inputs.episode is not None:
         first = int(tf.argmin(tf.cast(outputs.finite, tf.int32)))
         inputs = inputs._replace(episode=inputs.episode[first])
-        prefix = f"In episode {int(inputs.episode)}: "
+        prefix = f"In episode {int(inputs.episode)}: "  # pyright: ignore[reportArgumentType]
     found = _search(problem, num_steps, inputs, restart, compiler)
     if found.is_finite():
         verify()
 
-    def cause(function):
+    def cause(function: str) -> str:
         # What is wrong is told without it, too.
         with contextlib.suppress(Exception):
             return "" if prefix else _cause(problem, inputs, found, function, compiler)
@@ -112,14 +122,16 @@ class _Found(NamedTuple):
     outer_value: tf.Tensor
     outer: tf.Tensor
 
-    def is_finite(self):
+    def is_finite(self) -> bool:
         """Whether there is nothing that is not."""
         values = self.state, self.inner_values[: self.steps], self.outer_value
         good = self.initial & self.outer & (self.derivative_step < 0)
         return bool(good & all_finite(values))
 
 
-def _search(problem, num_steps, inputs, restart, compiler):
+def _search(
+    problem: PureProblem, num_steps: int, inputs: Inputs, restart: bool, compiler: str
+) -> _Found:
     """A run in search of what is not finite, as a `_Found` of tensors.
 
     By the compiler that the run had: XLA has derivatives of its own. Over one replica,
@@ -129,7 +141,7 @@ def _search(problem, num_steps, inputs, restart, compiler):
     buffers = Buffers(capacity(num_steps))
     settings = Settings(buffers, restart, keep_tangents=False, compiled=xla)
 
-    def build(inputs):
+    def build(inputs: Inputs) -> _Found:
         with kernel_rewrites(xla), compiled(xla):
             return _searched(ReverseRun(problem, settings, inputs))
 
@@ -137,22 +149,36 @@ def _search(problem, num_steps, inputs, restart, compiler):
         return once_traced(build, jit_compile=xla)(inputs)
 
 
-def _searched(run):
+def _searched(run: ReverseRun) -> _Found:
     """What `_search` finds, as a graph."""
     start, initial_vjp = run.initial()
     ones = _ones(start._replace(extra=floating(start.extra)))
     initial = all_finite([g for g in initial_vjp(ones) if g is not None])
     logs = run.logs()
 
-    def goes_on(step, _, state, logs, value, *others):
+    def goes_on(
+        step: tf.Tensor,
+        _: State,
+        state: State,
+        logs: Structure,
+        value: tf.Tensor,
+        *others: Structure,
+    ) -> tf.Tensor:
         del logs, others
         return (step < run.num_steps) & all_finite([state, value])
 
-    def body(step, _, state, logs, value, derivative_step):
+    def body(
+        step: tf.Tensor,
+        _: State,
+        state: State,
+        logs: Structure,
+        value: tf.Tensor,
+        derivative_step: tf.Tensor,
+    ) -> tuple[Structure, ...]:
         new_state, log = run.step(step, state)
         zero = tf.nest.map_structure(tf.zeros_like, run.hyperparameters)
         derivatives = run.visit(step, state, log.choice, (ones, zero))
-        is_first = (derivative_step < 0) & ~all_finite(derivatives)
+        is_first = (derivative_step < 0) & ~all_finite(derivatives)  # pyright: ignore[reportOperatorIssue]
         derivative_step = tf.where(is_first, step, derivative_step)
         logs = write(logs, step, log)
         return step + 1, state, new_state, logs, log.value, derivative_step
@@ -178,11 +204,17 @@ def _searched(run):
     )
 
 
-def _ones(structure):
+def _ones(structure: Structure) -> Structure:
     return tf.nest.map_structure(tf.ones_like, structure)
 
 
-def _told(problem, num_steps, found, gradients, cause):
+def _told(
+    problem: PureProblem,
+    num_steps: int,
+    found: _Found,
+    gradients: Sequence[tf.Tensor],
+    cause: Callable[[str], str],
+) -> tuple[str, int | None]:
     """What is not finite first, in words, and the step.
 
     Args:
@@ -223,7 +255,9 @@ def _told(problem, num_steps, found, gradients, cause):
     return _told_of_derivatives(paths, span, found)
 
 
-def _told_of_derivatives(paths, span, found):
+def _told_of_derivatives(
+    paths: Iterable[str], span: str, found: _Found
+) -> tuple[str, int | None]:
     paths = ", ".join(f"`{path}`" for path in paths)
     whose = f"The hypergradient{' of ' if paths else ''}{paths} is not finite: "
     step = None
@@ -248,7 +282,7 @@ def _told_of_derivatives(paths, span, found):
     return f"{whose}{where}. {usual}", step
 
 
-def _non_finite_names(problem, state):
+def _non_finite_names(problem: PureProblem, state: State) -> str:
     named = [
         *zip(map(path_of, problem.variables), state.variables, strict=True),
         *zip(map(path_of, problem.extra_variables), state.extra, strict=True),
@@ -258,7 +292,9 @@ def _non_finite_names(problem, state):
     return ", ".join(f"`{path}`" for path in dict.fromkeys(bad))
 
 
-def _cause(problem, inputs, found, role, compiler):
+def _cause(
+    problem: PureProblem, inputs: Inputs, found: _Found, role: str, compiler: str
+) -> str:
     """What makes NaN in the last step that was made, or the outer objective, in words.
 
     Args:
@@ -277,7 +313,9 @@ def _cause(problem, inputs, found, role, compiler):
     return _cause_by_itself(function, data, compiler)
 
 
-def _cause_by_itself(function, batch, compiler):
+def _cause_by_itself(
+    function: Callable[[], Structure], batch: Structure, compiler: str
+) -> str:
     """What makes NaN or infinity in a function, found by running it eagerly.
 
     Args:
@@ -292,7 +330,14 @@ def _cause_by_itself(function, batch, compiler):
         return "The batch holds NaN or infinity."
     found = []
 
-    def look(kind, inputs, attributes, outputs, name=None, graph=None):
+    def look(
+        kind: str,
+        inputs: Sequence[tf.Tensor],
+        attributes: Any,
+        outputs: Sequence[tf.Tensor],
+        name: str | None = None,
+        graph: tf.Graph | None = None,
+    ) -> None:
         del attributes, name
         if graph is not None or found:
             return
@@ -324,7 +369,7 @@ def _cause_by_itself(function, batch, compiler):
     return ""
 
 
-def _usual(kind, largest):
+def _usual(kind: str, largest: float) -> str:
     if largest > _DIVERGED or kind in _GROWING:
         return "A usual cause: too large a learning rate."
     return (
@@ -333,11 +378,11 @@ def _usual(kind, largest):
     )
 
 
-def _largest(tensors):
+def _largest(tensors: Iterable[tf.Tensor]) -> float:
     """The largest absolute value of the floating ones, NaN where there is one."""
     values = [np.abs(t.numpy()) for t in tensors if t.dtype in _TOLD]
     return max((np.max(value, initial=0.0) for value in values), key=_rank, default=0.0)
 
 
-def _rank(value):
+def _rank(value: float) -> float:
     return np.inf if np.isnan(value) else value

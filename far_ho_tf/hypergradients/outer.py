@@ -2,16 +2,24 @@
 
 import tensorflow as tf
 
+from far_ho_tf._types import Structure
 from far_ho_tf.checks import warn_user
-from far_ho_tf.distribution.replicas import ONE_REPLICA
+from far_ho_tf.distribution.replicas import ONE_REPLICA, OneReplica
+from far_ho_tf.hypergradients.dependence import Dependence
+from far_ho_tf.problem.pure_problem import PureProblem
 from far_ho_tf.variables.derivatives import floating, zeros_for_none
 from far_ho_tf.variables.identity import path_of
 from far_ho_tf.variables.state import State
 
 
 def differentiate_outer(
-    problem, state, hyperparameters, batch, dependence, replicas=ONE_REPLICA
-):
+    problem: PureProblem,
+    state: State,
+    hyperparameters: list[tf.Tensor],
+    batch: Structure,
+    dependence: Dependence,
+    replicas: OneReplica = ONE_REPLICA,
+) -> tuple[tf.Tensor, State, list[tf.Tensor]]:
     """The outer value E(s, λ), its cotangent in s, and its gradient in λ.
 
     Args:

@@ -1,13 +1,19 @@
 """What the runs of all gradient modes share, while they are traced."""
 
+from collections.abc import Callable
+from typing import Any
+
 import tensorflow as tf
 
+from far_ho_tf._types import Structure
 from far_ho_tf.distribution.replicas import ONE_REPLICA, as_replicas
 from far_ho_tf.graphs.functions import as_one_call
+from far_ho_tf.hypergradients.compiler import Inputs, Settings
 from far_ho_tf.hypergradients.dependence import Dependence
 from far_ho_tf.hypergradients.outer import differentiate_outer
 from far_ho_tf.patches.kernels import beside_gpu
-from far_ho_tf.problem.step import Log
+from far_ho_tf.problem.pure_problem import PureProblem
+from far_ho_tf.problem.step import Log, OracleValue, Step
 from far_ho_tf.variables.state import State
 
 
@@ -29,7 +35,9 @@ class Run:
         is_inline: Whether a step is a part of its loop's graph, not a call there.
     """
 
-    def __init__(self, problem, settings, inputs):
+    def __init__(
+        self, problem: PureProblem, settings: Settings, inputs: Inputs
+    ) -> None:
         self.problem = problem
         self.num_steps = inputs.num_steps
         self.capacity = settings.buffers.steps
@@ -40,10 +48,10 @@ class Run:
         self.is_inline = settings.compiled or several or beside_gpu()
         self.hyperparameters = list(inputs.hyperparameters)
         self._dependence = Dependence(problem)
-        self.kept = []
+        self.kept: list[tf.Tensor] = []
 
     @as_one_call
-    def step(self, step, state):
+    def step(self, step: tf.Tensor, state: State) -> Step:
         """Φ, as a `Step`."""
         return self.problem.step(
             state,
@@ -54,7 +62,9 @@ class Run:
         )
 
     @as_one_call
-    def redo(self, step, state, choice):
+    def redo(
+        self, step: tf.Tensor, state: State, choice: dict[str, tf.Tensor]
+    ) -> State:
         """Φ once more, with what the dynamics chose before."""
         oracle = self.replicas.mean(
             lambda shard: self.problem.oracle(state, self.hyperparameters, shard),
@@ -62,14 +72,27 @@ class Run:
         )
         return self.moved(step, state, oracle, choice)
 
-    def moved(self, step, state, oracle, choice):
+    def moved(
+        self,
+        step: tf.Tensor,
+        state: State,
+        oracle: OracleValue,
+        choice: dict[str, tf.Tensor],
+    ) -> State:
         """The new state by an `OracleValue`, and what the dynamics chose before."""
         variables, slots = self.problem.update(
             state, oracle.gradients, self.hyperparameters, self.number(step), choice
         )
         return State(variables, slots, oracle.extra)
 
-    def loop(self, move, step, last, state, logs):
+    def loop(
+        self,
+        move: Callable[[tf.Tensor, State, Structure], tuple[State, Structure]],
+        step: int | tf.Tensor,
+        last: tf.Tensor,
+        state: State,
+        logs: Structure,
+    ) -> list[Any]:
         """Moves on by `move` up to a step.
 
         Args:
@@ -88,17 +111,19 @@ class Run:
         )
         return moved
 
-    def train(self, last, state, logs):
+    def train(self, last: tf.Tensor, state: State, logs: Structure) -> list[Any]:
         """The first steps, of which nothing is kept but `logs`."""
 
-        def move(step, state, logs):
+        def move(
+            step: tf.Tensor, state: State, logs: Structure
+        ) -> tuple[State, Structure]:
             state, log = self.step(step, state)
             return state, write(logs, step, log)
 
         return self.loop(move, tf.constant(0), last, state, logs)
 
     @as_one_call
-    def outer(self, state):
+    def outer(self, state: State) -> tuple[tf.Tensor, State, list[tf.Tensor]]:
         """See `differentiate_outer`, of the final state."""
         inputs = self._inputs
         batch = self.problem.outer_data.batch(
@@ -113,39 +138,39 @@ class Run:
             self.replicas,
         )
 
-    def logs(self):
+    def logs(self) -> Log:
         """A `Log` of `TensorArray`s, for those of all steps."""
         value = tf.TensorSpec([], self.problem.dtype)
-        specs = Log(value, self.problem.dynamics.choices)
+        specs = Log(value, self.problem.dynamics.choices)  # pyright: ignore[reportArgumentType]
         return self.arrays(specs, self.capacity)
 
-    def arrays(self, like, size):
+    def arrays(self, like: Structure, size: int | tf.Tensor) -> Structure:
         """A structure of `TensorArray`s for tensors like these."""
         return tf.nest.map_structure(
             lambda t: tf.TensorArray(t.dtype, size, element_shape=t.shape), like
         )
 
-    def number(self, step):
+    def number(self, step: int | tf.Tensor) -> tf.Tensor:
         """The number of a step, as data and schedules count it."""
         return self._inputs.first_step + step
 
-    def batch(self, step):
+    def batch(self, step: int | tf.Tensor) -> Structure:
         """The batch of a step."""
         return self.problem.inner_data.batch(
             self._inputs.inner, self.number(step), self._inputs.episode
         )
 
 
-def write(arrays, index, tensors):
+def write(arrays: Structure, index: int | tf.Tensor, tensors: Structure) -> Structure:
     """Writes a structure of tensors to one of `TensorArray`s."""
     return tf.nest.map_structure(lambda a, t: a.write(index, t), arrays, tensors)
 
 
-def read(arrays, index):
+def read(arrays: Structure, index: int | tf.Tensor) -> Structure:
     """Reads a structure of tensors from one of `TensorArray`s."""
     return tf.nest.map_structure(lambda array: array.read(index), arrays)
 
 
-def stack(arrays):
+def stack(arrays: Structure) -> Structure:
     """A structure of `TensorArray`s as one of tensors."""
     return tf.nest.map_structure(lambda array: array.stack(), arrays)

@@ -163,7 +163,9 @@ def scalar_names(
     return list(zip(names_of(scalars, taken), scalars, strict=True))
 
 
-def names_of(hyperparameters, taken=()):
+def names_of(
+    hyperparameters: Iterable[Variable], taken: Iterable[str] = ()
+) -> list[str]:
     """A name for each of them; of one that is there already a number tells it apart."""
     names = []
     for variable in hyperparameters:

@@ -15,6 +15,7 @@ from far_ho_tf.hypergradients import (
 from far_ho_tf.hypergradients.reverse.costs import of_reverse_step
 from far_ho_tf.planning.prediction import Option, predict
 from far_ho_tf.problem.bilevel_problem import BilevelProblem
+from far_ho_tf.problem.pure_problem import PureProblem
 
 
 class Plan(NamedTuple):
@@ -58,7 +59,9 @@ class Plan(NamedTuple):
 
 
 def plan(
-    problem: BilevelProblem, num_steps: int, memory_budget: int | None = None
+    problem: BilevelProblem,  # pyright: ignore[reportRedeclaration]
+    num_steps: int,
+    memory_budget: int | None = None,
 ) -> Plan:
     """Predicts what each gradient mode takes, prints a table, and recommends one.
 
@@ -113,7 +116,7 @@ def plan(
             memory_budget=None,
         )
     budget = check_count("memory_budget", memory_budget)
-    problem = problem.pure
+    problem: PureProblem = problem.pure
     problem.dynamics.check_last(num_steps - 1)
     with problem.explained():
         of_reverse_step(problem, None)  # Raises what the user's own functions do.

@@ -1,11 +1,18 @@
 """The bilevel problem: what users give, checked."""
 
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+
 from far_ho_tf import data
+from far_ho_tf._types import ObjectiveFunction, Variable
 from far_ho_tf.checks import require
-from far_ho_tf.dynamics import as_dynamics
+from far_ho_tf.data.array_sources import Data
+from far_ho_tf.dynamics import Dynamics, as_dynamics
 from far_ho_tf.graphs.functions import TRACING
 from far_ho_tf.hyperparameters.hyperparameter import Hyperparameter
-from far_ho_tf.problem.initial_map import initial_map
+from far_ho_tf.problem.initial_map import InitialValue, initial_map
 from far_ho_tf.problem.objective import Objective
 from far_ho_tf.problem.pure_problem import PureProblem
 from far_ho_tf.variables.identity import path_of
@@ -84,15 +91,15 @@ class BilevelProblem:
 
     def __init__(
         self,
-        inner_objective,
-        outer_objective,
-        variables,
-        dynamics,
-        hyperparameters,
-        inner_data=None,
-        outer_data=None,
-        initial_values=None,
-    ):
+        inner_objective: ObjectiveFunction,
+        outer_objective: ObjectiveFunction,
+        variables: keras.layers.Layer | tf.Module | Sequence[Variable],
+        dynamics: Dynamics | keras.optimizers.Optimizer,
+        hyperparameters: Sequence[Variable],
+        inner_data: Data = None,
+        outer_data: Data = None,
+        initial_values: Sequence[tuple[Variable, InitialValue]] | None = None,
+    ) -> None:
         self.hyperparameters = check_variables("hyperparameters", hyperparameters)
         self.variables, owned = trained_variables(variables, self.hyperparameters)
         _refuse_hyperparameters(self.variables)
@@ -119,7 +126,7 @@ class BilevelProblem:
             # Traces the objectives, and finds the state to keep as it is now.
             _ = self.pure.start
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         weights = sum(variable.shape.num_elements() for variable in self.variables)
         names = ", ".join(map(path_of, self.hyperparameters[:_SHOWN]))
         others = len(self.hyperparameters) - _SHOWN
@@ -131,7 +138,7 @@ class BilevelProblem:
         )
 
 
-def _refuse_hyperparameters(variables):
+def _refuse_hyperparameters(variables: list[Variable]) -> None:
     for variable in variables:
         require(
             not isinstance(variable, Hyperparameter),

@@ -8,6 +8,7 @@ import fnmatch
 from typing import NamedTuple
 
 from far_ho_tf.graphs.cuts import not_differentiable
+from far_ho_tf.graphs.search import Operation
 
 # Verdicts: refused always; refused when compiled by XLA; right in both, but not
 # the same in both, so that XLA is used only when asked for; perhaps meant so.
@@ -40,19 +41,19 @@ class Fault(NamedTuple):
             the first derivatives already; 2 the second ones.
     """
 
-    operations: tuple
+    operations: tuple[str, ...]
     verdict: str
     problem: str
     remedy: str
-    inputs: tuple | str | None = None
+    inputs: tuple[int, ...] | str | None = None
     dtype: str = ""
     name: str = "*"
-    unless: tuple = ()
+    unless: tuple[str, ...] = ()
     keeps_shape: bool = False
     is_cut: bool = False
     order: int = 2
 
-    def matches(self, operation):
+    def matches(self, operation: Operation) -> bool:
         """Whether a `search.Operation` has this fault."""
         # First what is told at once.
         if operation.keeps_shape < self.keeps_shape or operation.is_cut < self.is_cut:
@@ -70,7 +71,8 @@ class Fault(NamedTuple):
         if self.inputs is ANY:
             return any(operation.depends)
         return self.inputs is None or any(
-            operation.depends[index] for index in self.inputs
+            operation.depends[index]  # pyright: ignore[reportArgumentType, reportCallIssue]
+            for index in self.inputs
         )
 
 

@@ -1,14 +1,23 @@
 """What the trained variables start from: the map Φ_0."""
 
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
 import tensorflow as tf
 
+from far_ho_tf._types import TensorLike, Variable
 from far_ho_tf.checks import require, takes_argument
 from far_ho_tf.graphs.failures import told
 from far_ho_tf.variables.identity import dtype_of, find, is_variable, path_of
 from far_ho_tf.variables.numbers import is_function, to_tensor
 
+# What a variable may start from; see `initial_values` of `BilevelProblem`.
+InitialValue: TypeAlias = TensorLike | Variable | Callable[..., TensorLike]
 
-def initial_map(pairs, variables):
+
+def initial_map(
+    pairs: Sequence[tuple[Variable, InitialValue]], variables: list[Variable]
+) -> list[tuple[int, InitialValue]]:
     """The map Φ_0, as checked pairs of a variable's index and what it starts from.
 
     Args:
@@ -41,7 +50,9 @@ def initial_map(pairs, variables):
     return checked
 
 
-def initial_value(variable, source, outer_step=None):
+def initial_value(
+    variable: Variable, source: InitialValue, outer_step: tf.Tensor | None = None
+) -> tf.Tensor:
     """The value of a source as a tensor that fits its variable.
 
     Args:
@@ -72,4 +83,4 @@ def initial_value(variable, source, outer_step=None):
         shape=shape,
         dtype=found,
     )
-    return value
+    return value  # pyright: ignore[reportReturnType]

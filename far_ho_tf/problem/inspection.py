@@ -6,21 +6,27 @@ wrong or whose values cannot be replayed.
 """
 
 import itertools
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
+from tensorflow.python.framework.func_graph import FuncGraph
 
+from far_ho_tf._types import Gradient, Structure, Variable
 from far_ho_tf.checks import warn_user
+from far_ho_tf.data.source import Source
 from far_ho_tf.graphs import search
 from far_ho_tf.hyperparameters.hyperparameter import unlisted
 from far_ho_tf.notices import tell
-from far_ho_tf.patches.custom_gradients import meeting
+from far_ho_tf.patches.custom_gradients import Meeting, meeting
 from far_ho_tf.problem import jumps, kinks, rules
 from far_ho_tf.problem.faults import AVOIDS_XLA, FAULTS, REFUSED, REFUSED_BY_XLA, WARNED
+from far_ho_tf.problem.interfaces import Problem
 from far_ho_tf.variables.derivatives import Slices, dense
 from far_ho_tf.variables.identity import dtype_of, find, path_of, preserved, read
 from far_ho_tf.variables.state import State
+from far_ho_tf.variables.substitution import SubstitutionScope
 
 
 class Report(NamedTuple):
@@ -45,10 +51,10 @@ class Report(NamedTuple):
             rows of a variable again whose gradient is `Slices`.
     """
 
-    assigned: list
-    unread: list
-    xla_faults: list
-    xla_differences: list
+    assigned: list[Variable]
+    unread: list[Variable]
+    xla_faults: list[str]
+    xla_differences: list[str]
     largest_product: int
     largest_convolution: int
     weights: int
@@ -58,7 +64,7 @@ class Report(NamedTuple):
     symmetric: bool
 
 
-def inspect(problem):
+def inspect(problem: Problem) -> Report:
     """Traces the parts of a problem and searches their graphs.
 
     Second derivatives are taken of the inner objective only; of the outer
@@ -127,13 +133,13 @@ def inspect(problem):
     )
 
 
-def _named(part, operation):
+def _named(part: "Part", operation: search.Operation) -> str:
     """A `search.Operation` in words, with the user's line where it is known."""
     try:
         made = part.graph.get_operation_by_name(operation.name)
     except KeyError:  # In a function that the graph calls.
         return f"{operation.type} (`{operation.name}`)"
-    return jumps.named([made])
+    return jumps.named([made])  # pyright: ignore[reportArgumentType]
 
 
 class Part(NamedTuple):
@@ -155,18 +161,20 @@ class Part(NamedTuple):
     """
 
     name: str
-    graph: tf.Graph
-    roots: list
-    operations: list
-    orders: tuple
-    forward: Any
-    gradient: Any
-    example: Any
-    data: list
-    roots_of: list
+    graph: FuncGraph
+    roots: list[tf.Tensor]
+    operations: list[search.Operation]
+    orders: tuple[int, ...]
+    forward: Callable[..., Structure]
+    gradient: Callable[..., Structure]
+    example: Structure
+    data: list[tf.Tensor]
+    roots_of: list[list[tf.Tensor]]
 
 
-def _trace(problem):
+def _trace(
+    problem: Problem,
+) -> tuple[list[Part], SubstitutionScope, list[Gradient | None]]:
     """Traces all parts.
 
     Returns:
@@ -175,18 +183,24 @@ def _trace(problem):
     """
     kept = {}
 
-    def inner(values, hyperparameters, batch):
+    def inner(
+        values: list[tf.Tensor], hyperparameters: list[tf.Tensor], batch: Structure
+    ) -> list[tf.Tensor | None]:
         kept["gradients"], kept["scope"] = problem.traced_gradients(
             values, hyperparameters, batch
         )
         return [dense(gradient) for gradient in kept["gradients"]]
 
-    def outer(values, hyperparameters, batch):
+    def outer(
+        values: list[tf.Tensor], hyperparameters: list[tf.Tensor], batch: Structure
+    ) -> tf.Tensor:
         return problem.traced_outer_value(values, hyperparameters, batch)
 
     slots = problem.dynamics.initial_slots(read(problem.variables))
 
-    def update(values, hyperparameters, step):
+    def update(
+        values: list[tf.Tensor], hyperparameters: list[tf.Tensor], step: tf.Tensor
+    ) -> tuple[list[tf.Tensor], list[Structure]]:
         state = State(values, tf.nest.map_structure(tf.zeros_like, slots), [])
         choice = tf.nest.map_structure(
             lambda spec: tf.zeros(spec.shape, spec.dtype), problem.dynamics.choices
@@ -200,7 +214,9 @@ def _trace(problem):
         ]
         return problem.update(state, gradients, hyperparameters, step, choice)
 
-    def initial(values, hyperparameters, step):
+    def initial(
+        values: list[tf.Tensor], hyperparameters: list[tf.Tensor], step: tf.Tensor
+    ) -> State:
         return problem.initial_state(State(values, [], []), hyperparameters, step)
 
     parts = [
@@ -212,7 +228,13 @@ def _trace(problem):
     return parts, kept["scope"], kept["gradients"]
 
 
-def _part(problem, name, function, orders, source=None):
+def _part(
+    problem: Problem,
+    name: str,
+    function: Callable[..., Structure],
+    orders: tuple[int, ...],
+    source: Source | None = None,
+) -> Part:
     """Traces a function of variables, hyperparameters and a batch or step."""
     variables = problem.variables + problem.hyperparameters
     count = len(problem.variables)
@@ -220,9 +242,14 @@ def _part(problem, name, function, orders, source=None):
     captured = list(source.captured(prepared)) if source else []
     _check_data(name.replace("objective", "data"), captured, variables)
     if name == "inner_objective":
-        _check_replay(source, prepared)
+        _check_replay(source, prepared)  # pyright: ignore[reportArgumentType]
 
-    def call(values, prepared, step, with_tape=False):
+    def call(
+        values: list[tf.Tensor],
+        prepared: Structure,
+        step: tf.Tensor,
+        with_tape: bool = False,
+    ) -> tuple[Structure, Meeting]:
         batch_or_step = source.batch(prepared, step) if source else step
         sources = values[count if name == "inner_objective" else 0 :]
         with meeting(sources if with_tape else None) as met:
@@ -230,9 +257,9 @@ def _part(problem, name, function, orders, source=None):
 
     found = []
 
-    def traced_call(*inputs):
+    def traced_call(*inputs: Structure) -> Structure:
         made, met = call(*inputs)
-        found.append(met)
+        found.append(met)  # pyright: ignore[reportAttributeAccessIssue]
         return made
 
     specs = [
@@ -250,14 +277,24 @@ def _part(problem, name, function, orders, source=None):
             problem.keep_rules(name, rules.not_differentiable(call, inputs))
     operations = search.operations(traced.graph, roots)
 
-    def forward(values, hyperparameters, prepared, step):
+    def forward(
+        values: list[tf.Tensor],
+        hyperparameters: list[tf.Tensor],
+        prepared: Structure,
+        step: tf.Tensor,
+    ) -> Structure:
         if not source:  # In its first step, a schedule may do nothing.
             return function(values, hyperparameters, step + 1)
         batch = source.batch(prepared, step)
         return problem.forward_value(name, values, hyperparameters, batch)
 
-    def gradient(values, hyperparameters, prepared, step):
-        return function(values, hyperparameters, source.batch(prepared, step))
+    def gradient(
+        values: list[tf.Tensor],
+        hyperparameters: list[tf.Tensor],
+        prepared: Structure,
+        step: tf.Tensor,
+    ) -> Structure:
+        return function(values, hyperparameters, source.batch(prepared, step))  # pyright: ignore[reportOptionalMemberAccess]
 
     example = source.example(prepared) if source else ()
     roots_of = [
@@ -268,7 +305,7 @@ def _part(problem, name, function, orders, source=None):
     return Part(name, *found, orders, forward, gradient, example, captured, roots_of)
 
 
-def _roots(graph, variables, first):
+def _roots(graph: FuncGraph, variables: list[Variable], first: int) -> list[tf.Tensor]:
     """The tensors of a graph by which variables come in, its inputs from a first on."""
     return list(graph.inputs[first : first + len(variables)]) + [
         internal
@@ -277,7 +314,7 @@ def _roots(graph, variables, first):
     ]
 
 
-def _check_jumps(part, problem):
+def _check_jumps(part: Part, problem: Problem) -> None:
     """Warns of hyperparameters that make a part jump; refuses rates of dropout."""
     may_jump = jumps.may_jump(part)
     may_bend = part.name == "inner_objective" and kinks.may_matter(part)
@@ -302,7 +339,7 @@ def _check_jumps(part, problem):
             warn_user(sentence)
 
 
-def _warn_of_unlisted(parts, problem):
+def _warn_of_unlisted(parts: list[Part], problem: Problem) -> None:
     """Warns of `Hyperparameter`s that parts read and the problem does not tune."""
     readers = {}
     for part in parts:
@@ -313,7 +350,7 @@ def _warn_of_unlisted(parts, problem):
             name = part.name.replace("objective", "data") if is_of_data else part.name
             readers.setdefault(id(variable), (variable, []))[1].append(name)
     for variable, names in readers.values():
-        parts = " and ".join(f"`{name}`" for name in dict.fromkeys(names))
+        parts = " and ".join(f"`{name}`" for name in dict.fromkeys(names))  # pyright: ignore[reportAssignmentType]
         warn_user(
             f"`hyperparameters` does not list `{path_of(variable)}`, a Hyperparameter "
             f"that is read by {parts}: there it is a constant. Remedy: list it; or, if "
@@ -321,7 +358,7 @@ def _warn_of_unlisted(parts, problem):
         )
 
 
-def _check_data(name, handles, variables):
+def _check_data(name: str, handles: list[tf.Tensor], variables: list[Variable]) -> None:
     """Refuses data that read variables: no derivative would go through them."""
     for variable in variables:
         if any(handle is variable.handle for handle in handles):
@@ -331,7 +368,7 @@ def _check_data(name, handles, variables):
             )
 
 
-def _check_replay(source, prepared):
+def _check_replay(source: Source, prepared: Structure) -> None:
     """Refuses data of the steps that would be others when they are made again."""
     changed = _assigned_resources(source.graph(prepared))
     if changed:
@@ -343,7 +380,7 @@ def _check_replay(source, prepared):
         )
 
 
-def _check_reads(part, problem):
+def _check_reads(part: Part, problem: Problem) -> None:
     """Refuses reads that substitution cannot replace, and so would be stale."""
     trained = problem.variables
     unreplaced = [
@@ -363,7 +400,7 @@ def _check_reads(part, problem):
             raise ValueError(f"`{part.name}` reads `{path_of(variable)}`: {why}.")
 
 
-def _check_assigned(problem, assigned):
+def _check_assigned(problem: Problem, assigned: list[Variable]) -> None:
     """Refuses objectives that assign what the dynamics or the outer loop move."""
     for variable in problem.variables + problem.hyperparameters:
         if find(variable, assigned) is not None:
@@ -374,7 +411,7 @@ def _check_assigned(problem, assigned):
             )
 
 
-def _check_dependence(problem, unread):
+def _check_dependence(problem: Problem, unread: list[Variable]) -> None:
     paths = ", ".join(f"`{path_of(variable)}`" for variable in unread)
     if len(unread) == len(problem.variables):
         raise ValueError(
@@ -388,23 +425,23 @@ def _check_dependence(problem, unread):
         )
 
 
-def _reads_rows_again(gradient):
+def _reads_rows_again(gradient: Gradient | None) -> bool:
     """Whether a tape put together what several readings of rows gave."""
     by_rows = isinstance(gradient, tf.IndexedSlices)
     return by_rows and gradient.indices.op.type == "ConcatV2"
 
 
-def _largest(operations, kind):
+def _largest(operations: list[search.Operation], kind: str) -> int:
     counts = [op.multiplications for op in operations if kind in op.type]
     return max(counts, default=0)
 
 
-def _differentiated(operations, kind):
+def _differentiated(operations: list[search.Operation], kind: str) -> list[str]:
     """The types, of a kind, of operations that read what depends on the variables."""
     return [op.type for op in operations if kind in op.type and any(op.depends)]
 
 
-def _assigned_resources(graph):
+def _assigned_resources(graph: FuncGraph) -> list[tf.Variable]:
     """The tf.Variables that a graph assigns."""
     captured = [
         (variable, internal)
@@ -418,7 +455,7 @@ def _assigned_resources(graph):
     ]
 
 
-def _refuse_floating(name, assigned, parts):
+def _refuse_floating(name: str, assigned: list[tf.Variable], parts: list[Part]) -> None:
     """Refuses assignments that TensorFlow would have to differentiate.
 
     Not of what only goes into itself, such as statistics that no objective uses.

@@ -11,15 +11,18 @@ rule vanishes, also where there are kinks, and the jumps remain.
 
 import itertools
 import os
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from far_ho_tf._types import Variable
 from far_ho_tf.graphs import search
 from far_ho_tf.graphs.failures import line_of
-from far_ho_tf.problem.lines import Line
+from far_ho_tf.problem.interfaces import Part
+from far_ho_tf.problem.lines import Line, Point
 from far_ho_tf.variables.identity import path_of, preserved
 
 # Intervals of a line from a hyperparameter's value, and of one that is looked into.
@@ -39,7 +42,7 @@ _DROPOUT = (
     "keras.layers.GaussianDropout, whose noise moves with its rate; or a relaxed mask, "
     "tf.sigmoid((logit(drawn) - logit(rate)) / temperature)",
 )
-_LIBRARIES = tuple(os.path.dirname(one.__file__) + os.sep for one in (tf, keras))
+_LIBRARIES = tuple(os.path.dirname(one.__file__) + os.sep for one in (tf, keras))  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 
 class Jump(NamedTuple):
@@ -52,13 +55,13 @@ class Jump(NamedTuple):
         is_one: Whether there is no other on the line.
     """
 
-    variables: list
-    values: list
-    operations: list
+    variables: list[Variable]
+    values: list[tf.Tensor]
+    operations: list[tf.Operation]
     is_one: bool
 
 
-def may_jump(part):
+def may_jump(part: Part) -> bool:
     """Whether an `inspection.Part` makes steps of a hyperparameter.
 
     What TensorFlow makes to differentiate others is left out: it chooses between
@@ -69,11 +72,16 @@ def may_jump(part):
     return _has_steps(search.operations(part.graph, part.roots))
 
 
-def _has_steps(operations):
+def _has_steps(operations: list[search.Operation]) -> bool:
     return any(op.is_step and "gradient_tape/" not in op.name for op in operations)
 
 
-def find(part, variables, hyperparameters, assigned):
+def find(
+    part: Part,
+    variables: list[Variable],
+    hyperparameters: list[Variable],
+    assigned: list[tf.Variable],
+) -> list[Jump]:
     """The jumps of a part in its hyperparameters.
 
     Args:
@@ -92,7 +100,7 @@ def find(part, variables, hyperparameters, assigned):
     return [jump for jump in found if jump is not None]
 
 
-def describe(jump):
+def describe(jump: Jump) -> str:
     """A `Jump` in words: what makes it, and which hyperparameter."""
     what, remedy = _DROPOUT if is_dropout(jump) else _ANY
     return (
@@ -101,7 +109,7 @@ def describe(jump):
     )
 
 
-def named(operations):
+def named(operations: Sequence[tf.Operation]) -> str:
     """Some operations in words, with the user's lines: one of each type and line."""
     places = {}
     for operation in operations:
@@ -113,7 +121,7 @@ def named(operations):
     return ", ".join([*places.values()][:_NAMED]) + more
 
 
-def is_dropout(jump):
+def is_dropout(jump: Jump) -> bool:
     """Whether it is of a mask that TensorFlow or Keras draws for dropout."""
     return any(
         "dropout" in f"{os.path.basename(frame.filename)}:{frame.name}"
@@ -123,7 +131,7 @@ def is_dropout(jump):
     )
 
 
-def _where(jump):
+def _where(jump: Jump) -> str:
     if not jump.values[0].shape.rank:
         others = "" if jump.is_one else " and other values"
         passed = f"{float(jump.values[0]):.4g}{others}"
@@ -141,27 +149,29 @@ class _Steps(Line):
             weights of networks may be many.
     """
 
-    def __init__(self, part, variables, hyperparameters):
+    def __init__(
+        self, part: Part, variables: list[Variable], hyperparameters: list[Variable]
+    ) -> None:
         self._operations, self._nested = [], []
         self.groups = []
         super().__init__(part, variables, hyperparameters, part.forward)
 
-    def jump(self, group):
+    def jump(self, group: list[int]) -> Jump | None:
         """A `Jump` as the hyperparameters of a group move, or `None`."""
         for direction in self.directions(group):
             place, operations, is_one = self._on_line(direction)
             if operations:
-                moved = self.moved(place, direction)
+                moved = self.moved(place, direction)  # pyright: ignore[reportArgumentType]
                 values = [moved[index] for index in group]
                 names = [self.hyperparameters[index] for index in group]
                 return Jump(names, values, operations, is_one)
         return None
 
-    def steps(self, hyperparameters):
+    def steps(self, hyperparameters: list[tf.Tensor]) -> list[list[tf.Tensor]]:
         self._note_steps(hyperparameters)
         return [[tf.identity(o) for o in _discrete(one)] for one in self._operations]
 
-    def _note_steps(self, hyperparameters):
+    def _note_steps(self, hyperparameters: list[tf.Tensor]) -> None:
         """Notes which operations of the graph so far make steps, and of what."""
         graph = tf.compat.v1.get_default_graph()
         scalars = [[i] for i, one in enumerate(hyperparameters) if not one.shape.rank]
@@ -192,16 +202,18 @@ class _Steps(Line):
             if operation.name in names
         ]
 
-    def _on_line(self, direction):
+    def _on_line(
+        self, direction: list[tf.Tensor]
+    ) -> tuple[float | None, list[tf.Operation], bool]:
         """The place of a jump, and the operations that make steps there."""
         points = {}
 
-        def at(place):
+        def at(place: float) -> Point:
             if place not in points:
                 points[place] = self.point(place, direction)
             return points[place]
 
-        def counts(interval, error):
+        def counts(interval: tuple[float, float], error: float) -> bool:
             return error > self._least(at, interval)
 
         errors = _errors(at, 0.0, 1.0, self._differ)
@@ -214,7 +226,9 @@ class _Steps(Line):
                 return place, found, len(large) == 1
         return None, [], True
 
-    def _within(self, at, interval, error):
+    def _within(
+        self, at: Callable[[float], Point], interval: tuple[float, float], error: float
+    ) -> tuple[float | None, list[tf.Operation]]:
         """The same in an interval whose error does not vanish on finer ones."""
         remains = True
         for _ in range(_LEVELS):
@@ -241,16 +255,23 @@ class _Steps(Line):
         ]
         return interval[1], steps or self._nested
 
-    def _least(self, at, interval):
+    def _least(
+        self, at: Callable[[float], Point], interval: tuple[float, float]
+    ) -> float:
         """The error that counts in an interval."""
         return self.noise * max(abs(at(place).value) for place in interval)
 
-    def _differ(self, one, other):
+    def _differ(self, one: Point, other: Point) -> bool:
         """Whether a jump may be between two points."""
         return bool(self._nested) or one.steps != other.steps
 
 
-def _errors(at, begin, end, differ):
+def _errors(
+    at: Callable[[float], Point],
+    begin: float,
+    end: float,
+    differ: Callable[[Point, Point], bool],
+) -> dict[tuple[float, float], float]:
     """By finer interval, what the integral of the derivative leaves of a change.
 
     Args:
@@ -267,18 +288,18 @@ def _errors(at, begin, end, differ):
     return errors
 
 
-def _discrete(operation):
+def _discrete(operation: tf.Operation) -> list[tf.Tensor]:
     """The outputs that are steps: not what a sorting makes besides."""
     outputs = operation.outputs
     return [o for o in outputs if not o.dtype.is_floating] or outputs
 
 
-def _is_of_a_rule(operation):
+def _is_of_a_rule(operation: tf.Operation) -> bool:
     """Whether it is a sign by which an optimizer moves, which its dynamics tell of."""
     return operation.type == "Sign" and any(
         frame.name == "update_step" for frame in operation.traceback or ()
     )
 
 
-def _operations(graph, name):
+def _operations(graph: tf.Graph, name: str) -> list[tf.Operation]:
     return graph._get_function(name).graph.get_operations()

@@ -8,8 +8,11 @@ the gradient in other ways, too, as what goes through ReLUs does, nothing is tol
 """
 
 import numpy as np
+import tensorflow as tf
 
+from far_ho_tf._types import Variable
 from far_ho_tf.graphs import search
+from far_ho_tf.problem.interfaces import Part
 from far_ho_tf.problem.jumps import named
 from far_ho_tf.problem.lines import Line
 from far_ho_tf.variables.identity import find as find_variable
@@ -25,14 +28,20 @@ _INTERVALS = 8
 _FLAT = 1e-3
 
 
-def may_matter(part):
+def may_matter(part: Part) -> bool:
     """Whether a hyperparameter of an `inspection.Part` goes into what has kinks."""
     if not _with_kinks(part.operations):  # Of variables neither, which is known.
         return False
     return bool(_with_kinks(search.operations(part.graph, part.roots)))
 
 
-def find(part, variables, hyperparameters, assigned, told):
+def find(
+    part: Part,
+    variables: list[Variable],
+    hyperparameters: list[Variable],
+    assigned: list[tf.Variable],
+    told: list[Variable],
+) -> list[str]:
     """Sentences on the hyperparameters that move a part's gradient by jumps alone.
 
     Args:
@@ -57,7 +66,7 @@ def find(part, variables, hyperparameters, assigned, told):
     return found
 
 
-def _with_kinks(operations):
+def _with_kinks(operations: list[search.Operation]) -> list[search.Operation]:
     """Those that have kinks and depend on the roots of their search."""
     return [
         operation
@@ -68,7 +77,7 @@ def _with_kinks(operations):
     ]
 
 
-def _jumps_alone(line, direction):
+def _jumps_alone(line: Line, direction: list[tf.Tensor]) -> bool:
     """Whether the gradient changes along a line, and is flat at all points of it."""
     values, slopes = [], []
     for place in np.linspace(0.0, 1.0, _INTERVALS + 1):
@@ -85,7 +94,9 @@ def _jumps_alone(line, direction):
     return change > noise and np.mean(slopes) < _FLAT * change
 
 
-def _sentence(part, variable, operations):
+def _sentence(
+    part: Part, variable: Variable, operations: list[search.Operation]
+) -> str:
     made = {operation.name: operation for operation in part.graph.get_operations()}
     known = [made[one.name] for one in operations if one.name in made]
     by = named(known) if known else operations[0].type

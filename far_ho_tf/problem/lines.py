@@ -1,12 +1,15 @@
 """A part of a problem on a line through its hyperparameters: values and slopes."""
 
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from far_ho_tf._types import Structure, Variable
 from far_ho_tf.graphs import search
 from far_ho_tf.patches.custom_gradients import true_derivatives
+from far_ho_tf.problem.interfaces import Part
 from far_ho_tf.variables.derivatives import dense, floating
 from far_ho_tf.variables.identity import dtype_of, read
 from far_ho_tf.variables.substitution import tape_sources
@@ -26,7 +29,7 @@ class Point(NamedTuple):
 
     value: float
     slope: float
-    steps: list
+    steps: list[int]
 
 
 class Line:
@@ -42,7 +45,13 @@ class Line:
         noise: What counts as nothing beside the value.
     """
 
-    def __init__(self, part, variables, hyperparameters, forward):
+    def __init__(
+        self,
+        part: Part,
+        variables: list[Variable],
+        hyperparameters: list[Variable],
+        forward: Callable[..., Structure],
+    ) -> None:
         self.hyperparameters = hyperparameters
         self._forward = forward
         self._data = part.example, tf.constant(0)
@@ -60,7 +69,7 @@ class Line:
         )
         self.noise = _NOISE * search.coarsest(self._function.graph)
 
-    def directions(self, group):
+    def directions(self, group: list[int]) -> Iterator[list[tf.Tensor]]:
         """Outwards and inwards, along the hyperparameters of a group."""
         for is_outwards in (True, False):
             direction = [tf.zeros_like(value) for value in self._start]
@@ -68,7 +77,14 @@ class Line:
                 direction[index] = self._direction(index, is_outwards)
             yield direction
 
-    def _at(self, values, hyperparameters, direction, prepared, step):
+    def _at(
+        self,
+        values: list[tf.Tensor],
+        hyperparameters: list[tf.Tensor],
+        direction: list[tf.Tensor],
+        prepared: Structure,
+        step: tf.Tensor,
+    ) -> tuple[tf.Tensor, tf.Tensor, list[list[tf.Tensor]]]:
         """The value, its derivative in a direction, and what made steps."""
         sources = tape_sources(self.hyperparameters, hyperparameters)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -90,12 +106,12 @@ class Line:
                 slope += tf.reduce_sum(dense(gradient) * one)
         return value, slope, steps
 
-    def steps(self, hyperparameters):
+    def steps(self, hyperparameters: list[tf.Tensor]) -> list[list[tf.Tensor]]:
         """What makes steps in the graph so far: lists of tensors."""
         del hyperparameters
         return []
 
-    def _direction(self, index, is_outwards):
+    def _direction(self, index: int, is_outwards: bool) -> tf.Tensor:
         """To a value of a hyperparameter that is well away, and one that it may have.
 
         Inwards just past zero: many numbers have no meaning below. Elements move by
@@ -112,14 +128,14 @@ class Line:
         # Between two points of a convex set all are in it.
         return (end if constraint is None else constraint(end)) - value
 
-    def moved(self, place, direction):
+    def moved(self, place: float, direction: list[tf.Tensor]) -> list[tf.Tensor]:
         """The hyperparameters at a place of a line."""
         return [
             value + tf.cast(place, value.dtype) * one
             for value, one in zip(self._start, direction, strict=True)
         ]
 
-    def point(self, place, direction):
+    def point(self, place: float, direction: list[tf.Tensor]) -> Point:
         """A `Point` there; NaN where nothing is defined."""
         moved = self.moved(place, direction)
         try:
@@ -131,7 +147,7 @@ class Line:
         return Point(float(value), float(slope), steps)
 
 
-def _moved(value):
+def _moved(value: tf.Tensor) -> tf.Tensor:
     """Trained values that are not zero, whatever they start from.
 
     Where they are, what is multiplied with them has no influence.
@@ -140,7 +156,7 @@ def _moved(value):
     return tf.where(value == 0, 0.1 * random, value * (1 + 0.1 * random))
 
 
-def _weights(tensor):
+def _weights(tensor: tf.Tensor) -> tf.Tensor:
     """Numbers between 0.5 and 1.5, fixed by their places."""
     return tf.random.stateless_uniform(
         tf.shape(tensor), (1, 2), 0.5, 1.5, dtype=tensor.dtype

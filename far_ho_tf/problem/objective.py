@@ -1,7 +1,11 @@
 """A user's objective with its checks."""
 
+from typing import Any
+
 import tensorflow as tf
 
+from far_ho_tf._types import ObjectiveFunction, Structure
+from far_ho_tf.data.source import Source
 from far_ho_tf.graphs.failures import NOT_EXPLAINED, know_origins, told
 from far_ho_tf.patches.custom_gradients import keeping
 from far_ho_tf.patches.indices import checked
@@ -25,7 +29,9 @@ class Objective:
             return such a scalar.
     """
 
-    def __init__(self, role, function, source, dtype):
+    def __init__(
+        self, role: str, function: ObjectiveFunction, source: Source, dtype: tf.DType
+    ) -> None:
         if not callable(function):
             raise ValueError(
                 f"`{role}` must be a callable that returns a scalar. "
@@ -38,7 +44,7 @@ class Objective:
         self._function = _converted(function)
         self._name = getattr(function, "__name__", type(function).__name__)
 
-    def __call__(self, batch):
+    def __call__(self, batch: Structure) -> tf.Tensor:
         value = self._call(batch)
         if value is None:
             raise ValueError(f"{self.label} must return a scalar. Received: None")
@@ -69,7 +75,7 @@ class Objective:
             )
         return value
 
-    def _call(self, batch):
+    def _call(self, batch: Structure) -> Any:
         arguments = () if self._source.is_empty else (batch,)
         try:
             with keeping(self.kept_rules), checked():
@@ -90,12 +96,12 @@ class Objective:
             ) from error
 
     @property
-    def label(self):
+    def label(self) -> str:
         """What messages call it."""
         return f"`{self._role}` ({self._name})"
 
 
-def _converted(function):
+def _converted(function: ObjectiveFunction) -> ObjectiveFunction:
     """A tf.function's Python function, as AutoGraph writes it.
 
     Within `substituted` a tf.function runs inline, without AutoGraph.

@@ -1,22 +1,33 @@
 """The problem as pure functions of tensors, of which compiled loops are made."""
 
 import functools
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
 
 import keras
 import tensorflow as tf
 
+from far_ho_tf._types import Gradient, Structure, Variable
 from far_ho_tf.checks import require
-from far_ho_tf.distribution.replicas import ONE_REPLICA
+from far_ho_tf.data.source import Source
+from far_ho_tf.distribution.replicas import ONE_REPLICA, OneReplica
 from far_ho_tf.distribution.strategies import outside_scope
+from far_ho_tf.dynamics.base import BoundDynamics
 from far_ho_tf.graphs.failures import explained, part_of
 from far_ho_tf.graphs.functions import specs
 from far_ho_tf.problem import inspection
-from far_ho_tf.problem.initial_map import initial_value
+from far_ho_tf.problem.initial_map import InitialValue, initial_value
+from far_ho_tf.problem.objective import Objective
 from far_ho_tf.problem.step import Log, OracleValue, Step
-from far_ho_tf.variables.derivatives import as_slices, dense, filled
+from far_ho_tf.variables.derivatives import Slices, as_slices, dense, filled
 from far_ho_tf.variables.identity import assign, dtype_of, find, read
 from far_ho_tf.variables.state import State, layout
-from far_ho_tf.variables.substitution import substituted, tape_sources
+from far_ho_tf.variables.substitution import (
+    SubstitutionScope,
+    substituted,
+    tape_sources,
+)
 
 
 class PureProblem:
@@ -38,17 +49,17 @@ class PureProblem:
 
     def __init__(
         self,
-        variables,
-        owned,
-        hyperparameters,
-        dtype,
-        dynamics,
-        inner_objective,
-        outer_objective,
-        inner_data,
-        outer_data,
-        initial_map,
-    ):
+        variables: list[Variable],
+        owned: list[Variable],
+        hyperparameters: list[Variable],
+        dtype: tf.DType,
+        dynamics: BoundDynamics,
+        inner_objective: Objective,
+        outer_objective: Objective,
+        inner_data: Source,
+        outer_data: Source,
+        initial_map: list[tuple[int, InitialValue]],
+    ) -> None:
         self.variables = variables
         self.owned = owned
         self.hyperparameters = hyperparameters
@@ -56,7 +67,7 @@ class PureProblem:
         self.dynamics = dynamics
         self.inner_data = inner_data
         self.outer_data = outer_data
-        self.executions = {}
+        self.executions: dict[Any, Any] = {}
         self._inner_objective = inner_objective
         self._outer_objective = outer_objective
         self._initial_map = initial_map
@@ -71,7 +82,9 @@ class PureProblem:
     # What the compiled loops of every gradient mode are made of.
 
     @part_of("initial_values")
-    def initial_state(self, start, hyperparameters, outer_step):
+    def initial_state(
+        self, start: State, hyperparameters: list[tf.Tensor], outer_step: tf.Tensor
+    ) -> State:
         """Φ_0: the state before the first step.
 
         Args:
@@ -93,7 +106,9 @@ class PureProblem:
             slots = self.dynamics.initial_slots(variables)
         return State(variables, slots, start.extra)
 
-    def oracle(self, state, hyperparameters, batch):
+    def oracle(
+        self, state: State, hyperparameters: list[tf.Tensor], batch: Structure
+    ) -> OracleValue:
         """The gradient oracle: what costs the time of a step.
 
         Args:
@@ -109,7 +124,13 @@ class PureProblem:
         gradients = list(map(as_slices, filled(found, state.variables)))
         return OracleValue(gradients, extra, value)
 
-    def partials(self, state, hyperparameters, batch, sources):
+    def partials(
+        self,
+        state: State,
+        hyperparameters: list[tf.Tensor],
+        batch: Structure,
+        sources: Sequence[Structure],
+    ) -> tuple[Structure, list[tf.Tensor], tf.Tensor]:
         """What `oracle` returns, with the gradient in other sources.
 
         Args:
@@ -128,7 +149,15 @@ class PureProblem:
         return gradients, extra, value
 
     @part_of("dynamics")
-    def choose(self, state, oracle, hyperparameters, step, batch, replicas):
+    def choose(
+        self,
+        state: State,
+        oracle: OracleValue,
+        hyperparameters: list[tf.Tensor],
+        step: tf.Tensor,
+        batch: Structure,
+        replicas: OneReplica,
+    ) -> dict[str, tf.Tensor]:
         """What the dynamics decide by the inner objective; see `Dynamics.choose`.
 
         Args:
@@ -136,7 +165,7 @@ class PureProblem:
             replicas: What shares the batch; see `replicas.as_replicas`.
         """
 
-        def loss(variables):
+        def loss(variables: list[tf.Tensor]) -> tf.Tensor:
             moved = state._replace(variables=variables)
             return replicas.mean(
                 lambda shard: self.inner_value(moved, hyperparameters, shard), batch
@@ -148,7 +177,9 @@ class PureProblem:
             )
 
     @part_of("dynamics")
-    def numbers(self, hyperparameters, step):
+    def numbers(
+        self, hyperparameters: list[tf.Tensor], step: tf.Tensor
+    ) -> list[dict[str, tf.Tensor]]:
         """The numeric arguments of the dynamics at a step.
 
         Returns:
@@ -158,7 +189,14 @@ class PureProblem:
             return self.dynamics.numbers_at(step, self.start.variables)
 
     @part_of("dynamics")
-    def update(self, state, gradients, hyperparameters, step, choice):
+    def update(
+        self,
+        state: State,
+        gradients: list[tf.Tensor | Slices],
+        hyperparameters: list[tf.Tensor],
+        step: tf.Tensor,
+        choice: dict[str, tf.Tensor],
+    ) -> tuple[list[tf.Tensor], list[Structure]]:
         """The update rule U: new variables and new slots."""
         with substituted(self.hyperparameters, hyperparameters):
             variables, slots = self.dynamics.update(
@@ -166,7 +204,14 @@ class PureProblem:
             )
         return variables, slots
 
-    def step(self, state, hyperparameters, step, batch, replicas=ONE_REPLICA):
+    def step(
+        self,
+        state: State,
+        hyperparameters: list[tf.Tensor],
+        step: tf.Tensor,
+        batch: Structure,
+        replicas: OneReplica = ONE_REPLICA,
+    ) -> Step:
         """Φ: one inner step.
 
         Returns:
@@ -177,7 +222,15 @@ class PureProblem:
         )
         return self.finish_step(state, oracle, hyperparameters, step, batch, replicas)
 
-    def finish_step(self, state, oracle, hyperparameters, step, batch, replicas):
+    def finish_step(
+        self,
+        state: State,
+        oracle: OracleValue,
+        hyperparameters: list[tf.Tensor],
+        step: tf.Tensor,
+        batch: Structure,
+        replicas: OneReplica,
+    ) -> Step:
         """Φ from the `OracleValue` of the batch: a `Step`."""
         choice = self.choose(state, oracle, hyperparameters, step, batch, replicas)
         variables, slots = self.update(
@@ -187,22 +240,34 @@ class PureProblem:
         return Step(new_state, Log(oracle.value, choice))
 
     @part_of("inner_objective")
-    def inner_value(self, state, hyperparameters, batch):
+    def inner_value(
+        self, state: State, hyperparameters: list[tf.Tensor], batch: Structure
+    ) -> tf.Tensor:
         """The inner objective, a scalar."""
         return self._value(self._inner_objective, state, hyperparameters, batch)
 
     @part_of("outer_objective")
-    def outer_value(self, state, hyperparameters, batch):
+    def outer_value(
+        self, state: State, hyperparameters: list[tf.Tensor], batch: Structure
+    ) -> tf.Tensor:
         """E(s, λ): the outer objective, a scalar."""
         return self._value(self._outer_objective, state, hyperparameters, batch)
 
-    def _value(self, objective, state, hyperparameters, batch):
+    def _value(
+        self,
+        objective: Objective,
+        state: State,
+        hyperparameters: list[tf.Tensor],
+        batch: Structure,
+    ) -> tf.Tensor:
         names = self.variables + self.extra_variables + self.hyperparameters
         values = state.variables + state.extra + hyperparameters
         with substituted(names, values):
             return objective(batch)
 
-    def sources(self, state, hyperparameters):
+    def sources(
+        self, state: State, hyperparameters: list[tf.Tensor]
+    ) -> list[list[tf.Tensor | tf.Variable]]:
         """What a tape watches of an objective: what it reads and is floating.
 
         Returns:
@@ -215,13 +280,15 @@ class PureProblem:
             self.hyperparameter_sources(hyperparameters),
         ]
 
-    def hyperparameter_sources(self, hyperparameters):
+    def hyperparameter_sources(
+        self, hyperparameters: list[tf.Tensor]
+    ) -> list[tf.Tensor | tf.Variable]:
         """What a tape watches of the hyperparameters: a list of sources."""
         return tape_sources(self.hyperparameters, hyperparameters)
 
     # What is known before the loops are compiled.
 
-    def keep_rules(self, role, codes):
+    def keep_rules(self, role: str, codes: frozenset[Any]) -> None:
         """Lets custom gradients of an objective stand for derivatives too.
 
         Args:
@@ -230,20 +297,20 @@ class PureProblem:
         """
         self._objective(role).kept_rules = codes
 
-    def explained(self):
+    def explained(self) -> AbstractContextManager[None]:
         """Within, what TensorFlow and Keras raise names the part that it came from."""
         return explained(self._labels)
 
     @functools.cached_property
-    def report(self):
+    def report(self) -> inspection.Report:
         """The `inspection.Report` on the traced parts of the problem."""
         with self.explained():
             report = outside_scope(inspection.inspect)(self)
-        self.dynamics.leave([find(v, self.variables) for v in report.unread])
+        self.dynamics.leave([find(v, self.variables) for v in report.unread])  # pyright: ignore[reportArgumentType]
         return report
 
     @functools.cached_property
-    def extra_variables(self):
+    def extra_variables(self) -> list[Variable]:
         """Variables that the inner objective changes besides the trained."""
         return [
             variable
@@ -252,21 +319,21 @@ class PureProblem:
         ]
 
     @functools.cached_property
-    def bare_variables(self):
+    def bare_variables(self) -> list[tf.Variable]:
         """The `tf.Variable`s that a run assigns, as it cannot replace them."""
         changed = self.variables + self.extra_variables + self.hyperparameters
         return [v for v in changed if isinstance(v, tf.Variable)]
 
     @property
-    def has_episodes(self):
+    def has_episodes(self) -> bool:
         """Whether some of the data are functions of (step, episode)."""
         return self.inner_data.has_episodes or self.outer_data.has_episodes
 
     @functools.cached_property
-    def start(self):
+    def start(self) -> State:
         """The `State` that Φ_0 starts from: as the variables were at first."""
 
-        def snapshot(variable):
+        def snapshot(variable: Variable) -> tf.Tensor:
             index = find(variable, self.owned)
             return read([variable])[0] if index is None else self._snapshots[index]
 
@@ -276,12 +343,12 @@ class PureProblem:
             [snapshot(variable) for variable in self.extra_variables],
         )
 
-    def state_specs(self):
+    def state_specs(self) -> State:
         """A `State` of `tf.TensorSpec`s."""
         slots = self.dynamics.initial_slots(self.start.variables)
         return specs(self.start._replace(slots=slots))
 
-    def check_state(self, state):
+    def check_state(self, state: State) -> None:
         """Refuses a `State` that is not one of this problem."""
         expected = self.state_specs()
         require(
@@ -291,7 +358,12 @@ class PureProblem:
             expected=layout(expected),
         )
 
-    def traced_gradients(self, values, hyperparameters, batch):
+    def traced_gradients(
+        self,
+        values: list[tf.Tensor],
+        hyperparameters: list[tf.Tensor],
+        batch: Structure,
+    ) -> tuple[list[Gradient | None], SubstitutionScope]:
         """For the pre-flight search: the oracle before extra state is known.
 
         Returns:
@@ -304,27 +376,40 @@ class PureProblem:
         return gradients, scope
 
     @part_of("outer_objective")
-    def traced_outer_value(self, values, hyperparameters, batch):
+    def traced_outer_value(
+        self,
+        values: list[tf.Tensor],
+        hyperparameters: list[tf.Tensor],
+        batch: Structure,
+    ) -> tf.Tensor:
         """The same for the outer objective; returns its value."""
         with self._keras_substituted(values, hyperparameters):
             return self._outer_objective(batch)
 
-    def forward_value(self, role, values, hyperparameters, batch):
+    def forward_value(
+        self,
+        role: str,
+        values: list[tf.Tensor],
+        hyperparameters: list[tf.Tensor],
+        batch: Structure,
+    ) -> tf.Tensor:
         """The value of an objective before extra state is known; see `keep_rules`."""
         names = self.variables + self.hyperparameters
         with substituted(names, values + hyperparameters):
             return self._objective(role)(batch)
 
-    def write_back(self, state):
+    def write_back(self, state: State) -> None:
         """Lets the model's own variables hold a state."""
         names = self.variables + self.extra_variables
         assign(names, state.variables + state.extra)
 
-    def _objective(self, role):
+    def _objective(self, role: str) -> Objective:
         is_inner = role == "inner_objective"
         return self._inner_objective if is_inner else self._outer_objective
 
-    def _keras_substituted(self, values, hyperparameters):
+    def _keras_substituted(
+        self, values: list[tf.Tensor], hyperparameters: list[tf.Tensor]
+    ) -> AbstractContextManager[SubstitutionScope]:
         """Replaces Keras variables; bare tf.Variables are left to be captured."""
         pairs = zip(
             self.variables + self.hyperparameters,
@@ -335,7 +420,9 @@ class PureProblem:
         return substituted([v for v, _ in pairs], [value for _, value in pairs])
 
     @part_of("inner_objective")
-    def _gradients(self, sources, batch, scope):
+    def _gradients(
+        self, sources: Sequence[Structure], batch: Structure, scope: SubstitutionScope
+    ) -> tuple[list[Structure], tf.Tensor]:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(sources)
             scope.tape = tape

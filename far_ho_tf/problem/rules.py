@@ -3,10 +3,14 @@
 See `patches.custom_gradients`.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import tensorflow as tf
 
+from far_ho_tf._types import Structure
 from far_ho_tf.graphs.functions import once_traced
-from far_ho_tf.patches.custom_gradients import true_derivatives
+from far_ho_tf.patches.custom_gradients import Meeting, Met, true_derivatives
 from far_ho_tf.variables.derivatives import (
     all_finite,
     dense,
@@ -19,7 +23,12 @@ from far_ho_tf.variables.derivatives import (
 _RULES_AGREE = {tf.float64: 1e-9, tf.float32: 1e-4, tf.float16: 0.02, tf.bfloat16: 0.1}
 
 
-def check(name, functions, call, inputs):
+def check(
+    name: str,
+    functions: list[str],
+    call: Callable[..., tuple[Structure, Meeting]],
+    inputs: tuple[Structure, ...],
+) -> None:
     """Refuses custom gradients in loops and branches that are no derivatives.
 
     Args:
@@ -30,7 +39,7 @@ def check(name, functions, call, inputs):
         inputs: What it takes.
     """
 
-    def gradients(*inputs):
+    def gradients(*inputs: Structure) -> list[tf.Tensor]:
         if name == "inner_objective":
             found, _ = call(*inputs)
         else:
@@ -41,7 +50,7 @@ def check(name, functions, call, inputs):
         # One may go where the other leaves something out.
         return zeros_for_none(found, inputs[0][: len(found)])
 
-    def both(*inputs):
+    def both(*inputs: Structure) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         by_rules = gradients(*inputs)
         with true_derivatives():
             return by_rules, gradients(*inputs)
@@ -59,7 +68,9 @@ def check(name, functions, call, inputs):
             )
 
 
-def not_differentiable(call, inputs):
+def not_differentiable(
+    call: Callable[..., tuple[Structure, Meeting]], inputs: tuple[Structure, ...]
+) -> frozenset[Any]:
     """The code of functions whose true derivatives are not finite where they are.
 
     Such as of a root at zero: its custom gradient is then the derivative.
@@ -71,17 +82,17 @@ def not_differentiable(call, inputs):
     """
     codes = []
 
-    def flags(*inputs):
+    def flags(*inputs: Structure) -> list[tf.Tensor]:
         _, met = call(*inputs, with_tape=True)
         codes[:] = [one.code for one in met.calls]
-        return [_is_finite(met.tape, one) for one in met.calls]
+        return [_is_finite(met.tape, one) for one in met.calls]  # pyright: ignore[reportArgumentType]
 
     found = once_traced(flags)(*inputs)
     pairs = zip(codes, found, strict=True)
     return frozenset(code for code, flag in pairs if not bool(flag))
 
 
-def _is_finite(tape, call):
+def _is_finite(tape: tf.GradientTape, call: Met) -> tf.Tensor:
     """Whether the true derivative of a function is finite where it was called."""
     results = floating(tf.nest.flatten(call.results))
     arguments = floating(tf.nest.flatten(call.arguments))

@@ -5,10 +5,13 @@ epoch, and the `HyperOptimizer` that of the model.
 """
 
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 
 from far_ho_tf.notices import once, show
+from far_ho_tf.resuming.tuner_state import Tuner
 
 
 class ProgressBar(keras.callbacks.Callback):
@@ -25,11 +28,15 @@ class ProgressBar(keras.callbacks.Callback):
     >>> bar = far.callbacks.ProgressBar(verbose=2)
     """
 
-    def __init__(self, verbose=1):
+    # What `fit` gives it.
+    model: Tuner
+    params: dict[str, Any]
+
+    def __init__(self, verbose: int = 1) -> None:
         super().__init__()
         self._verbose = verbose
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
         self._start, self._tell = time.time(), once(self._show)
         self._bar = keras.utils.Progbar(
             self.params["epochs"],
@@ -41,17 +48,17 @@ class ProgressBar(keras.callbacks.Callback):
         ended = before == self.params["epochs"] or self.model.stop_training
         self._bar.update(before, finalize=bool(before and ended))
 
-    def say(self, text):
+    def say(self, text: str) -> None:
         """Shows below the bar what a hyper-iteration waits for."""
         self._tell(text)
 
-    def _show(self, text):
+    def _show(self, text: str) -> None:
         if self._verbose == 1:
             show(text, begin="\n", end="")
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         values = {"elapsed_seconds": time.time() - self._start, **(logs or {})}
-        self._bar.stateful_metrics.update(values)  # Shown as they are, not averaged.
+        self._bar.stateful_metrics.update(values)  # Shown as they are, not averaged.  # pyright: ignore[reportOptionalMemberAccess]
         finished = epoch + 1 == self.params["epochs"] or self.model.stop_training
         self._bar.update(epoch + 1, list(values.items()), finished)
         self._tell = once(self._show)  # Of the next one, which may wait for the same.

@@ -1,10 +1,14 @@
 """The outer loop: hypergradient descent on hyperparameters."""
 
 import warnings
+from collections.abc import Sequence
+from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+from far_ho_tf._types import OuterOptimizer
 from far_ho_tf.checks import (
     KERAS_NAMES,
     check_count,
@@ -19,13 +23,15 @@ from far_ho_tf.hypergradients import (
     MeanResult,
     NonFiniteError,
     ReverseHG,
+    Status,
 )
+from far_ho_tf.hypergradients.episodes import Episodes
 from far_ho_tf.hyperparameters.hyperparameter import scalar_names
 from far_ho_tf.notices import told_to
 from far_ho_tf.problem.bilevel_problem import BilevelProblem
 from far_ho_tf.resuming.checkpoint import with_checkpoint_last
 from far_ho_tf.tuning.callbacks import ProgressBar
-from far_ho_tf.tuning.inner_runs import InnerRuns, check_mode
+from far_ho_tf.tuning.inner_runs import InnerRuns, Result, check_mode
 from far_ho_tf.tuning.outer_update import OuterUpdate
 from far_ho_tf.variables.identity import assign, read
 
@@ -92,7 +98,19 @@ class HyperOptimizer:
     Source: Franceschi et al. 2017, section 2 (the outer problem).
     """
 
-    def __init__(self, problem, hypergradient=None, optimizer=None, strategy=None):
+    # What `fit` and `run` leave.
+    history: keras.callbacks.History
+    status: Status | list[Status | None] | None
+    divergence: NonFiniteError | None
+    _good: list[np.ndarray] | None
+
+    def __init__(
+        self,
+        problem: BilevelProblem | Sequence[BilevelProblem],
+        hypergradient: HyperGradient | None = None,
+        optimizer: OuterOptimizer = None,
+        strategy: tf.distribute.Strategy | None = None,
+    ) -> None:
         self.problems = _check_problems(problem)
         self.hyperparameters = self.problems[0].hyperparameters
         self.hypergradient = hypergradient or ReverseHG()
@@ -112,14 +130,14 @@ class HyperOptimizer:
         taken = ("outer_value", "hypergradient_norm")
         self._named = scalar_names(self.hyperparameters, taken)
         self.stop_training = False
-        self.history = self.status = None
+        self.history = self.status = None  # pyright: ignore[reportAttributeAccessIssue]
         self.divergence = None
         self.initial_iteration = 0
         self._good = None  # The hyperparameters of the last evaluation in `fit`.
         pure = [problem.pure for problem in self.problems]
         self.inner_runs = InnerRuns(pure, self.hypergradient, strategy)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         problems = (
             f"problem={self.problems[0]!r}"
             if len(self.problems) == 1
@@ -134,7 +152,12 @@ class HyperOptimizer:
         )
 
     @did_you_mean(**KERAS_NAMES)
-    def run(self, num_steps, mode="restart", episodes=None):
+    def run(
+        self,
+        num_steps: int,
+        mode: str = "restart",
+        episodes: int | Episodes | None = None,
+    ) -> Result:
         """One hyper-iteration: train, hypergradient, outer update.
 
         Args:
@@ -169,14 +192,16 @@ class HyperOptimizer:
     @did_you_mean(**KERAS_NAMES)
     def fit(
         self,
-        hyper_iterations,
-        num_steps,
-        mode="restart",
-        callbacks=None,
-        verbose=1,
-        outer_limit=None,
-        episodes=None,
-    ):
+        hyper_iterations: int,
+        num_steps: int,
+        mode: str = "restart",
+        callbacks: keras.callbacks.Callback
+        | Sequence[keras.callbacks.Callback]
+        | None = None,
+        verbose: int | str = 1,
+        outer_limit: float | None = None,
+        episodes: int | Episodes | None = None,
+    ) -> keras.callbacks.History:
         """Runs many hyper-iterations.
 
         A hyper-iteration that diverges (NaN, infinity, or an outer value above
@@ -261,15 +286,15 @@ class HyperOptimizer:
         callbacks.on_train_end()
         return self.history
 
-    def get_weights(self):
+    def get_weights(self) -> list[np.ndarray]:
         """The hyperparameters' values as a list of arrays."""
         return [value.numpy() for value in read(self.hyperparameters)]
 
-    def set_weights(self, weights):
+    def set_weights(self, weights: Sequence[np.ndarray]) -> None:
         """Assigns the hyperparameters from a list of arrays."""
         assign(self.hyperparameters, weights)
 
-    def _logs(self, result):
+    def _logs(self, result: Result) -> dict[str, float]:
         logs = {
             "outer_value": float(result.outer_value),
             "hypergradient_norm": float(tf.linalg.global_norm(result.hypergradients)),
@@ -279,14 +304,14 @@ class HyperOptimizer:
         return logs
 
 
-def _status(result):
+def _status(result: Result) -> Status | list[Status | None] | None:
     """The `Status` of a result, or of each problem's."""
     if isinstance(result, MeanResult):
         return [one and one.status for one in result.results]
     return result.status
 
 
-def _warn(error, iteration):
+def _warn(error: NonFiniteError, iteration: int) -> None:
     warnings.warn(
         f"HyperOptimizer stops: hyper-iteration {iteration} diverged. The model and "
         f"the hyperparameters are those of hyper-iteration {iteration - 1}. {error}",
@@ -294,7 +319,7 @@ def _warn(error, iteration):
     )
 
 
-def _check_callbacks(callbacks):
+def _check_callbacks(callbacks: Any) -> list[keras.callbacks.Callback]:
     """A list of Keras callbacks."""
     if isinstance(callbacks, keras.callbacks.CallbackList):
         callbacks = callbacks.callbacks
@@ -310,7 +335,7 @@ def _check_callbacks(callbacks):
     return list(callbacks)
 
 
-def _check_problems(problem):
+def _check_problems(problem: Any) -> list[BilevelProblem]:
     problems = list(problem) if isinstance(problem, (list, tuple)) else [problem]
     if not problems:
         raise ValueError("`problem` must not be an empty list. Received: problem=[]")

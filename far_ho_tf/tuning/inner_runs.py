@@ -1,19 +1,25 @@
 """The inner runs of a `HyperOptimizer`: where they stand, and how they go on."""
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import tensorflow as tf
 
 from far_ho_tf.checks import check_count, is_integer, require
 from far_ho_tf.distribution.strategies import outside_scope
-from far_ho_tf.hypergradients.episodes import check_episodes
-from far_ho_tf.hypergradients.execution import execution_of
+from far_ho_tf.hypergradients.base import HyperGradient
+from far_ho_tf.hypergradients.episodes import Episodes, check_episodes
+from far_ho_tf.hypergradients.execution import Execution, execution_of
 from far_ho_tf.hypergradients.nonfinite import DivergenceError, NonFiniteError
-from far_ho_tf.hypergradients.result import HyperGradientResult
-from far_ho_tf.tuning.tasks import Tasks
+from far_ho_tf.hypergradients.result import HyperGradientResult, MeanResult
+from far_ho_tf.problem.pure_problem import PureProblem
+from far_ho_tf.tuning.tasks import Found, Tasks
 from far_ho_tf.variables.state import Position
 
 _MODES = ("restart", "online", "warm_restart")
+# Of one problem, or of several.
+Result: TypeAlias = HyperGradientResult | MeanResult
 
 
 class InnerRuns:
@@ -29,30 +35,35 @@ class InnerRuns:
         episode: Integer, the next episode that has not been seen.
     """
 
-    def __init__(self, problems, hypergradient, strategy):
+    def __init__(
+        self,
+        problems: list[PureProblem],
+        hypergradient: HyperGradient,
+        strategy: tf.distribute.Strategy | None,
+    ) -> None:
         self._problems = problems
         self._hypergradient = hypergradient
         self._strategy = strategy
-        self._executions = {}
+        self._executions: dict[tuple[int, bool], Execution] = {}
         self._has_no_episodes = False
         self._tasks = Tasks(strategy, problems[0].hyperparameters)
-        self.positions = [Position() for _ in problems]
+        self.positions: list[Position] = [Position() for _ in problems]
         self.episode = 0
 
     @property
-    def outer_step(self):
+    def outer_step(self) -> int:
         """The number of the next hyper-iteration."""
         return self.positions[0].outer_step
 
     @outside_scope
     def advance(
         self,
-        num_steps,
-        mode,
-        episodes=None,
-        outer_limit=None,
-        hyper_iterations=None,
-    ):
+        num_steps: int,
+        mode: str,
+        episodes: int | Episodes | None = None,
+        outer_limit: float | None = None,
+        hyper_iterations: int | None = None,
+    ) -> Result:
         """Trains and differentiates, without the outer update.
 
         Where that diverges, positions and models stay as they were.
@@ -72,10 +83,10 @@ class InnerRuns:
         # In order, as several problems may share a model.
         for problem, one in zip(self._problems, results, strict=True):
             if one is not None:
-                problem.write_back(one.state)
+                problem.write_back(one.state)  # pyright: ignore[reportArgumentType]
         self.episode = episode
         if numbers is None:
-            self.positions = [
+            self.positions = [  # pyright: ignore[reportAttributeAccessIssue]
                 Position(first_step=start.first_step + num_steps)
                 if one is None
                 else one.end
@@ -87,7 +98,7 @@ class InnerRuns:
         ]
         return result
 
-    def _start(self, mode, position):
+    def _start(self, mode: str, position: Position) -> Position:
         """Where a run begins that goes on from a position, or does not."""
         if mode == "restart":
             return Position(outer_step=position.outer_step)
@@ -102,7 +113,9 @@ class InnerRuns:
             )
         return position
 
-    def _numbers(self, episodes, mode):
+    def _numbers(
+        self, episodes: int | Episodes | None, mode: str
+    ) -> tuple[list[int] | None, int]:
         """The numbers of episodes as a list or `None`, and the next that is unseen."""
         unseen = self.episode
         if episodes is None:
@@ -126,12 +139,23 @@ class InnerRuns:
             episodes = list(range(unseen, unseen + count))
             unseen += count
         check_episodes(self._problems[0], None, episodes, several=False)
-        return list(episodes), unseen
+        return list(episodes), unseen  # pyright: ignore[reportArgumentType]
 
-    def _compute(self, num_steps, starts, keep_tangents, episodes, hyper_iterations):
+    def _compute(
+        self,
+        num_steps: int,
+        starts: list[Position],
+        keep_tangents: bool | None,
+        episodes: list[int] | None,
+        hyper_iterations: int | None,
+    ) -> tuple[list[HyperGradientResult | None], Result]:
         """The results of the problems, `None` where on another worker; their mean."""
 
-        def compute(index, strategy, episodes=None):
+        def compute(
+            index: int,
+            strategy: tf.distribute.Strategy | None,
+            episodes: list[int] | None = None,
+        ) -> HyperGradientResult:
             key = index, episodes is None and strategy is self._strategy
             if key not in self._executions:
                 self._executions[key] = execution_of(
@@ -154,10 +178,12 @@ class InnerRuns:
             return self._over_problems(compute, num_steps)
         return self._over_episodes(compute, num_steps, episodes)
 
-    def _over_problems(self, compute, num_steps):
+    def _over_problems(
+        self, compute: Callable[..., HyperGradientResult], num_steps: int
+    ) -> tuple[list[HyperGradientResult | None], MeanResult]:
         count = len(self._problems)
 
-        def work(places, strategy):
+        def work(places: list[int], strategy: tf.distribute.Strategy | None) -> Found:
             pairs = []
             for place in places:
                 try:
@@ -169,12 +195,17 @@ class InnerRuns:
 
         found, error = self._tasks.run(work, count)
         mean = self._tasks.average(found, error, count, num_steps)
-        results = [None] * count
+        results: list[HyperGradientResult | None] = [None] * count
         for (place,), result in found:
             results[place] = result
         return results, dataclasses.replace(mean, results=results)
 
-    def _over_episodes(self, compute, num_steps, episodes):
+    def _over_episodes(
+        self,
+        compute: Callable[..., HyperGradientResult],
+        num_steps: int,
+        episodes: list[int],
+    ) -> tuple[list[HyperGradientResult | None], HyperGradientResult]:
         found, error = self._tasks.run(
             lambda places, strategy: [
                 (places, compute(0, strategy, [episodes[place] for place in places]))
@@ -201,20 +232,20 @@ class InnerRuns:
         )
         return [result if last else None], result
 
-    def write_back(self):
+    def write_back(self) -> None:
         """Lets the models hold the states that the last runs arrived at."""
         for problem, position in zip(self._problems, self.positions, strict=True):
             if position.state is not None:
                 problem.write_back(position.state)
 
 
-def check_mode(mode):
+def check_mode(mode: Any) -> None:
     """Refuses what is no mode of `HyperOptimizer.run`."""
     if mode not in _MODES:
         raise ValueError(f"`mode` must be one of {_MODES}. Received: mode={mode!r}")
 
 
-def _check_limit(value, limit):
+def _check_limit(value: tf.Tensor, limit: float | None) -> None:
     if limit is not None and value > limit:
         raise DivergenceError(
             f"The outer value, {float(value):g}, is above outer_limit={limit:g}."

@@ -1,10 +1,14 @@
 """The update of hyperparameters by Keras optimizers."""
 
 import contextlib
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
 
 import keras
 import tensorflow as tf
 
+from far_ho_tf._types import OuterOptimizer, Variable
 from far_ho_tf.checks import require
 from far_ho_tf.variables.identity import find, is_variable, path_of
 
@@ -26,7 +30,9 @@ class OuterUpdate:
             hyperparameter.
     """
 
-    def __init__(self, optimizer, hyperparameters):
+    def __init__(
+        self, optimizer: OuterOptimizer, hyperparameters: Sequence[Variable]
+    ) -> None:
         if optimizer is None:
             optimizer = keras.optimizers.Adam(0.01)
         if isinstance(optimizer, (list, tuple)):
@@ -42,7 +48,7 @@ class OuterUpdate:
             optimizer=optimizer,
         )
         # Which gradients go to which optimizer.
-        self._groups = [
+        self._groups: list[list[int]] = [  # pyright: ignore[reportAttributeAccessIssue]
             [find(variable, hyperparameters) for variable in variables]
             for variables, _ in groups
         ]
@@ -51,7 +57,7 @@ class OuterUpdate:
             if not one.built:
                 _build(one, variables)
 
-    def apply(self, gradients):
+    def apply(self, gradients: Sequence[tf.Tensor]) -> None:
         """Moves the hyperparameters, and applies their constraints.
 
         Args:
@@ -64,7 +70,9 @@ class OuterUpdate:
             )
 
 
-def _build(optimizer, variables):
+def _build(
+    optimizer: keras.optimizers.Optimizer, variables: Sequence[Variable]
+) -> None:
     try:
         with _scope_of(optimizer):
             optimizer.build(variables)
@@ -79,18 +87,18 @@ def _build(optimizer, variables):
         ) from error
 
 
-def _scope_of(optimizer):
+def _scope_of(optimizer: keras.optimizers.Optimizer) -> AbstractContextManager[Any]:
     """The scope of a `OneDeviceStrategy` that an optimizer was made in.
 
     There variables are ordinary ones: only the optimizer knows of it.
     """
     strategy = getattr(optimizer, "_distribution_strategy", None)
     if isinstance(strategy, tf.distribute.OneDeviceStrategy):
-        return strategy.scope()
+        return strategy.scope()  # pyright: ignore[reportOptionalMemberAccess]
     return contextlib.nullcontext()
 
 
-def _group(pair):
+def _group(pair: Any) -> tuple[Sequence[Variable], keras.optimizers.Optimizer]:
     if not (isinstance(pair, (list, tuple)) and len(pair) == 2):
         raise ValueError(
             "`optimizer` must be a Keras optimizer, or a list of pairs "
@@ -109,7 +117,7 @@ def _group(pair):
     return list(variables), _keras_optimizer(optimizer)
 
 
-def _keras_optimizer(optimizer):
+def _keras_optimizer(optimizer: Any) -> keras.optimizers.Optimizer:
     try:
         return keras.optimizers.get(optimizer)
     except (ValueError, TypeError) as error:
@@ -119,7 +127,9 @@ def _keras_optimizer(optimizer):
         ) from error
 
 
-def _check_cover(named, hyperparameters):
+def _check_cover(
+    named: Sequence[Variable], hyperparameters: Sequence[Variable]
+) -> None:
     for variable in named:
         require(
             find(variable, hyperparameters) is not None,

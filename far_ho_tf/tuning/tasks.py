@@ -1,9 +1,12 @@
 """Whole training runs, of problems or episodes, spread over replicas."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeAlias
 
 import tensorflow as tf
 
+from far_ho_tf._types import Variable
 from far_ho_tf.checks import require
 from far_ho_tf.distribution.strategies import (
     WorkerLostError,
@@ -13,10 +16,14 @@ from far_ho_tf.distribution.strategies import (
 )
 from far_ho_tf.distribution.worker_agreement import check_agreement
 from far_ho_tf.hypergradients.nonfinite import NonFiniteError
-from far_ho_tf.hypergradients.result import MeanResult
+from far_ho_tf.hypergradients.result import HyperGradientResult, MeanResult
 from far_ho_tf.hyperparameters.hyperparameter import names_of
 from far_ho_tf.notices import in_context
+from far_ho_tf.problem.pure_problem import PureProblem
 from far_ho_tf.variables.identity import path_of
+
+# The results of runs, each with the places of the problem, or of the episodes.
+Found: TypeAlias = list[tuple[list[int], HyperGradientResult]]
 
 
 class Tasks:
@@ -29,14 +36,16 @@ class Tasks:
         hyperparameters: List of variables.
     """
 
-    def __init__(self, strategy, hyperparameters):
+    def __init__(
+        self, strategy: tf.distribute.Strategy | None, hyperparameters: list[Variable]
+    ) -> None:
         self._hyperparameters = hyperparameters
         self._strategy = strategy
-        self._checked = []
+        self._checked: list[bool] = []
         self._count = num_replicas(strategy)
         self._local = local_replicas(strategy)
 
-    def check(self, problems, episodes):
+    def check(self, problems: list[PureProblem], episodes: bool) -> None:
         """Refuses problems that cannot run at the same time, and workers that differ.
 
         Args:
@@ -69,7 +78,11 @@ class Tasks:
         )
         self._checked.append(episodes)
 
-    def run(self, work, number):
+    def run(
+        self,
+        work: Callable[[list[int], tf.distribute.Strategy | None], Found],
+        number: int,
+    ) -> tuple[Found, Exception | None]:
         """Makes this worker's part of the runs.
 
         Args:
@@ -81,7 +94,9 @@ class Tasks:
             The pairs, in order; the error that ended a run, or `None`.
         """
 
-        def attempt(replica):
+        def attempt(
+            replica: tuple[int, tf.distribute.Strategy | None],
+        ) -> Found | Exception:
             index, strategy = replica
             first, last = (number * r // self._count for r in (index, index + 1))
             try:
@@ -95,10 +110,12 @@ class Tasks:
             with ThreadPoolExecutor(len(self._local)) as threads:
                 outcomes = list(threads.map(in_context(attempt), self._local))
         errors = [one for one in outcomes if isinstance(one, Exception)]
-        found = [] if errors else [pair for pairs in outcomes for pair in pairs]
+        found = [] if errors else [pair for pairs in outcomes for pair in pairs]  # pyright: ignore[reportGeneralTypeIssues]
         return found, errors[0] if errors else None
 
-    def average(self, found, error, number, num_steps):
+    def average(
+        self, found: Found, error: Exception | None, number: int, num_steps: int
+    ) -> MeanResult:
         """The mean of the runs of all workers.
 
         Args:
@@ -151,6 +168,6 @@ class Tasks:
         )
 
 
-def _outer_values(result):
+def _outer_values(result: HyperGradientResult) -> tf.Tensor:
     one = result.outer_values is None
-    return result.outer_value if one else result.outer_values
+    return result.outer_value if one else result.outer_values  # pyright: ignore[reportReturnType]

@@ -1,16 +1,13 @@
 """Small tools over TensorFlow's automatic differentiation."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, overload
 
 import tensorflow as tf
 
-from far_ho_tf._types import Structure
+from far_ho_tf._types import Gradient, Structure
 from far_ho_tf.checks import require
 from far_ho_tf.patches.custom_gradients import true_derivatives
-
-# What a tape gives, where it gives something.
-Gradient: TypeAlias = tf.Tensor | tf.IndexedSlices
 
 # Elements of tensors that are not copied to be looked at together.
 _LARGE = 2**18
@@ -31,6 +28,14 @@ class Slices(NamedTuple):
     rows: tf.Tensor | None
 
 
+@overload
+def dense(tensor: Gradient) -> tf.Tensor: ...
+
+
+@overload
+def dense(tensor: None) -> None: ...
+
+
 def dense(tensor: Gradient | None) -> tf.Tensor | None:
     """Turns the `IndexedSlices` of an embedding or gather into a tensor.
 
@@ -39,6 +44,14 @@ def dense(tensor: Gradient | None) -> tf.Tensor | None:
     if isinstance(tensor, tf.IndexedSlices):
         return tf.convert_to_tensor(tensor)
     return tensor
+
+
+@overload
+def as_slices(gradient: Gradient) -> tf.Tensor | Slices: ...
+
+
+@overload
+def as_slices(gradient: None) -> None: ...
 
 
 def as_slices(gradient: Gradient | None) -> tf.Tensor | Slices | None:

@@ -10,7 +10,7 @@ from tensorflow.python.ops.resource_variable_ops import (
     ResourceVariable,  # What tf.Variable makes outside of strategies.
 )
 
-from far_ho_tf._types import Variable
+from far_ho_tf._types import TensorLike, Variable
 
 VARIABLES = (keras.Variable, tf.Variable)
 _COMPOSITE = (
@@ -49,7 +49,7 @@ def find(variable: Any, variables: Iterable[Any]) -> int | None:
     return None
 
 
-def assign(variables: Sequence[Variable], values: Sequence[tf.Tensor]) -> None:
+def assign(variables: Sequence[Variable], values: Sequence[TensorLike]) -> None:
     """Assigns each variable its value."""
     for variable, value in zip(variables, values, strict=True):
         plain = _plain(variable)

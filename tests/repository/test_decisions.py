@@ -8,7 +8,7 @@ from tests.helpers import ROOT
 
 FILES = sorted((ROOT / "docs/decisions").glob("[0-9]*.md"))
 DOCUMENTS = [
-    *(ROOT / name for name in ("README.md", "BUILD_NOTES.md", "CHANGELOG.md")),
+    *sorted(ROOT.glob("*.md")),
     *sorted(ROOT.glob("docs/**/*.md")),
 ]
 ENTRY = re.compile(r"^\* \[(\d{4} .*)\]\((docs/decisions/.*)\): \S", re.M)
@@ -60,6 +60,16 @@ def test_a_decision_has_its_sections(path):
 def test_named_modules_exist(path):
     names = MODULE.findall(path.read_text())
     assert [name for name in names if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("name", ["ARCHITECTURE.md", "CONTRIBUTING.md"])
+def test_files_of_the_package_exist(name):
+    """Which are named from the package, or from the repository."""
+    names = re.findall(r"`([a-z_]+/[a-z_/]+\.py)`", (ROOT / name).read_text())
+    assert len(names) > 5
+    roots = ROOT, ROOT / "far_ho_tf"
+    missing = [one for one in names if not any((r / one).exists() for r in roots)]
+    assert missing == []
 
 
 @pytest.mark.parametrize("path", by_name(DOCUMENTS))

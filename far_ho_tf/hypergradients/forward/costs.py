@@ -2,17 +2,21 @@
 
 import tensorflow as tf
 
-from far_ho_tf.hypergradients.costs import kept, traced
+from far_ho_tf._types import Structure
+from far_ho_tf.hypergradients.costs import Needs, kept, traced
 from far_ho_tf.hypergradients.dependence import Dependence
 from far_ho_tf.hypergradients.forward.tangents import Directions, Propagation
+from far_ho_tf.hypergradients.run import Run
+from far_ho_tf.problem.pure_problem import PureProblem
 from far_ho_tf.variables.derivatives import floating
+from far_ho_tf.variables.state import State
 
 
 @kept
-def of_tangents(problem, count):
+def of_tangents(problem: PureProblem, count: int) -> Needs:
     """The `Needs` of a training step with so many tangents."""
 
-    def propagate(run, state_and_tangents):
+    def propagate(run: Run, state_and_tangents: tuple[State, State]) -> Structure:
         return _propagation(problem, run.hyperparameters, count).step(
             *state_and_tangents, tf.constant(0), run.batch(0)
         )
@@ -25,6 +29,8 @@ def of_tangents(problem, count):
     return traced(problem, propagate, (state, tangents))
 
 
-def _propagation(problem, hyperparameters, count):
+def _propagation(
+    problem: PureProblem, hyperparameters: list[tf.Tensor], count: int
+) -> Propagation:
     directions = Directions(hyperparameters).units(0, count)
     return Propagation(problem, hyperparameters, directions, Dependence(problem))

@@ -6,12 +6,13 @@ import tensorflow as tf
 
 from far_ho_tf.checks import check_count, require
 from far_ho_tf.hypergradients.base import HyperGradient
-from far_ho_tf.hypergradients.compiler import Outputs
+from far_ho_tf.hypergradients.compiler import Inputs, Outputs, Settings
 from far_ho_tf.hypergradients.forward.run import ForwardRun, spread
 from far_ho_tf.hypergradients.forward.tangents import (
     Directions,
     hidden_zero,
 )
+from far_ho_tf.problem.pure_problem import PureProblem
 from far_ho_tf.variables.derivatives import floating
 from far_ho_tf.variables.state import State, layout
 
@@ -65,7 +66,7 @@ class ForwardHG(HyperGradient):
 
     has_tangents = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.chunk_size is not None:
             check_count("chunk_size", self.chunk_size)
@@ -76,10 +77,10 @@ class ForwardHG(HyperGradient):
         )
 
     @property
-    def splits_batches(self):
+    def splits_batches(self) -> bool:
         return not self.spread_tangents
 
-    def check_tangents(self, problem, tangents):
+    def check_tangents(self, problem: PureProblem, tangents: State | None) -> None:
         if tangents is None:
             return
         start = problem.start
@@ -96,11 +97,13 @@ class ForwardHG(HyperGradient):
             expected=layout(expected),
         )
 
-    def keeps_tangents(self, problem, asked):
+    def keeps_tangents(self, problem: PureProblem, asked: bool | None) -> bool:
         size = Directions(problem.hyperparameters).size
         return self._chunks(size)[0] == 1 if asked is None else bool(asked)
 
-    def differentiate(self, problem, settings, inputs):
+    def differentiate(
+        self, problem: PureProblem, settings: Settings, inputs: Inputs
+    ) -> Outputs:
         directions = Directions(inputs.hyperparameters)
         if self.spread_tangents and settings.strategy is not None:
             outcome = spread(problem, settings, inputs, directions)
@@ -122,7 +125,7 @@ class ForwardHG(HyperGradient):
             finite=outcome.finite,
         )
 
-    def _chunks(self, size):
+    def _chunks(self, size: int) -> tuple[int, int]:
         """The number of chunks for `size` tangents, and the length of each."""
         number = -(-size // (self.chunk_size or size))
         return number, -(-size // number)

@@ -1,14 +1,21 @@
 """A training run that carries tangents with it."""
 
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import tensorflow as tf
 
+from far_ho_tf._types import Structure
+from far_ho_tf.distribution.packing import TwoLists
 from far_ho_tf.distribution.strategies import num_replicas, on_each
 from far_ho_tf.graphs.functions import as_one_call
-from far_ho_tf.hypergradients.forward.tangents import Propagation
+from far_ho_tf.hypergradients.compiler import Inputs, Settings
+from far_ho_tf.hypergradients.forward.tangents import Directions, Propagation
 from far_ho_tf.hypergradients.run import Run, stack, write
+from far_ho_tf.problem.pure_problem import PureProblem
+from far_ho_tf.problem.step import Log
 from far_ho_tf.variables.derivatives import all_finite
+from far_ho_tf.variables.state import State
 
 
 class Outcome(NamedTuple):
@@ -23,29 +30,38 @@ class Outcome(NamedTuple):
 
     outer_value: tf.Tensor
     gradients: tf.Tensor
-    logs: tuple
-    state: Any
-    tangents: Any
+    logs: Log
+    state: State
+    tangents: Structure
     finite: tf.Tensor
 
 
 class ForwardRun(Run):
     """Training runs with `size` tangents at a time."""
 
-    def __init__(self, problem, settings, inputs, directions, size):
+    def __init__(
+        self,
+        problem: PureProblem,
+        settings: Settings,
+        inputs: Inputs,
+        directions: Directions,
+        size: int,
+    ) -> None:
         super().__init__(problem, settings, inputs)
         self._keep_tangents = settings.keep_tangents
         self._directions = directions
         self._size = size
 
-    def chunks(self, number):
+    def chunks(self, number: int) -> Outcome:
         """One run after another; their gradients and tangents are joined.
 
         The rest of each outcome is that of the last run, `finite` that of all.
         """
         joined = ("gradients", "tangents")
 
-        def body(index, before, arrays):
+        def body(
+            index: tf.Tensor, before: Outcome, arrays: Structure
+        ) -> tuple[tf.Tensor, Outcome, Structure]:
             outcome = self.chunk(index)
             outcome = outcome._replace(finite=outcome.finite & before.finite)
             arrays = tf.nest.map_structure(
@@ -70,7 +86,7 @@ class ForwardRun(Run):
         rows = tf.nest.map_structure(lambda array: array.concat(), arrays)
         return outcome._replace(**dict(zip(joined, rows, strict=True)))
 
-    def _blank(self):
+    def _blank(self) -> Outcome:
         """An outcome with the right shapes, for a loop to begin with."""
         state, tangents = self._start(self._propagation(0), 0)
         return Outcome(
@@ -82,7 +98,7 @@ class ForwardRun(Run):
             tf.constant(True),
         )
 
-    def chunk(self, index):
+    def chunk(self, index: tf.Tensor) -> Outcome:
         """Trains with the tangents of one chunk."""
         first = index * self._size
         propagation = self._propagation(first)
@@ -101,7 +117,7 @@ class ForwardRun(Run):
             all_finite([state, logs, outer_value, gradients]),
         )
 
-    def _propagation(self, first):
+    def _propagation(self, first: int | tf.Tensor) -> Propagation:
         return Propagation(
             self.problem,
             self.hyperparameters,
@@ -109,7 +125,9 @@ class ForwardRun(Run):
             self._dependence,
         )
 
-    def _start(self, propagation, first):
+    def _start(
+        self, propagation: Propagation, first: int | tf.Tensor
+    ) -> tuple[State, State]:
         if self._restart:
             return propagation.initial(self._inputs.start, self._inputs.outer_step)
         state, given = self._inputs.start, self._inputs.tangents
@@ -128,8 +146,12 @@ class ForwardRun(Run):
             lambda rows: tf.gather(rows, places), padded
         )
 
-    def _train(self, propagation, state, tangents):
-        def body(step, state, tangents, logs):
+    def _train(
+        self, propagation: Propagation, state: State, tangents: State
+    ) -> tuple[State, State, Log]:
+        def body(
+            step: tf.Tensor, state: State, tangents: State, logs: Log
+        ) -> tuple[tf.Tensor, State, State, Log]:
             state, tangents, log = self._propagate(propagation, step, state, tangents)
             return step + 1, state, tangents, write(logs, step, log)
 
@@ -143,13 +165,17 @@ class ForwardRun(Run):
         return state, tangents, stack(logs)
 
     @as_one_call
-    def _propagate(self, propagation, step, state, tangents):
+    def _propagate(
+        self, propagation: Propagation, step: tf.Tensor, state: State, tangents: State
+    ) -> tuple[State, State, Log]:
         return propagation.step(
             state, tangents, self.number(step), self.batch(step), self.replicas
         )
 
 
-def spread(problem, settings, inputs, directions):
+def spread(
+    problem: PureProblem, settings: Settings, inputs: Inputs, directions: Directions
+) -> Outcome:
     """A chunk of tangents on each replica; their gradients and tangents are joined."""
     strategy = settings.strategy
     size = -(-directions.size // num_replicas(strategy))
@@ -161,7 +187,7 @@ def spread(problem, settings, inputs, directions):
         program = program.get_concrete_function(tf.TensorSpec([], tf.int32))
     made = []
 
-    def on_replica(number):
+    def on_replica(number: tf.Tensor) -> TwoLists:
         outcome = program(number)
         made.append(outcome)
         rows = outcome.gradients, outcome.tangents, tf.cast(outcome.finite, tf.int32)
@@ -181,5 +207,5 @@ def spread(problem, settings, inputs, directions):
     )
 
 
-def _without(outcome, names):
+def _without(outcome: Outcome, names: Iterable[str]) -> Outcome:
     return outcome._replace(**dict.fromkeys(names, ()))

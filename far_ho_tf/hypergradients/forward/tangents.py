@@ -1,11 +1,16 @@
 """Tangents of the state along directions in λ, carried through training."""
 
 import operator
+from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 
-from far_ho_tf.distribution.replicas import ONE_REPLICA
+from far_ho_tf._types import Structure, Variable
+from far_ho_tf.distribution.replicas import ONE_REPLICA, OneReplica
 from far_ho_tf.graphs.vectorize import map_stack
+from far_ho_tf.hypergradients.dependence import Dependence
+from far_ho_tf.problem.pure_problem import PureProblem
 from far_ho_tf.problem.step import Log, OracleValue
 from far_ho_tf.variables.derivatives import (
     Linearization,
@@ -28,13 +33,13 @@ class Directions:
         size: Integer m, the number of elements of all hyperparameters.
     """
 
-    def __init__(self, hyperparameters):
+    def __init__(self, hyperparameters: Sequence[tf.Tensor | Variable]) -> None:
         self._shapes = [tuple(h.shape) for h in hyperparameters]
         self._dtype = hyperparameters[0].dtype
         self._sizes = [tf.TensorShape(shape).num_elements() for shape in self._shapes]
         self.size = sum(self._sizes)
 
-    def units(self, first, count):
+    def units(self, first: int | tf.Tensor, count: int) -> list[tf.Tensor]:
         """Unit vectors `first` to `first + count - 1`; zeros beyond the last.
 
         Returns:
@@ -43,7 +48,7 @@ class Directions:
         rows = tf.one_hot(first + tf.range(count), self.size, dtype=self._dtype)
         return self.split(rows)
 
-    def split(self, rows):
+    def split(self, rows: tf.Tensor) -> list[tf.Tensor]:
         """Cuts the last axis, of length m, into hyperparameters."""
         return [
             tf.reshape(part, (*rows.shape[:-1], *shape))
@@ -53,7 +58,7 @@ class Directions:
         ]
 
 
-def hidden_zero(step):
+def hidden_zero(step: tf.Tensor) -> tf.Tensor:
     """0, made of a step's number such that compilers do not know it.
 
     What known directions multiply in the update rule they would write out: constants
@@ -78,18 +83,24 @@ class Propagation:
     Source: Franceschi et al. 2017, algorithm 2 (Forward-HG).
     """
 
-    def __init__(self, problem, hyperparameters, directions, dependence):
+    def __init__(
+        self,
+        problem: PureProblem,
+        hyperparameters: list[tf.Tensor],
+        directions: list[tf.Tensor],
+        dependence: Dependence,
+    ) -> None:
         self._problem = problem
         self._hyperparameters = hyperparameters
         self._directions = directions
         self._count = directions[0].shape[0]
         self._dependence = dependence
 
-    def initial(self, start, outer_step):
+    def initial(self, start: State, outer_step: tf.Tensor) -> tuple[State, State]:
         """s_0 = Φ_0(λ) and Z_0 = ∂Φ_0/∂λ along the directions."""
         kept = {}
 
-        def moving():
+        def moving() -> tuple[list[tf.Tensor], list[Structure]]:
             kept["state"] = self._problem.initial_state(
                 start, self._hyperparameters, outer_step
             )
@@ -105,14 +116,21 @@ class Propagation:
             tangents = tangents._replace(variables=variables, slots=slots)
         return state, tangents
 
-    def zeros(self, state):
+    def zeros(self, state: State) -> State:
         """Z = 0 at a state."""
         return tf.nest.map_structure(
             lambda tensor: tf.zeros((self._count, *tensor.shape), tensor.dtype),
             state._replace(extra=floating(state.extra)),
         )
 
-    def step(self, state, tangents, step, batch, replicas=ONE_REPLICA):
+    def step(
+        self,
+        state: State,
+        tangents: State,
+        step: tf.Tensor,
+        batch: Structure,
+        replicas: OneReplica = ONE_REPLICA,
+    ) -> tuple[State, State, Log]:
         """s ← Φ(s, λ), Z ← A Z + B along the directions.
 
         Returns:
@@ -121,7 +139,9 @@ class Propagation:
         problem, hyperparameters = self._problem, self._hyperparameters
         own = problem.hyperparameter_sources(hyperparameters)
 
-        def oracle(shard):
+        def oracle(
+            shard: Structure,
+        ) -> tuple[OracleValue, list[tf.Tensor | Slices], list[tf.Tensor]]:
             values, linear = self._oracle(state, shard)
             self._dependence.note(linear.depends[-1])
             gradient_tangents, extra_tangents = map_stack(
@@ -159,31 +179,33 @@ class Propagation:
             [tangents.variables, tangents.slots, gradient_tangents, self._directions],
             update.targets,
         )
-        new_state = State(*update.targets, values.extra)
+        new_state = State(*update.targets, values.extra)  # pyright: ignore[reportCallIssue]
         log = Log(values.value, choice)
-        return new_state, State(*moved, extra_tangents), log
+        return new_state, State(*moved, extra_tangents), log  # pyright: ignore[reportCallIssue]
 
-    def _oracle(self, state, batch):
+    def _oracle(
+        self, state: State, batch: Structure
+    ) -> tuple[OracleValue, Linearization]:
         """The `OracleValue`, and its `Linearization`.
 
         The latter is of the gradients and of the floating extra state.
         """
         problem, hyperparameters = self._problem, self._hyperparameters
         sources = problem.sources(state, hyperparameters)
-        kept = {}
+        kept: dict[str, Any] = {}
 
-        def targets():
+        def targets() -> tuple[list[tf.Tensor], list[tf.Tensor]]:
             kept["values"] = problem.oracle(state, hyperparameters, batch)
             found = kept["values"]
             return values_of(found.gradients), floating(found.extra)
 
-        def extra():
+        def extra() -> list[tf.Tensor]:
             kept["partials"], *kept["values"] = problem.partials(
                 state, hyperparameters, batch, sources
             )
-            return floating(kept["values"][0])
+            return floating(kept["values"][0])  # pyright: ignore[reportArgumentType]
 
-        def partials():
+        def partials() -> Structure:
             kept["extra"] = linearize(extra, sources)
             return kept["partials"]
 
@@ -205,7 +227,9 @@ class Propagation:
         ]
         return OracleValue(rows, *kept["values"]), linear
 
-    def gradients(self, cotangent, direct, tangents):
+    def gradients(
+        self, cotangent: State, direct: list[tf.Tensor], tangents: State
+    ) -> tf.Tensor:
         """⟨∇E, Z⟩ + ∂E/∂λ along each direction: a vector of length k."""
         pairs = zip(
             tf.nest.flatten([cotangent.variables, cotangent.extra, direct]),

@@ -30,7 +30,7 @@ class Itinerary(NamedTuple):
     end: np.ndarray
 
 
-def binomial(num_steps, num_states):
+def binomial(num_steps: int, num_states: int) -> Itinerary:
     """The `Itinerary` that recomputes the fewest steps with so many states kept.
 
     Args:
@@ -45,7 +45,7 @@ def binomial(num_steps, num_states):
     stack = [0]
     targets, slots = [], []
 
-    def climb(goal):
+    def climb(goal: int) -> None:
         """Legs from the top of the stack, past steps to keep, to a goal."""
         while len(stack) < num_states and goal > stack[-1]:
             free = num_states - len(stack)
@@ -71,7 +71,7 @@ def binomial(num_steps, num_states):
     )
 
 
-def num_recomputed(num_steps, num_states):
+def num_recomputed(num_steps: int, num_states: int) -> int:
     """How many steps the itinerary computes again, before it reverses them.
 
     Source: Griewank and Walther 2000, theorem 1.
@@ -83,7 +83,7 @@ def num_recomputed(num_steps, num_states):
     return computed - num_steps
 
 
-def _split(length, states):
+def _split(length: int, states: int) -> int:
     """How far to advance before the next state is kept.
 
     Args:

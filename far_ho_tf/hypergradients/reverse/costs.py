@@ -4,16 +4,20 @@ import functools
 
 import tensorflow as tf
 
+from far_ho_tf._types import Structure
 from far_ho_tf.checks import require
-from far_ho_tf.hypergradients.costs import kept, state_bytes, traced
+from far_ho_tf.hypergradients.costs import Needs, kept, state_bytes, traced
+from far_ho_tf.hypergradients.reverse.residuals import Keeping
 from far_ho_tf.hypergradients.reverse.run import ReverseRun
 from far_ho_tf.hypergradients.reverse.split_step import Residuals
+from far_ho_tf.problem.pure_problem import PureProblem
 from far_ho_tf.variables.derivatives import floating
 from far_ho_tf.variables.identity import read
+from far_ho_tf.variables.state import State
 
 
 @kept
-def of_reverse_step(problem, keeping):
+def of_reverse_step(problem: PureProblem, keeping: Keeping | None) -> Needs:
     """The `Needs` of a step back, with what it repeats of the training step.
 
     Args:
@@ -21,7 +25,9 @@ def of_reverse_step(problem, keeping):
         keeping: See `ReverseRun`.
     """
 
-    def visit(run, state_and_carry):
+    def visit(
+        run: ReverseRun, state_and_carry: tuple[State, tuple[State, list[tf.Tensor]]]
+    ) -> Structure:
         choice = _zeros(problem.dynamics.choices)
         state, carry = state_and_carry
         kept = Residuals(state, _zeros(run.split.kept)) if run.split else None
@@ -34,7 +40,7 @@ def of_reverse_step(problem, keeping):
     return traced(problem, visit, (state, carry), make_run)
 
 
-def states_within(problem, count, budget):
+def states_within(problem: PureProblem, count: int, budget: int) -> int:
     """How many states fit into a budget.
 
     Args:
@@ -66,5 +72,5 @@ def states_within(problem, count, budget):
     return min(count, fits)
 
 
-def _zeros(like):
+def _zeros(like: Structure) -> Structure:
     return tf.nest.map_structure(lambda t: tf.zeros(t.shape, t.dtype), like)

@@ -2,14 +2,18 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import tensorflow as tf
 
 from far_ho_tf.checks import check_count, is_integer, require, warn_user
 from far_ho_tf.hypergradients.base import HyperGradient
+from far_ho_tf.hypergradients.compiler import Inputs, Outputs, Settings
+from far_ho_tf.hypergradients.reverse.binomial import Itinerary
 from far_ho_tf.hypergradients.reverse.run import ReverseRun
-from far_ho_tf.hypergradients.reverse.storage import StoragePolicy
+from far_ho_tf.hypergradients.reverse.storage import ReverseBuffers, StoragePolicy
 from far_ho_tf.hypergradients.reverse.trajectory import Recomputed, Segmented, Stored
+from far_ho_tf.problem.pure_problem import PureProblem
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +73,7 @@ class ReverseHG(HyperGradient):
     keep_residuals: bool | str = "auto"
     keep_products: dataclasses.InitVar[bool | str | None] = None
 
-    def __post_init__(self, keep_products):
+    def __post_init__(self, keep_products: bool | str | None) -> None:
         super().__post_init__()
         if keep_products is not None:
             warn_user("`keep_products` is called `keep_residuals`.", DeprecationWarning)
@@ -77,7 +81,7 @@ class ReverseHG(HyperGradient):
         require(
             self.checkpointing is None
             or (isinstance(self.checkpointing, str) and self.checkpointing == "sqrt")
-            or (is_integer(self.checkpointing) and self.checkpointing > 0),
+            or (is_integer(self.checkpointing) and self.checkpointing > 0),  # pyright: ignore[reportOperatorIssue]
             "`checkpointing` must be None, 'sqrt' or a positive integer.",
             checkpointing=self.checkpointing,
         )
@@ -103,7 +107,7 @@ class ReverseHG(HyperGradient):
         )
 
     @functools.cached_property
-    def policy(self):
+    def policy(self) -> StoragePolicy:
         """The `StoragePolicy`."""
         return StoragePolicy(
             self.checkpointing,
@@ -113,26 +117,30 @@ class ReverseHG(HyperGradient):
         )
 
     @property
-    def _may_keep_residuals(self):
+    def _may_keep_residuals(self) -> bool:
         return self.checkpointing in (None, "sqrt") and self.memory_budget is None
 
-    def buffers(self, problem, num_steps):
+    def buffers(self, problem: PureProblem, num_steps: int) -> ReverseBuffers:
         return self.policy.buffers(problem, num_steps)
 
-    def itinerary(self, problem, num_steps):
+    def itinerary(
+        self, problem: PureProblem, num_steps: int
+    ) -> tuple[()] | tf.Tensor | Itinerary:
         return self.policy.itinerary(problem, num_steps)
 
-    def held(self, problem, num_steps):
+    def held(self, problem: PureProblem, num_steps: int) -> int:
         states = self.policy.held(problem, num_steps)
         return super().held(problem, num_steps) + states
 
-    def describe(self, problem, num_steps):
+    def describe(self, problem: PureProblem, num_steps: int) -> dict[str, Any]:
         count = self.policy.differentiated_steps(num_steps)
         truncated = {"truncated": count} if count < num_steps else {}
         kept = self.policy.storage(problem, num_steps).states
         return truncated | {"kept_states": kept}
 
-    def differentiate(self, problem, settings, inputs):
+    def differentiate(
+        self, problem: PureProblem, settings: Settings, inputs: Inputs
+    ) -> Outputs:
         _, storage, all_states = settings.buffers
         run = ReverseRun(problem, settings, inputs, storage.keeping)
         first = None

@@ -1,6 +1,10 @@
 """Which results of a step are worth keeping for its pullback."""
 
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
+
+import tensorflow as tf
+from tensorflow.python.framework.func_graph import FuncGraph
 
 from far_ho_tf.graphs.peak_memory import bytes_of, is_told
 
@@ -22,7 +26,14 @@ class Keeping(NamedTuple):
     worth_keeping: int = 64
 
 
-def kept_of_step(graph, pulled, new, choice, cotangent, keeping):
+def kept_of_step(
+    graph: FuncGraph,
+    pulled: list[tf.Tensor],
+    new: list[tf.Tensor],
+    choice: Sequence[tf.Tensor],
+    cotangent: Sequence[tf.Tensor],
+    keeping: Keeping,
+) -> list[tf.Tensor]:
     """What the loop forwards keeps of a step for the way back.
 
     The results of products and the derivatives of softmax losses, those that save most
@@ -51,7 +62,9 @@ def kept_of_step(graph, pulled, new, choice, cotangent, keeping):
         refused.add(min(dear, key=_saved).name)
 
 
-def _last_of_each(dear, needed, ready, at_hand):
+def _last_of_each(
+    dear: list[tf.Tensor], needed: list[tf.Tensor], ready: set[str], at_hand: set[str]
+) -> list[tf.Tensor]:
     """In the place of each of these, the last of what is made of it alone.
 
     That takes no more bytes: a sum with a bias, or an activation function of it.
@@ -59,7 +72,7 @@ def _last_of_each(dear, needed, ready, at_hand):
     wanted = {t.name for t in needed}
     behind = operations_behind(needed, ready | {t.name for t in dear})
 
-    def last(tensor):
+    def last(tensor: tf.Tensor) -> tf.Tensor:
         while tensor.name not in wanted:
             following = _only_result(tensor, behind, at_hand)
             if following is None:
@@ -70,7 +83,9 @@ def _last_of_each(dear, needed, ready, at_hand):
     return [last(tensor) for tensor in dear]
 
 
-def _only_result(tensor, operations, at_hand):
+def _only_result(
+    tensor: tf.Tensor, operations: set[tf.Operation], at_hand: set[str]
+) -> tf.Tensor | None:
     """What alone of some operations is made of a tensor; `None` if it takes more."""
     users = operations.intersection(tensor.consumers())
     if len(users) != 1:
@@ -83,7 +98,9 @@ def _only_result(tensor, operations, at_hand):
     return user.outputs[0] if alone else None
 
 
-def operations_behind(tensors, given):
+def operations_behind(
+    tensors: Iterable[tf.Tensor], given: Collection[str]
+) -> set[tf.Operation]:
     """The set of the operations that make tensors, from those of given names.
 
     Not those that one is only told to wait for, as some derivatives are for their
@@ -99,14 +116,18 @@ def operations_behind(tensors, given):
     return found
 
 
-def _needed(graph, pulled, cotangent):
+def _needed(
+    graph: FuncGraph, pulled: list[tf.Tensor], cotangent: Sequence[tf.Tensor]
+) -> list[tf.Tensor]:
     """The tensors that the pullback reads and that do not depend on the cotangent."""
     dual = _made_of(graph, cotangent)
     read = [t for operation in dual for t in operation.inputs]
     return [t for t in (*read, *pulled) if t.op not in dual]
 
 
-def _made_of(graph, tensors):
+def _made_of(
+    graph: FuncGraph, tensors: Iterable[tf.Tensor]
+) -> dict[tf.Operation, None]:
     """Operations of a graph: those of tensors, and what is made of them, in order."""
     found = dict.fromkeys(t.op for t in tensors)
     for operation in graph.get_operations():  # In topological order.
@@ -115,7 +136,9 @@ def _made_of(graph, tensors):
     return found
 
 
-def _dear(needed, ready, refused, least):
+def _dear(
+    needed: list[tf.Tensor], ready: set[str], refused: set[str], least: int
+) -> list[tf.Tensor]:
     """What is worth keeping on the ways to what is needed, the last on each."""
     found, seen, left = [], set(ready), list(needed)
     while left:
@@ -131,7 +154,7 @@ def _dear(needed, ready, refused, least):
     return found
 
 
-def _saved(tensor):
+def _saved(tensor: tf.Tensor) -> float:
     """Multiplications behind each element of a result that is dear to make; else 0."""
     kind, inputs = tensor.op.type, tensor.op.inputs
     if kind in ("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"):

@@ -1,13 +1,22 @@
 """One hyper-iteration of reverse mode, over any kind of trajectory."""
 
+from collections.abc import Callable
+from typing import Any
+
 import tensorflow as tf
 
+from far_ho_tf._types import Structure
 from far_ho_tf.distribution.replicas import ONE_REPLICA
 from far_ho_tf.graphs.functions import as_one_call, specs
-from far_ho_tf.hypergradients.compiler import Outputs
-from far_ho_tf.hypergradients.reverse.split_step import Split, Traced, flat
+from far_ho_tf.hypergradients.compiler import Inputs, Outputs, Settings
+from far_ho_tf.hypergradients.interfaces import Trajectory
+from far_ho_tf.hypergradients.reverse.residuals import Keeping
+from far_ho_tf.hypergradients.reverse.split_step import Residuals, Split, Traced, flat
 from far_ho_tf.hypergradients.run import Run, stack
+from far_ho_tf.problem.pure_problem import PureProblem
+from far_ho_tf.problem.step import Step
 from far_ho_tf.variables.derivatives import (
+    Slices,
     add,
     all_finite,
     floating,
@@ -31,13 +40,21 @@ class ReverseRun(Run):
         split: A `Split` of the steps, or `None`.
     """
 
-    def __init__(self, problem, settings, inputs, keeping=None):
+    def __init__(
+        self,
+        problem: PureProblem,
+        settings: Settings,
+        inputs: Inputs,
+        keeping: Keeping | None = None,
+    ) -> None:
         super().__init__(problem, settings, inputs)
         self.split = None if keeping is None else self._split_steps(keeping)
         if self.split is not None:
             self.kept = self.split.kept
 
-    def differentiate(self, trajectory, first=None):
+    def differentiate(
+        self, trajectory: Trajectory, first: tf.Tensor | None = None
+    ) -> Outputs:
         """Builds the graph.
 
         Args:
@@ -51,7 +68,7 @@ class ReverseRun(Run):
         Source: Franceschi et al. 2017, algorithm 1 (Reverse-HG).
         """
         start, initial_vjp = self.initial()
-        before = start, self.logs()
+        before: Structure = start, self.logs()
         if first is not None:
             before = self.train(first, *before)
         state, logs, kept = trajectory.record(*before)
@@ -71,16 +88,20 @@ class ReverseRun(Run):
             finite=all_finite([state, inner_values, outer_value, gradients]),
         )
 
-    def step_and_residuals(self, step, state):
+    def step_and_residuals(
+        self, step: tf.Tensor, state: State
+    ) -> tuple[Step, list[tf.Tensor]]:
         """A `Step`, and the list of what `split` keeps of it."""
         if self.split is None:
             return self.step(step, state), []
         return self._split_step(step, state)
 
     @as_one_call
-    def _split_step(self, step, state):
+    def _split_step(
+        self, step: tf.Tensor, state: State
+    ) -> tuple[Step, list[tf.Tensor]]:
         batch = self.batch(step)
-        oracle, residuals = self.split.oracle(step, state, batch)
+        oracle, residuals = self.split.oracle(step, state, batch)  # pyright: ignore[reportOptionalMemberAccess]
         made = self.problem.finish_step(
             state,
             oracle,
@@ -91,18 +112,22 @@ class ReverseRun(Run):
         )
         return made, residuals
 
-    def redo_and_residuals(self, step, state, choice):
+    def redo_and_residuals(
+        self, step: tf.Tensor, state: State, choice: dict[str, tf.Tensor]
+    ) -> tuple[State, list[tf.Tensor]]:
         """`redo`, and what `split` keeps of the step."""
         if self.split is None:
             return self.redo(step, state, choice), []
         return self._split_redo(step, state, choice)
 
     @as_one_call
-    def _split_redo(self, step, state, choice):
-        oracle, residuals = self.split.oracle(step, state, self.batch(step))
+    def _split_redo(
+        self, step: tf.Tensor, state: State, choice: dict[str, tf.Tensor]
+    ) -> tuple[State, list[tf.Tensor]]:
+        oracle, residuals = self.split.oracle(step, state, self.batch(step))  # pyright: ignore[reportOptionalMemberAccess]
         return self.moved(step, state, oracle, choice), residuals
 
-    def _split_steps(self, keeping):
+    def _split_steps(self, keeping: Keeping) -> Split | None:
         """The `Split` of the steps; `None` where they have to be left whole."""
         several = self.replicas is not ONE_REPLICA
         if several or self.problem.bare_variables:
@@ -121,13 +146,28 @@ class ReverseRun(Run):
         split = Split(self._trace, like, keeping)
         return split if split.is_safe else None
 
-    def _trace(self, step, state, batch, choice, cotangent):
+    def _trace(
+        self,
+        step: tf.Tensor,
+        state: State,
+        batch: Structure,
+        choice: dict[str, tf.Tensor],
+        cotangent: State,
+    ) -> Traced:
         """A step and its pullback, as `Split` takes them."""
         kept = {}
         pulled = self._pull(step, state, batch, choice, cotangent, kept)
         return Traced(kept["oracle"], kept["new"], pulled)
 
-    def _pull(self, step, state, batch, choice, cotangent, kept):
+    def _pull(
+        self,
+        step: tf.Tensor,
+        state: State,
+        batch: Structure,
+        choice: dict[str, tf.Tensor],
+        cotangent: State,
+        kept: dict[str, Any],
+    ) -> tuple[State, list[tf.Tensor | None]]:
         """α_{t+1} → α_t = α_{t+1} A_t, and the terms α_{t+1} B_t.
 
         Puts what the step makes on the way into the mapping `kept`.
@@ -140,7 +180,9 @@ class ReverseRun(Run):
         sources = problem.sources(state, hyperparameters)
         own = sources[-1]
 
-        def oracle(shard):
+        def oracle(
+            shard: Structure,
+        ) -> tuple[list[tf.Tensor | Slices], list[tf.Tensor]]:
             kept["oracle"] = problem.oracle(state, hyperparameters, shard)
             return kept["oracle"].gradients, floating(kept["oracle"].extra)
 
@@ -170,7 +212,14 @@ class ReverseRun(Run):
         return cotangent, add(by_own, through_own)
 
     @as_one_call
-    def visit(self, step, state, choice, carry, residuals=None):
+    def visit(
+        self,
+        step: tf.Tensor,
+        state: State,
+        choice: dict[str, tf.Tensor],
+        carry: tuple[State, list[tf.Tensor]],
+        residuals: Residuals | None = None,
+    ) -> tuple[State, list[tf.Tensor]]:
         """A step back: the cotangent pulled through it, the hypergradients added to.
 
         Args:
@@ -184,10 +233,10 @@ class ReverseRun(Run):
             cotangent, terms = self._pull(*given, {})
         else:
             new = residuals.state.variables, residuals.state.slots
-            cotangent, terms = self.split.pull(given, new, residuals.kept)
-        return cotangent, add(gradients, terms)
+            cotangent, terms = self.split.pull(given, new, residuals.kept)  # pyright: ignore[reportOptionalMemberAccess]
+        return cotangent, add(gradients, terms)  # pyright: ignore[reportReturnType]
 
-    def initial(self):
+    def initial(self) -> tuple[State, Callable[[State], list[tf.Tensor | None]]]:
         """The state to start from, and the vector–Jacobian product of Φ_0."""
         if not self._restart:
             return self._inputs.start, lambda _: [None] * len(self.hyperparameters)
@@ -198,7 +247,7 @@ class ReverseRun(Run):
                 self._inputs.start, self.hyperparameters, self._inputs.outer_step
             )
 
-        def initial_vjp(cotangent):
+        def initial_vjp(cotangent: State) -> list[tf.Tensor | None]:
             return vjp(
                 tape,
                 [start.variables, start.slots],
@@ -208,7 +257,12 @@ class ReverseRun(Run):
 
         return start, initial_vjp
 
-    def _total(self, gradients, initial_terms, first):
+    def _total(
+        self,
+        gradients: list[tf.Tensor],
+        initial_terms: list[tf.Tensor | None],
+        first: tf.Tensor | None,
+    ) -> list[tf.Tensor]:
         """Adds α_0 ∂Φ_0/∂λ where it counts, and refuses a λ without influence.
 
         Past the start, nothing need depend on what only Φ_0 reads.
@@ -222,4 +276,4 @@ class ReverseRun(Run):
                 None if t is None else tf.where(first == 0, t, tf.zeros_like(t))
                 for t in initial_terms
             ]
-        return add(gradients, initial_terms)
+        return add(gradients, initial_terms)  # pyright: ignore[reportReturnType]

@@ -1,12 +1,19 @@
 """A step and its pullback, traced once and cut where the least is computed again."""
 
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
-from tensorflow.python.framework.func_graph import func_graph_from_py_func
+from tensorflow.core.framework.graph_pb2 import GraphDef
+from tensorflow.python.framework.func_graph import FuncGraph, func_graph_from_py_func
 
+from far_ho_tf._types import Structure
 from far_ho_tf.graphs.search import CONTROL_FLOW, types
-from far_ho_tf.hypergradients.reverse.residuals import kept_of_step, operations_behind
+from far_ho_tf.hypergradients.reverse.residuals import (
+    Keeping,
+    kept_of_step,
+    operations_behind,
+)
 from far_ho_tf.variables.state import State
 
 # Operations that only read a state.
@@ -22,9 +29,9 @@ class Traced(NamedTuple):
         pulled: Structure of tensors and `None`: what the pullback makes.
     """
 
-    made: Any
-    new: Any
-    pulled: Any
+    made: Structure
+    new: Structure
+    pulled: Structure
 
 
 class Residuals(NamedTuple):
@@ -61,10 +68,15 @@ class Split:
     Source: Chen et al. 2016 (sublinear memory) on what to keep: what is expensive.
     """
 
-    def __init__(self, trace, like, keeping):
+    def __init__(
+        self,
+        trace: Callable[..., Traced],
+        like: tuple[Structure, ...],
+        keeping: Keeping,
+    ) -> None:
         held = []
 
-        def call(*arguments):
+        def call(*arguments: Structure) -> list[tf.Tensor]:
             held.append(trace(*arguments))
             return flat(held[0])
 
@@ -79,13 +91,15 @@ class Split:
         self.kept = kept_of_step(graph, pulled, new, *self._later(like), keeping)
         self.is_safe = _is_safe(graph, self._graph_def)
 
-    def _later(self, like):
+    def _later(
+        self, like: tuple[Structure, ...]
+    ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         """What the dynamics chose, and the cotangent."""
         choice, cotangent = (len(flat(part)) for part in like[-2:])
         before = len(self._arguments) - choice - cotangent
         return self._arguments[before:-cotangent], self._arguments[-cotangent:]
 
-    def oracle(self, *arguments):
+    def oracle(self, *arguments: Structure) -> tuple[Structure, list[tf.Tensor]]:
         """`made`, and what is kept, of a step; takes the first of the arguments, those
         that both depend on."""
         given = _pairs(self._arguments, arguments)
@@ -94,7 +108,9 @@ class Split:
         made = tf.nest.pack_sequence_as(self._traced.made, tensors[:count])
         return made, tensors[count:]
 
-    def pull(self, arguments, new, kept):
+    def pull(
+        self, arguments: Structure, new: Structure, kept: list[tf.Tensor]
+    ) -> Structure:
         """`pulled`, at a step.
 
         Args:
@@ -110,7 +126,9 @@ class Split:
             self._import(given, tf.nest.flatten(self._traced.pulled)),
         )
 
-    def _import(self, given, wanted):
+    def _import(
+        self, given: dict[str, tf.Tensor], wanted: Sequence[tf.Tensor | None]
+    ) -> list[Any]:
         """Puts that part of the graph that makes some tensors here.
 
         Args:
@@ -144,19 +162,19 @@ class Split:
         return [None if t is None else found[t.name] for t in wanted]
 
 
-def flat(structure):
+def flat(structure: Structure) -> list[tf.Tensor]:
     """Its tensors: a batch, like a gradient, may hold `None`."""
     return [t for t in tf.nest.flatten(structure) if t is not None]
 
 
-def _pairs(tensors, values):
+def _pairs(tensors: Sequence[tf.Tensor], values: Structure) -> dict[str, tf.Tensor]:
     # A shorter structure stands for the first of the tensors.
     return {
         tensor.name: value for tensor, value in zip(tensors, flat(values), strict=False)
     }
 
 
-def _is_safe(graph, graph_def):
+def _is_safe(graph: FuncGraph, graph_def: GraphDef) -> bool:
     """Whether parts of the graph may be left out, and others made twice."""
     changes = any(
         op.op_def.is_stateful and op.type not in _READS for op in graph.get_operations()

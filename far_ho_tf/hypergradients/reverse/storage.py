@@ -154,4 +154,4 @@ def _itinerary(count: int, num_states: int) -> Itinerary:
         return tf.constant(values, tf.int32)
 
     with tf.init_scope():
-        return Itinerary(*map(tensor, binomial(count, num_states)))
+        return Itinerary(*map(tensor, binomial(count, num_states)))  # pyright: ignore[reportArgumentType]

@@ -1,9 +1,15 @@
 """What is kept of consecutive steps, all of which are visited backwards."""
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
+from far_ho_tf._types import Structure
+from far_ho_tf.hypergradients.interfaces import Visit
+from far_ho_tf.hypergradients.reverse.run import ReverseRun
 from far_ho_tf.hypergradients.reverse.split_step import Residuals
 from far_ho_tf.hypergradients.run import read, write
+from far_ho_tf.variables.state import State
 
 
 class Window:
@@ -15,17 +21,25 @@ class Window:
         size: Python integer, the most steps.
     """
 
-    def __init__(self, run, size):
+    def __init__(self, run: ReverseRun, size: int) -> None:
         self._run = run
         self._split = run.split
         self._size = size
 
-    def blank(self, state):
+    def blank(self, state: State) -> tuple[Structure, Structure]:
         """`TensorArray`s for states like one, and for residuals."""
         states = self._run.arrays(state, self._size + (self._split is not None))
         return states, self._run.arrays(self._run.kept, self._size)
 
-    def fill(self, move, first, end, state, logs, kept):
+    def fill(
+        self,
+        move: Callable[..., tuple[State, Structure, list[tf.Tensor]]],
+        first: int | tf.Tensor,
+        end: tf.Tensor,
+        state: State,
+        logs: Structure,
+        kept: Structure,
+    ) -> tuple[State, Structure, Structure]:
         """Moves on from the first step to the end, and keeps what is on the way.
 
         Args:
@@ -38,7 +52,13 @@ class Window:
             State, logs, and what was kept.
         """
 
-        def body(step, state, logs, states, residuals):
+        def body(
+            step: tf.Tensor,
+            state: State,
+            logs: Structure,
+            states: Structure,
+            residuals: Structure,
+        ) -> tuple[Structure, ...]:
             index = step - first
             new_state, logs, made = move(step, state, logs)
             states = write(states, index, state)
@@ -56,11 +76,19 @@ class Window:
             states = write(states, end - first, state)
         return state, logs, (states, residuals)
 
-    def visit_backwards(self, first, end, kept, choices, visit, carry):
+    def visit_backwards(
+        self,
+        first: int | tf.Tensor,
+        end: tf.Tensor,
+        kept: Structure,
+        choices: Structure,
+        visit: Visit,
+        carry: Structure,
+    ) -> Structure:
         """Visits the window's steps from the last to the first: `Trajectory.replay`."""
         states, residuals = kept
 
-        def body(step, carry):
+        def body(step: tf.Tensor, carry: Structure) -> tuple[tf.Tensor, Structure]:
             index = step - first
             state, choice = read(states, index), read(choices, step)
             if self._split is None:

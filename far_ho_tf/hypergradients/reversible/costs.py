@@ -4,9 +4,10 @@ import tensorflow as tf
 
 from far_ho_tf.hypergradients.costs import state_bytes
 from far_ho_tf.hypergradients.reverse.costs import of_reverse_step
+from far_ho_tf.problem.pure_problem import PureProblem
 
 
-def of_reversal(problem, compiler):
+def of_reversal(problem: PureProblem, compiler: str) -> int:
     """Bytes that a step back of integers holds at most, with those that it is given.
 
     The loop is a graph: it holds the integers that it began with, and the integers and

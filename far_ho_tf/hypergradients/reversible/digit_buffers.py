@@ -1,5 +1,6 @@
 """The digits that momenta destroy: when a buffer spills, and what it spilled."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -31,16 +32,16 @@ class Digits(NamedTuple):
     deviation: tf.Tensor
 
     @property
-    def largest_denominator(self):
+    def largest_denominator(self) -> tf.Tensor:
         """float64 scalar."""
         return tf.cast(tf.reduce_max(self.denominators), tf.float64)
 
-    def ratios(self, step):
+    def ratios(self, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """The momenta of a step, as `integers.kick` takes them."""
         return self.numerators[step], self.denominators[step]
 
 
-def follow(momenta):
+def follow(momenta: tf.Tensor) -> Digits:
     """Momenta as ratios, and which buffers are spilled before which steps.
 
     By bounds on all elements of a buffer.
@@ -60,7 +61,9 @@ def follow(momenta):
     # Where it is not, an error follows; no zero must be divided by until then.
     numerators = tf.maximum(numerators, 1)
 
-    def step(carry, ratio):
+    def step(
+        carry: tuple[tf.Tensor, tf.Tensor], ratio: tuple[tf.Tensor, tf.Tensor]
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         bounds, _ = carry
         full = bounds >= fixed_point.FULL
         bounds = tf.where(full, bounds // (1 << fixed_point.SPILLED) + 1, bounds)
@@ -83,7 +86,7 @@ def follow(momenta):
     )
 
 
-def arrays(run, variables):
+def arrays(run: Digits, variables: Sequence[tf.Tensor]) -> list[tf.TensorArray]:
     """A `tf.TensorArray` for what the buffer of each variable spills."""
     counts = _counts(run)
     return [
@@ -92,12 +95,19 @@ def arrays(run, variables):
     ]
 
 
-def spill(flags, arrays, buffers, top):
+def spill(
+    flags: tf.Tensor,
+    arrays: Sequence[tf.TensorArray],
+    buffers: Sequence[tf.Tensor],
+    top: tf.Tensor,
+) -> tuple[list[tf.TensorArray], list[tf.Tensor], tf.Tensor]:
     """Spills the buffers whose flags are set; `top` counts what each has spilled."""
     arrays, buffers = list(arrays), list(buffers)
     for index, buffer in enumerate(buffers):
 
-        def push(index=index, buffer=buffer):
+        def push(
+            index: int = index, buffer: tf.Tensor = buffer
+        ) -> tuple[tf.TensorArray, tf.Tensor]:
             spilled, rest = fixed_point.spill(buffer)
             return arrays[index].write(top[index], spilled), rest
 
@@ -107,7 +117,12 @@ def spill(flags, arrays, buffers, top):
     return arrays, buffers, top + tf.cast(flags, tf.int32)
 
 
-def refill(flags, arrays, buffers, top):
+def refill(
+    flags: tf.Tensor,
+    arrays: Sequence[tf.TensorArray],
+    buffers: Sequence[tf.Tensor],
+    top: tf.Tensor,
+) -> tuple[list[tf.Tensor], tf.Tensor]:
     """Undoes `spill`; `top` is the number spilled."""
     top -= tf.cast(flags, tf.int32)
     buffers = [
@@ -121,7 +136,7 @@ def refill(flags, arrays, buffers, top):
     return buffers, top
 
 
-def bits(run, variables):
+def bits(run: Digits, variables: Sequence[tf.Tensor]) -> tf.Tensor:
     """Bits of buffer for each weight and step."""
     last = tf.math.log(tf.cast(run.bounds, tf.float64)) / np.log(2.0)
     each = fixed_point.SPILLED * tf.cast(_counts(run), tf.float64) + last
@@ -130,5 +145,5 @@ def bits(run, variables):
     return mean / tf.cast(tf.shape(run.spills)[0], tf.float64)
 
 
-def _counts(run):
+def _counts(run: Digits) -> tf.Tensor:
     return tf.reduce_sum(tf.cast(run.spills, tf.int32), axis=0)

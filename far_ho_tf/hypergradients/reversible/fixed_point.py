@@ -30,17 +30,19 @@ _ONES = 1.5 * 2.0**52
 _BITS = int(np.float64(_ONES).view(np.int64))
 
 
-def encode(values, unit=UNIT):
+def encode(values: tf.Tensor, unit: float | tf.Tensor = UNIT) -> tf.Tensor:
     """Floats as multiples of a unit, a power of two, rounded towards zero."""
     return tf.cast(tf.cast(values, tf.float64) / unit, tf.int64)
 
 
-def decode(integers, dtype=tf.float64, unit=UNIT):
+def decode(
+    integers: tf.Tensor, dtype: tf.DType = tf.float64, unit: float | tf.Tensor = UNIT
+) -> tf.Tensor:
     """The floats that integers stand for."""
     return tf.cast(tf.cast(integers, tf.float64) * unit, dtype)
 
 
-def unit_of(largest):
+def unit_of(largest: tf.Tensor) -> tf.Tensor:
     """The unit of velocities: 2^−46, or less where the first gradient is small.
 
     Velocities stay in their range until they are 2^17 times as large.
@@ -57,7 +59,9 @@ def unit_of(largest):
     return tf.bitcast((exponent + 1023) * 2**52, tf.float64)
 
 
-def multiply(integers, buffer, numerator, denominator):
+def multiply(
+    integers: tf.Tensor, buffer: tf.Tensor, numerator: tf.Tensor, denominator: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Multiplies by n/d; the buffer takes what is lost.
 
     Args:
@@ -77,24 +81,26 @@ def multiply(integers, buffer, numerator, denominator):
     return quotient * numerator + rest, buffer
 
 
-def spill(buffer):
+def spill(buffer: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """The low 32 bits of a buffer as int32, and the rest of it."""
     low = tf.bitwise.bitwise_and(buffer, tf.constant((1 << SPILLED) - 1, tf.int64))
     rest = tf.bitwise.right_shift(buffer, tf.constant(SPILLED, tf.int64))
     return tf.cast(low - 2**31, tf.int32), rest
 
 
-def refill(buffer, spilled):
+def refill(buffer: tf.Tensor, spilled: tf.Tensor) -> tf.Tensor:
     """Undoes `spill`."""
     return buffer * 2**SPILLED + (tf.cast(spilled, tf.int64) + 2**31)
 
 
-def next_bound(bound, numerator, denominator):
+def next_bound(
+    bound: tf.Tensor, numerator: tf.Tensor, denominator: tf.Tensor
+) -> tf.Tensor:
     """A bound on the buffer after a multiplication: all B < b before, B' < b'."""
     return (bound * denominator - 1) // numerator + 1
 
 
-def ratio(values):
+def ratio(values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """The nearest ratios n/d with d up to 2^16, by continued fractions.
 
     Args:
@@ -111,16 +117,16 @@ def ratio(values):
         fits = tf.floor((LARGEST - before[1]) / tf.maximum(last[1], 1.0))
         whole = tf.where(last[1] > 0.0, tf.minimum(whole, fits), whole)
         now = tuple(whole * new + old for new, old in zip(last, before, strict=True))
-        nearer = _distance(now, values) < _distance(best, values)
+        nearer = _distance(now, values) < _distance(best, values)  # pyright: ignore[reportArgumentType]
         best = tuple(tf.where(nearer, n, b) for n, b in zip(now, best, strict=True))
         before, last = last, now
         fraction = rest - whole
         # An end: exact, or cut by the bound, where the next quotient is 0 at most.
         rest = tf.where(fraction > 0.0, 1.0 / tf.maximum(fraction, 1e-12), 0.0)
-    return tuple(tf.cast(number, tf.int64) for number in best)
+    return tuple(tf.cast(number, tf.int64) for number in best)  # pyright: ignore[reportReturnType]
 
 
-def _distance(pair, values):
+def _distance(pair: tuple[tf.Tensor, tf.Tensor], values: tf.Tensor) -> tf.Tensor:
     numerator, denominator = pair
     return tf.where(
         denominator > 0.0,
@@ -129,7 +135,7 @@ def _distance(pair, values):
     )
 
 
-def _divide(dividend, divisor):
+def _divide(dividend: tf.Tensor, divisor: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Quotient, rounded down, and remainder.
 
     By floats, as the processor divides integers many times more slowly, and turns

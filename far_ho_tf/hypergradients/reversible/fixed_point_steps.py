@@ -5,6 +5,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from far_ho_tf.hypergradients.reversible import fixed_point
+from far_ho_tf.variables.state import State
 
 
 class Integers(NamedTuple):
@@ -15,12 +16,12 @@ class Integers(NamedTuple):
         buffers: What the momentum destroyed, and was not spilled.
     """
 
-    variables: list
-    velocities: list
-    buffers: list
+    variables: list[tf.Tensor]
+    velocities: list[tf.Tensor]
+    buffers: list[tf.Tensor]
 
 
-def encoded(state, unit):
+def encoded(state: State, unit: float | tf.Tensor) -> Integers:
     """A `State` of `Momentum`, with empty buffers; `unit` is that of velocities."""
     velocities = [velocity for (velocity,) in state.slots]
     return Integers(
@@ -30,7 +31,13 @@ def encoded(state, unit):
     )
 
 
-def kick(velocities, buffers, gradients, ratios, unit):
+def kick(
+    velocities: list[tf.Tensor],
+    buffers: list[tf.Tensor],
+    gradients: list[tf.Tensor],
+    ratios: tuple[tf.Tensor, tf.Tensor],
+    unit: float | tf.Tensor,
+) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
     """The first half of a step: v ← γ v + g.
 
     Args:
@@ -47,26 +54,42 @@ def kick(velocities, buffers, gradients, ratios, unit):
     return [v + g for v, g in zip(velocities, kicks, strict=True)], buffers
 
 
-def undo_kick(velocities, buffers, gradients, ratios, unit):
+def undo_kick(
+    velocities: list[tf.Tensor],
+    buffers: list[tf.Tensor],
+    gradients: list[tf.Tensor],
+    ratios: tuple[tf.Tensor, tf.Tensor],
+    unit: float | tf.Tensor,
+) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
     """Undoes `kick`."""
     kicks = [fixed_point.encode(gradient, unit) for gradient in gradients]
     velocities = [v - g for v, g in zip(velocities, kicks, strict=True)]
     return _multiply(velocities, buffers, *reversed(ratios))
 
 
-def drift(variables, velocities, rates, unit):
+def drift(
+    variables: list[tf.Tensor],
+    velocities: list[tf.Tensor],
+    rates: list[tf.Tensor],
+    unit: float | tf.Tensor,
+) -> list[tf.Tensor]:
     """The second half: w ← w − η v, of lists; the rates η are float64 tensors."""
     drifts = _drifts(velocities, rates, unit)
     return [w - way for w, way in zip(variables, drifts, strict=True)]
 
 
-def undo_drift(variables, velocities, rates, unit):
+def undo_drift(
+    variables: list[tf.Tensor],
+    velocities: list[tf.Tensor],
+    rates: list[tf.Tensor],
+    unit: float | tf.Tensor,
+) -> list[tf.Tensor]:
     """Undoes `drift`."""
     drifts = _drifts(velocities, rates, unit)
     return [w + way for w, way in zip(variables, drifts, strict=True)]
 
 
-def in_range(integers):
+def in_range(integers: Integers) -> tf.Tensor:
     """Scalar boolean: can a step from them be told exactly?
 
     Floats beyond all integers become the least or the largest of those.
@@ -79,14 +102,21 @@ def in_range(integers):
     )
 
 
-def _drifts(velocities, rates, unit):
+def _drifts(
+    velocities: list[tf.Tensor], rates: list[tf.Tensor], unit: float | tf.Tensor
+) -> list[tf.Tensor]:
     return [
         fixed_point.encode(rate * fixed_point.decode(velocity, unit=unit))
         for rate, velocity in zip(rates, velocities, strict=True)
     ]
 
 
-def _multiply(velocities, buffers, numerators, denominators):
+def _multiply(
+    velocities: list[tf.Tensor],
+    buffers: list[tf.Tensor],
+    numerators: tf.Tensor,
+    denominators: tf.Tensor,
+) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
     pairs = [
         fixed_point.multiply(velocity, buffer, numerators[index], denominators[index])
         for index, (velocity, buffer) in enumerate(

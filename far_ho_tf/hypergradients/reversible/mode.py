@@ -2,15 +2,20 @@
 
 import dataclasses
 import warnings
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from far_ho_tf.checks import require
 from far_ho_tf.dynamics import Momentum
 from far_ho_tf.hypergradients.base import HyperGradient
+from far_ho_tf.hypergradients.compiler import Inputs, Outputs, Settings
 from far_ho_tf.hypergradients.nonfinite import NonFiniteError
 from far_ho_tf.hypergradients.reverse.run import ReverseRun
 from far_ho_tf.hypergradients.reversible.trajectory import ReversibleTrajectory
+from far_ho_tf.problem.pure_problem import PureProblem
 from far_ho_tf.variables.identity import path_of
 from far_ho_tf.variables.numbers import is_number
 
@@ -72,7 +77,9 @@ class ReversibleHG(HyperGradient):
     # Gradients must come from one program, which both loops call.
     compiles_loops = False
 
-    def differentiate(self, problem, settings, inputs):
+    def differentiate(
+        self, problem: PureProblem, settings: Settings, inputs: Inputs
+    ) -> Outputs:
         run = ReverseRun(problem, settings, inputs)
         reversal = ReversibleTrajectory(run, settings.compiled)
         outputs = run.differentiate(reversal)
@@ -82,12 +89,12 @@ class ReversibleHG(HyperGradient):
             checks=checks,
         )
 
-    def held(self, problem, num_steps):
+    def held(self, problem: PureProblem, num_steps: int) -> int:
         # Each variable's momentum in each step, as a ratio.
         ratios = 16 * len(problem.variables) * num_steps
         return super().held(problem, num_steps) + ratios
 
-    def check(self, problem):
+    def check(self, problem: PureProblem) -> None:
         momentum = problem.dynamics.dynamics
         alternative = (
             'Alternative: far.ReverseHG(checkpointing="sqrt"), for any dynamics.'
@@ -96,7 +103,7 @@ class ReversibleHG(HyperGradient):
         require(
             type(momentum) is Momentum
             and not momentum.nesterov
-            and not (is_number(mass) and np.any(np.equal(mass, 0.0))),
+            and not (is_number(mass) and np.any(np.equal(mass, 0.0))),  # pyright: ignore[reportArgumentType, reportCallIssue]
             "ReversibleHG undoes steps of far.Momentum without nesterov; those of "
             "other dynamics, Keras optimizers and momentum 0 among them, destroy what "
             f"they start from. {alternative}",
@@ -109,7 +116,7 @@ class ReversibleHG(HyperGradient):
             variables=[path_of(variable) for variable in constrained],
         )
 
-    def verify(self, checks):
+    def verify(self, checks: Mapping[str, tf.Tensor]) -> dict[str, Any]:
         name = type(self).__name__
         alternative = 'Alternative: far.ReverseHG(checkpointing="sqrt").'
         if not bool(checks["momentum"]):
@@ -137,7 +144,7 @@ class ReversibleHG(HyperGradient):
         self._warn(float(checks["deviation"]), float(checks["noise"]))
         return {"buffer_bits": float(checks["bits"])}
 
-    def _warn(self, deviation, noise):
+    def _warn(self, deviation: float, noise: float) -> None:
         """Of what rounding may have done to the hypergradient."""
         for what, error in (
             ("Momenta are rounded to ratios of small integers", deviation),

@@ -1,12 +1,16 @@
 """A training run in integers, and back again."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
+from far_ho_tf._types import PolymorphicFunction, Structure
 from far_ho_tf.checks import require
 from far_ho_tf.graphs.functions import not_inlined, once_traced
+from far_ho_tf.hypergradients.interfaces import Visit
+from far_ho_tf.hypergradients.reverse.run import ReverseRun
 from far_ho_tf.hypergradients.reverse.trajectory import Trajectory
 from far_ho_tf.hypergradients.reversible import (
     digit_buffers,
@@ -14,6 +18,7 @@ from far_ho_tf.hypergradients.reversible import (
     fixed_point_steps,
 )
 from far_ho_tf.hypergradients.run import read, write
+from far_ho_tf.problem.pure_problem import PureProblem
 from far_ho_tf.problem.step import Log
 from far_ho_tf.variables.derivatives import all_finite
 from far_ho_tf.variables.identity import read as read_variables
@@ -43,7 +48,7 @@ class ReversibleTrajectory(Trajectory):
     Source: Maclaurin et al. 2015, algorithms 2 and 3.
     """
 
-    def __init__(self, run, xla):
+    def __init__(self, run: ReverseRun, xla: bool) -> None:
         super().__init__(run, first=0)
         self._xla = xla
         self._numbers = _shared(self._make_numbers, xla)
@@ -55,14 +60,25 @@ class ReversibleTrajectory(Trajectory):
         self._undo_drift = _shared(fixed_point_steps.undo_drift, xla=True)
         self._in_range = _shared(fixed_point_steps.in_range, xla=True)
         self._floats = _shared(self._make_floats, xla=True)
-        self.checks = {}
+        self.checks: dict[str, tf.Tensor] = {}
 
-    def record(self, state, logs):
+    def record(
+        self, state: State, logs: Structure
+    ) -> tuple[State, Structure, Structure]:
         digits = _follow(self._numbers, tf.range(self._run.num_steps))
         start, unit, largest = self._encode(state)
         spilled = digit_buffers.arrays(digits, state.variables)
 
-        def body(step, exactly, extra, logs, kept, top, largest, good):
+        def body(
+            step: tf.Tensor,
+            exactly: fixed_point_steps.Integers,
+            extra: list[tf.Tensor],
+            logs: Structure,
+            kept: Structure,
+            top: tf.Tensor,
+            largest: tf.Tensor,
+            good: tf.Tensor,
+        ) -> tuple[Structure, ...]:
             w, v, b = exactly
             spilled, extras = kept
             extras = write(extras, step, extra)
@@ -104,12 +120,19 @@ class ReversibleTrajectory(Trajectory):
         kept = state, end, kept, top, digits, unit
         return self._state(end, extra, unit), logs, kept
 
-    def replay(self, kept, choices, visit, carry):
+    def replay(
+        self, kept: Structure, choices: Structure, visit: Visit, carry: Structure
+    ) -> Structure:
         start, end, (spilled, extras), top, digits, unit = kept
         if self._xla:
             visit = _shared(visit, xla=True)
 
-        def body(step, carry, exactly, top):
+        def body(
+            step: tf.Tensor,
+            carry: Structure,
+            exactly: fixed_point_steps.Integers,
+            top: tf.Tensor,
+        ) -> tuple[Structure, ...]:
             w, v, b = exactly
             _, rates = self._numbers(step)
             w = self._undo_drift(w, v, rates, unit)
@@ -133,7 +156,9 @@ class ReversibleTrajectory(Trajectory):
         )
         return carry
 
-    def _encode(self, state):
+    def _encode(
+        self, state: State
+    ) -> tuple[fixed_point_steps.Integers, tf.Tensor, tf.Tensor]:
         """The initial integers, the unit of velocities, and the largest gradient."""
         *_, largest = self._forces(state.variables, state.extra, tf.constant(0))
         moving = [tf.reduce_max(tf.abs(velocity)) for (velocity,) in state.slots]
@@ -141,35 +166,44 @@ class ReversibleTrajectory(Trajectory):
         unit = fixed_point.unit_of(tf.maximum(largest, moving))
         return fixed_point_steps.encoded(state, unit), unit, largest
 
-    def _make_floats(self, tensors, unit):
+    def _make_floats(
+        self, tensors: list[tf.Tensor], unit: float | tf.Tensor
+    ) -> list[tf.Tensor]:
         dtype = self._run.problem.dtype
         return [fixed_point.decode(tensor, dtype, unit) for tensor in tensors]
 
-    def _state(self, exactly, extra, unit):
+    def _state(
+        self,
+        exactly: fixed_point_steps.Integers,
+        extra: list[tf.Tensor],
+        unit: float | tf.Tensor,
+    ) -> State:
         return State(
             self._floats(exactly.variables, fixed_point.UNIT),
             [(velocity,) for velocity in self._floats(exactly.velocities, unit)],
             extra,
         )
 
-    def _make_numbers(self, step):
+    def _make_numbers(self, step: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """Momenta, a float64 vector, and learning rates, a list."""
         run = self._run
         return _numbers(run.problem, run.hyperparameters, run.number(step))
 
-    def _make_forces(self, variables, extra, step):
+    def _make_forces(
+        self, variables: list[tf.Tensor], extra: list[tf.Tensor], step: tf.Tensor
+    ) -> tuple[Structure, ...]:
         """The gradients, new extra state, inner value; finite? the largest element."""
         found = self._run.problem.oracle(
             State(variables, [], extra),
             self._run.hyperparameters,
             self._run.batch(step),
         )
-        largest = [tf.reduce_max(tf.abs(g)) for g in found.gradients]
+        largest = [tf.reduce_max(tf.abs(g)) for g in found.gradients]  # pyright: ignore[reportArgumentType, reportCallIssue]
         largest = tf.cast(tf.reduce_max(largest), tf.float64)
         return *found, all_finite(found.gradients), largest
 
 
-def bits(problem, num_steps):
+def bits(problem: PureProblem, num_steps: int) -> np.ndarray:
     """Bits of buffer for an element of each variable and step: a vector.
 
     From the momenta that the hyperparameters now make, at `_SAMPLES` steps at most.
@@ -178,7 +212,9 @@ def bits(problem, num_steps):
         ValueError: If one of them cannot be undone.
     """
 
-    def follow(hyperparameters, steps):
+    def follow(
+        hyperparameters: list[tf.Tensor], steps: tf.Tensor
+    ) -> digit_buffers.Digits:
         return _follow(lambda step: _numbers(problem, hyperparameters, step), steps)
 
     compute = once_traced(follow)
@@ -194,7 +230,9 @@ def bits(problem, num_steps):
     return np.mean(np.log2(ratios), axis=0)
 
 
-def _follow(numbers, steps):
+def _follow(
+    numbers: Callable[[tf.Tensor], tuple[tf.Tensor, list[tf.Tensor]]], steps: tf.Tensor
+) -> digit_buffers.Digits:
     """`Digits` of the momenta of steps."""
     momenta = tf.map_fn(
         lambda step: numbers(step)[0], steps, fn_output_signature=tf.float64
@@ -202,7 +240,9 @@ def _follow(numbers, steps):
     return digit_buffers.follow(momenta)
 
 
-def _numbers(problem, hyperparameters, step):
+def _numbers(
+    problem: PureProblem, hyperparameters: list[tf.Tensor], step: tf.Tensor
+) -> tuple[tf.Tensor, list[tf.Tensor]]:
     momenta, rates = [], []
     for number in problem.numbers(hyperparameters, step):
         require(
@@ -218,7 +258,7 @@ def _numbers(problem, hyperparameters, step):
     return tf.stack(momenta), rates
 
 
-def _shared(function, xla):
+def _shared(function: Callable[..., Structure], xla: bool) -> PolymorphicFunction:
     """One compiled function, that gives the same bits wherever it is called."""
     if xla:
         return tf.function(function, autograph=False, jit_compile=True)
