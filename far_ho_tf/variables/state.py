@@ -30,7 +30,7 @@ class State(NamedTuple):
     def __repr__(self) -> str:
         parts = []
         for name, tensors in zip(self._fields, self, strict=True):
-            shapes = [tuple(one.shape) for one in tf.nest.flatten(tensors)]
+            shapes = [getattr(one, "shape", one) for one in tf.nest.flatten(tensors)]
             more = f", ... ({len(shapes)})" if len(shapes) > _SHOWN else ""
             listed = ", ".join(map(str, shapes[:_SHOWN]))
             parts.append(f"{name}: {listed}{more}" if shapes else f"{name}: none")
