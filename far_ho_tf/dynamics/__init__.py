@@ -5,8 +5,8 @@ from far_ho_tf.dynamics.adam import AdamW as AdamW
 from far_ho_tf.dynamics.backtracking import (
     BacktrackingGradientDescent as BacktrackingGradientDescent,
 )
-from far_ho_tf.dynamics.base import BoundDynamics as BoundDynamics
 from far_ho_tf.dynamics.base import Dynamics as Dynamics
+from far_ho_tf.dynamics.bound import BoundDynamics as BoundDynamics
 from far_ho_tf.dynamics.gradient_descent import GradientDescent as GradientDescent
 from far_ho_tf.dynamics.keras.dynamics import KerasDynamics as KerasDynamics
 from far_ho_tf.dynamics.keras.dynamics import as_dynamics as as_dynamics

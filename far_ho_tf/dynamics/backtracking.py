@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from far_ho_tf.checks import check_count, require
 from far_ho_tf.dynamics.arguments import Argument, Bounds
-from far_ho_tf.dynamics.base import Dynamics, Moved
+from far_ho_tf.dynamics.base import Dynamics
+from far_ho_tf.dynamics.bound import Moved
 from far_ho_tf.patches.safe_roots import power
 
 

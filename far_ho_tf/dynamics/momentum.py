@@ -4,7 +4,8 @@ import tensorflow as tf
 
 from far_ho_tf.checks import require
 from far_ho_tf.dynamics.arguments import Argument, Bounds
-from far_ho_tf.dynamics.base import Dynamics, Moved
+from far_ho_tf.dynamics.base import Dynamics
+from far_ho_tf.dynamics.bound import Moved
 
 
 class Momentum(Dynamics):

@@ -3,7 +3,8 @@
 import tensorflow as tf
 
 from far_ho_tf.dynamics.arguments import Argument, Bounds
-from far_ho_tf.dynamics.base import Dynamics, Moved
+from far_ho_tf.dynamics.base import Dynamics
+from far_ho_tf.dynamics.bound import Moved
 
 
 class RMSprop(Dynamics):

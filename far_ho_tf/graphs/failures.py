@@ -8,19 +8,24 @@ which TensorFlow keeps of each operation; the last by a table.
 
 import contextlib
 import itertools
-import linecache
-import os
 import re
-import sys
-import sysconfig
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 
-import keras
 import tensorflow as tf
 
 from far_ho_tf.checks import essence
+from far_ho_tf.graphs.frames import (
+    PACKAGE,
+    Frame,
+    frame_of,
+    frames_in,
+    frames_of,
+    line_of,
+    users_line,
+    words,
+)
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -31,16 +36,6 @@ NOT_EXPLAINED = (
     *(tf.errors.DeadlineExceededError, tf.errors.UnavailableError),
 )
 
-_PACKAGE = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
-_NOT_THE_USERS = (
-    _PACKAGE,
-    *(os.path.join(os.path.dirname(module.__file__), "") for module in (tf, keras)),  # pyright: ignore[reportArgumentType, reportCallIssue]
-    *(
-        os.path.join(sysconfig.get_path(kind), "")
-        for kind in ("stdlib", "purelib", "platlib")
-    ),
-    "<frozen",
-)
 # Characters of what an error says that are told, and those that the names of an
 # operation and of its derivative's have in common.
 _LONGEST, _ALIKE = 1_000, 5
@@ -128,16 +123,6 @@ _NO_DERIVATIVE = (
 _DUMPS = r"Previous definition: |Traceback \(most recent call last\)"
 
 _parts: dict[tuple[str, str], str] = {}  # Names by the file and the name of functions.
-# Of lines that AutoGraph wrote: file and line.
-_origins: dict[tuple[str, int], tuple[str, int]] = {}
-
-
-class Frame(NamedTuple):
-    """A place in a program: a file, a line in it, and the function that it is in."""
-
-    file: str
-    line: int
-    function: str
 
 
 class Failure(NamedTuple):
@@ -161,25 +146,11 @@ class Failure(NamedTuple):
     @property
     def where(self) -> str:
         """The user's line, as words that follow on others; an empty string."""
-        return _words(self.line)
+        return words(self.line)
 
     def __str__(self) -> str:
         remedy = f". Remedy: {self.remedy}" if self.remedy else ""
         return f"{self.message}{self.where}{remedy}"
-
-
-def where_now() -> str:
-    """The user's line that is being run, as words that follow on others."""
-    frames, now = [], sys._getframe(1)
-    while now is not None:
-        frames.append(Frame(now.f_code.co_filename, now.f_lineno, now.f_code.co_name))
-        now = now.f_back
-    return _words(_users_line(frames[::-1]))
-
-
-def line_of(operation: tf.Operation) -> Frame | None:
-    """The user's `Frame` in which an operation of a graph was made, or `None`."""
-    return _users_line(_frames(operation))
 
 
 def part_of(name: str) -> Callable[[_F], _F]:
@@ -191,12 +162,6 @@ def part_of(name: str) -> Callable[[_F], _F]:
         return function
 
     return note
-
-
-def know_origins(converted: Callable[..., Any]) -> None:
-    """Remembers where the lines of a function that AutoGraph wrote come from."""
-    for place, origin in converted.ag_source_map.items():
-        _origins[place.filename, place.lineno] = origin.loc.filename, origin.loc.lineno
 
 
 @contextlib.contextmanager
@@ -240,12 +205,12 @@ def told(error: BaseException) -> Failure:
         found = _differentiated(call)
         if found is not None:
             kind, operations = found
-    chains = [[_frame(call) for call in calls]]
-    chains += [_frames(operation) for operation in operations]
-    chains.append(_frames_in(str(error)))
+    chains = [[frame_of(call) for call in calls]]
+    chains += [frames_of(operation) for operation in operations]
+    chains.append(frames_in(str(error)))
     # The error's own frames end in the user's code where that is traced; an operation's
     # do where its derivative is taken; and those in words where a graph runs.
-    lines = [_users_line(chain) for chain in chains]
+    lines = [users_line(chain) for chain in chains]
     line = next((line for line in lines if line), None)
     parts = [_part(chain) for chain in [*chains[1:], chains[0]]]
     types = [kind] if kind else []
@@ -260,18 +225,10 @@ def told(error: BaseException) -> Failure:
     )
 
 
-def _words(line: Frame | None) -> str:
-    if line is None:
-        return ""
-    code = linecache.getline(line.file, line.line).strip()
-    text = f" in line {line.line} of {line.file}"
-    return f"{text} (`{code}`)" if code else text
-
-
 def _is_own(error: BaseException) -> bool:
     """Whether the package itself raised it."""
     *_, last = _calls(error)
-    return last.tb_frame.f_code.co_filename.startswith(_PACKAGE)
+    return last.tb_frame.f_code.co_filename.startswith(PACKAGE)
 
 
 def _calls(error: BaseException) -> Iterator[TracebackType]:
@@ -340,34 +297,6 @@ def _likeness(one: tf.Operation, other: tf.Operation) -> int:
     """How many characters two operations' types begin with in common."""
     pairs = zip(one.type, other.type, strict=False)
     return len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)))
-
-
-def _frame(call: TracebackType) -> Frame:
-    code = call.tb_frame.f_code
-    return Frame(code.co_filename, call.tb_lineno, code.co_name)
-
-
-def _frames(operation: tf.Operation) -> list[Frame]:
-    called = operation.traceback or ()
-    return [Frame(one.filename, one.lineno, one.name) for one in called]
-
-
-def _frames_in(text: str) -> list[Frame]:
-    """Those that an error lists in words, as of what ran in a graph."""
-    found = re.findall(r'File "([^"]+)", line (\d+), in (\S+)', text)
-    return [Frame(file, int(line), function) for file, line, function in found]
-
-
-def _users_line(frames: Sequence[Frame]) -> Frame | None:
-    """The innermost frame of the user's, if the package led to it where it is there."""
-    is_led = not any(one.file.startswith(_PACKAGE) for one in frames)
-    for place in range(len(frames) - 1, -1, -1):
-        file, line = _origins.get(frames[place][:2], frames[place][:2])
-        generated = os.path.basename(file).startswith("__autograph_generated")
-        if not (generated or file.startswith(_NOT_THE_USERS)):
-            is_led |= any(one.file.startswith(_PACKAGE) for one in frames[:place])
-            return frames[place]._replace(file=file, line=line) if is_led else None
-    return None
 
 
 def _part(frames: Sequence[Frame]) -> str | None:

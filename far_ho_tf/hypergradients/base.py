@@ -23,10 +23,10 @@ from far_ho_tf.distribution.strategies import (
     outside_scope,
 )
 from far_ho_tf.graphs.buffers import capacity
-from far_ho_tf.hypergradients.compiler import Buffers, Inputs, Outputs, Settings
 from far_ho_tf.hypergradients.episodes import Episodes, check_episodes
 from far_ho_tf.hypergradients.execution import execution_of
 from far_ho_tf.hypergradients.interfaces import Room
+from far_ho_tf.hypergradients.program import Buffers, Inputs, Outputs, Settings
 from far_ho_tf.hypergradients.result import HyperGradientResult
 from far_ho_tf.problem.bilevel_problem import BilevelProblem
 from far_ho_tf.problem.pure_problem import PureProblem

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import tensorflow as tf
 from absl import logging
@@ -19,7 +19,6 @@ from far_ho_tf.notices import tell
 from far_ho_tf.patches.indices import compiled
 from far_ho_tf.patches.kernels import beside_gpu, kernel_rewrites
 from far_ho_tf.problem.inspection import Report
-from far_ho_tf.variables.state import State
 
 # Multiplications up to which XLA is the faster on a CPU, by benchmarks/compilers.py.
 # TensorFlow's own kernels are at larger convolutions; at larger matrix products only
@@ -34,90 +33,12 @@ _WORTH_COMPILING = 1_000
 _SECONDS_TO_COMPILE = 0.8, 1e-3
 
 
-class Buffers(NamedTuple):
-    """What a program holds.
-
-    Attributes:
-        steps: Integer, the most steps of a run.
-    """
-
-    steps: int
-
-
-class Settings(NamedTuple):
-    """What is fixed while a program is traced.
-
-    Attributes:
-        buffers: What the mode's `buffers` said.
-        restart: Whether to start from Φ_0 or from `Inputs.start`.
-        keep_tangents: Whether the final tangents are asked for.
-        strategy: A `tf.distribute.Strategy` or `None`.
-        compiled: Whether XLA is to compile what the mode compiles by itself.
-    """
-
-    buffers: Any
-    restart: bool
-    keep_tangents: bool
-    strategy: tf.distribute.Strategy | None = None
-    compiled: bool = False
-
-
-class Inputs(NamedTuple):
-    """What a compiled program takes.
-
-    Attributes:
-        hyperparameters: List of tensors λ.
-        start: The `State` to start from.
-        tangents: In forward mode the tangents to start from; `None` for zero.
-        inner, outer: What the data sources prepared.
-        first_step, outer_step: int32 scalars.
-        num_steps: int32 scalar T, at most what the buffers hold.
-        itinerary: What the mode's `itinerary` returned.
-        episode: int32: the vector of the numbers of episodes, of which a mode's
-            `differentiate` gets one; `None` where there are none.
-    """
-
-    hyperparameters: list[tf.Tensor]
-    start: State
-    tangents: State | None
-    inner: Structure
-    outer: Structure
-    first_step: tf.Tensor
-    outer_step: tf.Tensor
-    num_steps: tf.Tensor
-    itinerary: Structure = ()
-    episode: tf.Tensor | None = None
-
-
-class Outputs(NamedTuple):
-    """What a compiled program returns.
-
-    Attributes:
-        outer_value, hypergradients, inner_values, choices, state, tangents: As
-            in `HyperGradientResult`; those of each step have as many rows as the
-            buffers.
-        finite: Boolean: are all of them? A scalar; of several episodes a vector.
-        checks: Mapping from names to scalars: what the mode verifies.
-        outer_values: Of several episodes, as in `HyperGradientResult`.
-    """
-
-    outer_value: tf.Tensor
-    hypergradients: list[tf.Tensor]
-    inner_values: tf.Tensor
-    choices: dict[str, tf.Tensor]
-    state: State
-    tangents: State | None
-    finite: tf.Tensor
-    checks: dict[str, tf.Tensor] = {}
-    outer_values: tf.Tensor | None = None
-
-
 class Program:
     """A function of `Inputs`, compiled by XLA or not.
 
     Args:
         jit_compile: `True`, `False` or `"auto"`.
-        report: The `inspection.Report` on the problem.
+        report: The `Report` on the problem.
         fixed_shapes: Whether all batches have one, known shape.
         build: Callable(inputs, compiled) -> outputs that builds the graph; `compiled`:
             whether XLA is to compile it.

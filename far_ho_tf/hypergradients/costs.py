@@ -11,7 +11,7 @@ from far_ho_tf._types import Structure
 from far_ho_tf.graphs import search
 from far_ho_tf.graphs.functions import TRACING, specs
 from far_ho_tf.graphs.peak_memory import bytes_of, is_told, needed, peak
-from far_ho_tf.hypergradients.compiler import Buffers, Inputs, Settings
+from far_ho_tf.hypergradients.program import Buffers, Inputs, Settings
 from far_ho_tf.hypergradients.run import Run
 from far_ho_tf.patches.kernels import no_kernel_rewrites
 from far_ho_tf.problem.pure_problem import PureProblem

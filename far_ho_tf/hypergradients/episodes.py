@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from far_ho_tf.checks import is_integer, require
 from far_ho_tf.graphs.vectorize import map_stack
-from far_ho_tf.hypergradients.compiler import Inputs, Outputs, Settings
+from far_ho_tf.hypergradients.program import Inputs, Outputs, Settings
 from far_ho_tf.problem.pure_problem import PureProblem
 from far_ho_tf.variables.state import State
 

@@ -17,16 +17,11 @@ from far_ho_tf.distribution.worker_agreement import check_agreement
 from far_ho_tf.graphs.buffers import free_memory, text_of_bytes
 from far_ho_tf.graphs.failures import NOT_EXPLAINED
 from far_ho_tf.graphs.functions import TRACING
-from far_ho_tf.hypergradients.compiler import (
-    Inputs,
-    Outputs,
-    Program,
-    Settings,
-    obstacle,
-)
+from far_ho_tf.hypergradients.compiler import Program, obstacle
 from far_ho_tf.hypergradients.episodes import Episodes, over_episodes
 from far_ho_tf.hypergradients.interfaces import Mode, Room
 from far_ho_tf.hypergradients.nonfinite import raise_non_finite
+from far_ho_tf.hypergradients.program import Inputs, Outputs, Settings, cut_to
 from far_ho_tf.hypergradients.result import HyperGradientResult, Status
 from far_ho_tf.hyperparameters.hyperparameter import names_of
 from far_ho_tf.patches.kernels import beside_gpu
@@ -271,7 +266,7 @@ class Execution:
         """The program's `Outputs`, finite and verified, and what that adds to facts."""
         mode, problem = self._mode, self._problem
         try:
-            outputs = _cut(program(inputs), num_steps)
+            outputs = cut_to(program(inputs), num_steps)
         except tf.errors.OpError as error:
             problem.inner_data.check_steps(start.first_step, num_steps)
             if not isinstance(error, NOT_EXPLAINED):
@@ -352,28 +347,3 @@ class _Needs(NamedTuple):
     buffers: Room
     itinerary: Structure
     facts: dict[str, Any]
-
-
-def _cut(outputs: Outputs, num_steps: int) -> Outputs:
-    """`Outputs` with as many rows of the steps as there were."""
-    axis = 1 if outputs.outer_values is not None else 0
-
-    def cut(rows: tf.Tensor) -> tf.Tensor:
-        if rows.shape[axis] == num_steps:
-            return rows
-        begin, size = _extent(num_steps, axis, rows.shape.rank)
-        return tf.raw_ops.Slice(input=rows, begin=begin, size=size)
-
-    return outputs._replace(
-        inner_values=cut(outputs.inner_values),
-        choices={name: cut(rows) for name, rows in outputs.choices.items()},
-    )
-
-
-@functools.lru_cache(maxsize=1024)
-def _extent(count: int, axis: int, rank: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Where a slice begins, and its size, as tensors."""
-    size = [-1] * rank
-    size[axis] = count
-    with tf.init_scope():
-        return tf.zeros(rank, tf.int32), tf.constant(size)

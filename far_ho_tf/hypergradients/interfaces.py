@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import tensorflow as tf
 
 from far_ho_tf._types import Structure
-from far_ho_tf.hypergradients.compiler import Inputs, Outputs, Settings
+from far_ho_tf.hypergradients.program import Inputs, Outputs, Settings
 from far_ho_tf.problem.pure_problem import PureProblem
 from far_ho_tf.variables.state import State
 

@@ -8,9 +8,9 @@ import tensorflow as tf
 from far_ho_tf._types import Structure
 from far_ho_tf.distribution.replicas import ONE_REPLICA, as_replicas
 from far_ho_tf.graphs.functions import as_one_call
-from far_ho_tf.hypergradients.compiler import Inputs, Settings
 from far_ho_tf.hypergradients.dependence import Dependence
 from far_ho_tf.hypergradients.outer import differentiate_outer
+from far_ho_tf.hypergradients.program import Inputs, Settings
 from far_ho_tf.patches.kernels import beside_gpu
 from far_ho_tf.problem.pure_problem import PureProblem
 from far_ho_tf.problem.step import Log, OracleValue, Step

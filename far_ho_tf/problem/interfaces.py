@@ -8,7 +8,7 @@ from tensorflow.python.framework.func_graph import FuncGraph
 
 from far_ho_tf._types import Gradient, Structure, Variable
 from far_ho_tf.data.source import Source
-from far_ho_tf.dynamics.base import BoundDynamics
+from far_ho_tf.dynamics.bound import BoundDynamics
 from far_ho_tf.graphs.search import Operation
 from far_ho_tf.variables.state import State
 from far_ho_tf.variables.substitution import SubstitutionScope
@@ -62,7 +62,7 @@ class Problem(Protocol):
 
 
 class Part(Protocol):
-    """An `inspection.Part`."""
+    """An `Part`."""
 
     @property
     def name(self) -> str: ...

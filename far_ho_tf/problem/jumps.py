@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from far_ho_tf._types import Variable
 from far_ho_tf.graphs import search
-from far_ho_tf.graphs.failures import line_of
+from far_ho_tf.graphs.frames import line_of
 from far_ho_tf.problem.interfaces import Part
 from far_ho_tf.problem.lines import Line, Point
 from far_ho_tf.variables.identity import path_of, preserved
@@ -62,7 +62,7 @@ class Jump(NamedTuple):
 
 
 def may_jump(part: Part) -> bool:
-    """Whether an `inspection.Part` makes steps of a hyperparameter.
+    """Whether a `Part` makes steps of a hyperparameter.
 
     What TensorFlow makes to differentiate others is left out: it chooses between
     derivatives that differ where there are kinks, and between nothing else.
@@ -85,7 +85,7 @@ def find(
     """The jumps of a part in its hyperparameters.
 
     Args:
-        part: A `inspection.Part`.
+        part: A `Part`.
         variables: List of the trained variables.
         hyperparameters: List of variables.
         assigned: List of `tf.Variable`s that the part assigns.

@@ -29,7 +29,7 @@ _FLAT = 1e-3
 
 
 def may_matter(part: Part) -> bool:
-    """Whether a hyperparameter of an `inspection.Part` goes into what has kinks."""
+    """Whether a hyperparameter of a `Part` goes into what has kinks."""
     if not _with_kinks(part.operations):  # Of variables neither, which is known.
         return False
     return bool(_with_kinks(search.operations(part.graph, part.roots)))
@@ -45,7 +45,7 @@ def find(
     """Sentences on the hyperparameters that move a part's gradient by jumps alone.
 
     Args:
-        part: The `inspection.Part` of the inner objective.
+        part: The `Part` of the inner objective.
         variables: List of the trained variables.
         hyperparameters: List of variables.
         assigned: List of `tf.Variable`s that the part assigns.

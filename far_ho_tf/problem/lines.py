@@ -36,7 +36,7 @@ class Line:
     """A part as a function of a place on a line through its hyperparameters.
 
     Args:
-        part: A `inspection.Part`.
+        part: A `Part`.
         variables: List of the trained variables.
         hyperparameters: List of variables.
         forward: Callable as `part.forward`, whose results are looked at.

@@ -6,7 +6,8 @@ import tensorflow as tf
 
 from far_ho_tf._types import ObjectiveFunction, Structure
 from far_ho_tf.data.source import Source
-from far_ho_tf.graphs.failures import NOT_EXPLAINED, know_origins, told
+from far_ho_tf.graphs.failures import NOT_EXPLAINED, told
+from far_ho_tf.graphs.frames import know_origins
 from far_ho_tf.patches.custom_gradients import keeping
 from far_ho_tf.patches.indices import checked
 

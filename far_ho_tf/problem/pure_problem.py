@@ -13,7 +13,7 @@ from far_ho_tf.checks import require
 from far_ho_tf.data.source import Source
 from far_ho_tf.distribution.replicas import ONE_REPLICA, OneReplica
 from far_ho_tf.distribution.strategies import outside_scope
-from far_ho_tf.dynamics.base import BoundDynamics
+from far_ho_tf.dynamics.bound import BoundDynamics
 from far_ho_tf.graphs.failures import explained, part_of
 from far_ho_tf.graphs.functions import specs
 from far_ho_tf.problem import inspection
@@ -303,7 +303,7 @@ class PureProblem:
 
     @functools.cached_property
     def report(self) -> inspection.Report:
-        """The `inspection.Report` on the traced parts of the problem."""
+        """The `Report` on the traced parts of the problem."""
         with self.explained():
             report = outside_scope(inspection.inspect)(self)
         self.dynamics.leave([find(v, self.variables) for v in report.unread])  # pyright: ignore[reportArgumentType]

@@ -11,7 +11,8 @@ import pytest
 import tensorflow as tf
 
 import far_ho_tf as far
-from far_ho_tf.problem import inspection, jumps
+from far_ho_tf.problem import jumps
+from far_ho_tf.problem.parts import parts_of
 from tests.helpers import assert_close, hyper
 
 DTYPE = tf.float64
@@ -243,11 +244,11 @@ def test_rounding_is_no_jump(policy):
 
 def test_what_derivatives_choose_by_is_not_looked_into():
     """Which would take time for nothing."""
-    parts, *_ = inspection._trace(bilevel(KINKS["maximum"]).pure)
+    parts, *_ = parts_of(bilevel(KINKS["maximum"]).pure)
     assert not jumps.may_jump(parts[0])
     with pytest.warns(UserWarning, match="jumps"):
         problem = bilevel(JUMPS["Floor"])
-    parts, *_ = inspection._trace(problem.pure)
+    parts, *_ = parts_of(problem.pure)
     assert jumps.may_jump(parts[0])
 
 

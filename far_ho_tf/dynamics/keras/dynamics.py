@@ -11,7 +11,8 @@ import tensorflow as tf
 from far_ho_tf._types import Gradient, Structure, Variable
 from far_ho_tf.checks import require
 from far_ho_tf.dynamics.arguments import Argument, Bounds, Function
-from far_ho_tf.dynamics.base import BoundDynamics, Dynamics
+from far_ho_tf.dynamics.base import Dynamics
+from far_ho_tf.dynamics.bound import BoundDynamics
 from far_ho_tf.dynamics.keras.checks import (
     BY_VARIABLE,
     CLIPPING,

@@ -6,12 +6,12 @@ import tensorflow as tf
 
 from far_ho_tf.checks import check_count, require
 from far_ho_tf.hypergradients.base import HyperGradient
-from far_ho_tf.hypergradients.compiler import Inputs, Outputs, Settings
 from far_ho_tf.hypergradients.forward.run import ForwardRun, spread
 from far_ho_tf.hypergradients.forward.tangents import (
     Directions,
     hidden_zero,
 )
+from far_ho_tf.hypergradients.program import Inputs, Outputs, Settings
 from far_ho_tf.problem.pure_problem import PureProblem
 from far_ho_tf.variables.derivatives import floating
 from far_ho_tf.variables.state import State, layout

@@ -9,8 +9,8 @@ from far_ho_tf._types import Structure
 from far_ho_tf.distribution.packing import TwoLists
 from far_ho_tf.distribution.strategies import num_replicas, on_each
 from far_ho_tf.graphs.functions import as_one_call
-from far_ho_tf.hypergradients.compiler import Inputs, Settings
 from far_ho_tf.hypergradients.forward.tangents import Directions, Propagation
+from far_ho_tf.hypergradients.program import Inputs, Settings
 from far_ho_tf.hypergradients.run import Run, stack, write
 from far_ho_tf.problem.pure_problem import PureProblem
 from far_ho_tf.problem.step import Log

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from far_ho_tf.checks import check_count, is_integer, require, warn_user
 from far_ho_tf.hypergradients.base import HyperGradient
-from far_ho_tf.hypergradients.compiler import Inputs, Outputs, Settings
+from far_ho_tf.hypergradients.program import Inputs, Outputs, Settings
 from far_ho_tf.hypergradients.reverse.binomial import Itinerary
 from far_ho_tf.hypergradients.reverse.run import ReverseRun
 from far_ho_tf.hypergradients.reverse.storage import ReverseBuffers, StoragePolicy

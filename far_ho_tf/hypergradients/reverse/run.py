@@ -8,8 +8,8 @@ import tensorflow as tf
 from far_ho_tf._types import Structure
 from far_ho_tf.distribution.replicas import ONE_REPLICA
 from far_ho_tf.graphs.functions import as_one_call, specs
-from far_ho_tf.hypergradients.compiler import Inputs, Outputs, Settings
 from far_ho_tf.hypergradients.interfaces import Trajectory
+from far_ho_tf.hypergradients.program import Inputs, Outputs, Settings
 from far_ho_tf.hypergradients.reverse.residuals import Keeping
 from far_ho_tf.hypergradients.reverse.split_step import Residuals, Split, Traced, flat
 from far_ho_tf.hypergradients.run import Run, stack

@@ -11,8 +11,8 @@ import tensorflow as tf
 from far_ho_tf.checks import require
 from far_ho_tf.dynamics import Momentum
 from far_ho_tf.hypergradients.base import HyperGradient
-from far_ho_tf.hypergradients.compiler import Inputs, Outputs, Settings
 from far_ho_tf.hypergradients.nonfinite import NonFiniteError
+from far_ho_tf.hypergradients.program import Inputs, Outputs, Settings
 from far_ho_tf.hypergradients.reverse.run import ReverseRun
 from far_ho_tf.hypergradients.reversible.trajectory import ReversibleTrajectory
 from far_ho_tf.problem.pure_problem import PureProblem
