@@ -1,12 +1,12 @@
 """Whether objectives may be split over replicas: are they means over examples?"""
 
-import warnings
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 import tensorflow as tf
 
+from far_ho_tf.checks import warn_user
 from far_ho_tf.distribution.comparison import Distances, compare_shards, mapped
 from far_ho_tf.distribution.interfaces import Inputs, Problem
 from far_ho_tf.graphs.functions import once_traced
@@ -92,7 +92,7 @@ class MeanCheck:
                 raise ValueError(verdict.refusal)
             if verdict.warning is not None and role not in self._warned:
                 self._warned.append(role)
-                warnings.warn(verdict.warning, stacklevel=4)
+                warn_user(verdict.warning)
 
     def _allowed(self, found: Distances, gradients: slice) -> np.ndarray:
         """How far each tensor may be from the mean; which of them are gradients."""

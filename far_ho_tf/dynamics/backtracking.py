@@ -1,13 +1,12 @@
 """Gradient descent with a backtracking line search."""
 
 import numbers
-import warnings
 from collections.abc import Callable, Mapping
 
 import numpy as np
 import tensorflow as tf
 
-from far_ho_tf.checks import check_count, require
+from far_ho_tf.checks import check_count, require, warn_user
 from far_ho_tf.dynamics.arguments import Argument, Bounds
 from far_ho_tf.dynamics.base import Dynamics
 from far_ho_tf.dynamics.bound import Moved
@@ -121,12 +120,11 @@ class BacktrackingGradientDescent(Dynamics):
     def review(self, choices: Mapping[str, np.ndarray]) -> None:
         *_, steps = np.nonzero(choices["reductions"] >= self.max_reductions)
         if len(steps):
-            warnings.warn(
+            warn_user(
                 f"{type(self).__name__} found no step length that makes "
                 f"`inner_objective` fall enough within max_reductions="
                 f"{self.max_reductions}, in {len(steps)} steps, the first of them "
-                f"step {steps[0]} of the run. The steps were made all the same.",
-                stacklevel=4,
+                f"step {steps[0]} of the run. The steps were made all the same."
             )
 
 

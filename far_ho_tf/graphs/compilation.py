@@ -8,7 +8,6 @@ import platform
 import re
 import tempfile
 import uuid
-import warnings
 
 import tensorflow as tf
 
@@ -118,10 +117,9 @@ def from_environment() -> None:
     try:
         compile_cache(directory)
     except (ValueError, OSError, RuntimeError) as error:
-        warnings.warn(
+        warn_user(
             f"Nothing is kept of what XLA compiles: {VARIABLE}={directory!r} names no "
-            f"folder for it. {error}",
-            stacklevel=2,
+            f"folder for it. {error}"
         )
 
 

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-import keras
 import tensorflow as tf
 
-from far_ho_tf._types import Gradient, Structure, Variable
+from far_ho_tf._types import Structure, Variable
 from far_ho_tf.checks import require
 from far_ho_tf.data.source import Source
 from far_ho_tf.distribution.replicas import ONE_REPLICA, OneReplica
@@ -20,17 +19,17 @@ from far_ho_tf.problem import inspection
 from far_ho_tf.problem.initial_map import InitialValue, initial_value
 from far_ho_tf.problem.objective import Objective
 from far_ho_tf.problem.step import Log, OracleValue, Step
-from far_ho_tf.variables.derivatives import Slices, as_slices, dense, filled
+from far_ho_tf.problem.traceable import TraceableProblem
+from far_ho_tf.variables.derivatives import Slices, as_slices, filled
 from far_ho_tf.variables.identity import assign, dtype_of, find, read
 from far_ho_tf.variables.state import State, layout
 from far_ho_tf.variables.substitution import (
-    SubstitutionScope,
     substituted,
     tape_sources,
 )
 
 
-class PureProblem:
+class PureProblem(TraceableProblem):
     """What a `BilevelProblem` is to gradient modes: functions of states and tensors.
 
     Args:
@@ -60,16 +59,14 @@ class PureProblem:
         outer_data: Source,
         initial_map: list[tuple[int, InitialValue]],
     ) -> None:
-        self.variables = variables
+        super().__init__(
+            variables, hyperparameters, dynamics, inner_objective, outer_objective
+        )
         self.owned = owned
-        self.hyperparameters = hyperparameters
         self.dtype = dtype
-        self.dynamics = dynamics
         self.inner_data = inner_data
         self.outer_data = outer_data
         self.executions: dict[Any, Any] = {}
-        self._inner_objective = inner_objective
-        self._outer_objective = outer_objective
         self._initial_map = initial_map
         self._labels = {
             "inner_objective": inner_objective.label,
@@ -78,8 +75,6 @@ class PureProblem:
             "initial_values": "`initial_values`",
         }
         self._snapshots = read(owned)
-
-    # What the compiled loops of every gradient mode are made of.
 
     @part_of("initial_values")
     def initial_state(
@@ -286,17 +281,6 @@ class PureProblem:
         """What a tape watches of the hyperparameters: a list of sources."""
         return tape_sources(self.hyperparameters, hyperparameters)
 
-    # What is known before the loops are compiled.
-
-    def keep_rules(self, role: str, codes: frozenset[Any]) -> None:
-        """Lets custom gradients of an objective stand for derivatives too.
-
-        Args:
-            role: "inner_objective" or "outer_objective".
-            codes: Frozen set: the functions, told by their code.
-        """
-        self._objective(role).kept_rules = codes
-
     def explained(self) -> AbstractContextManager[None]:
         """Within, what TensorFlow and Keras raise names the part that it came from."""
         return explained(self._labels)
@@ -358,79 +342,7 @@ class PureProblem:
             expected=layout(expected),
         )
 
-    def traced_gradients(
-        self,
-        values: list[tf.Tensor],
-        hyperparameters: list[tf.Tensor],
-        batch: Structure,
-    ) -> tuple[list[Gradient | None], SubstitutionScope]:
-        """For the pre-flight search: the oracle before extra state is known.
-
-        Returns:
-            Gradients (with `None` where the objective does not read the
-            variable, and `tf.IndexedSlices`) and the `SubstitutionScope` of the call.
-        """
-        with self._keras_substituted(values, hyperparameters) as scope:
-            sources = tape_sources(self.variables, values)
-            (gradients,), _ = self._gradients([sources], batch, scope)
-        return gradients, scope
-
-    @part_of("outer_objective")
-    def traced_outer_value(
-        self,
-        values: list[tf.Tensor],
-        hyperparameters: list[tf.Tensor],
-        batch: Structure,
-    ) -> tf.Tensor:
-        """The same for the outer objective; returns its value."""
-        with self._keras_substituted(values, hyperparameters):
-            return self._outer_objective(batch)
-
-    def forward_value(
-        self,
-        role: str,
-        values: list[tf.Tensor],
-        hyperparameters: list[tf.Tensor],
-        batch: Structure,
-    ) -> tf.Tensor:
-        """The value of an objective before extra state is known; see `keep_rules`."""
-        names = self.variables + self.hyperparameters
-        with substituted(names, values + hyperparameters):
-            return self._objective(role)(batch)
-
     def write_back(self, state: State) -> None:
         """Lets the model's own variables hold a state."""
         names = self.variables + self.extra_variables
         assign(names, state.variables + state.extra)
-
-    def _objective(self, role: str) -> Objective:
-        is_inner = role == "inner_objective"
-        return self._inner_objective if is_inner else self._outer_objective
-
-    def _keras_substituted(
-        self, values: list[tf.Tensor], hyperparameters: list[tf.Tensor]
-    ) -> AbstractContextManager[SubstitutionScope]:
-        """Replaces Keras variables; bare tf.Variables are left to be captured."""
-        pairs = zip(
-            self.variables + self.hyperparameters,
-            values + hyperparameters,
-            strict=True,
-        )
-        pairs = [pair for pair in pairs if isinstance(pair[0], keras.Variable)]
-        return substituted([v for v, _ in pairs], [value for _, value in pairs])
-
-    @part_of("inner_objective")
-    def _gradients(
-        self, sources: Sequence[Structure], batch: Structure, scope: SubstitutionScope
-    ) -> tuple[list[Structure], tf.Tensor]:
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(sources)
-            scope.tape = tape
-            value = self._inner_objective(batch)
-        flat = tf.nest.flatten(sources)
-        gradients = tape.gradient(value, flat + scope.watched)
-        scope.reads_again = any(g is not None for g in gradients[len(flat) :])
-        variables, *others = tf.nest.pack_sequence_as(sources, gradients[: len(flat)])
-        if not self.dynamics.reads_slices:
-            variables = [dense(gradient) for gradient in variables]
-        return [variables, *tf.nest.map_structure(dense, others)], value

@@ -1,9 +1,7 @@
 """A Keras model that tunes its hyperparameters while it trains."""
 
-import inspect
 import itertools
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 import keras
@@ -11,20 +9,26 @@ import numpy as np
 import tensorflow as tf
 
 from far_ho_tf._types import OuterOptimizer, Structure
-from far_ho_tf.checks import check_count, check_limit, require
-from far_ho_tf.data import Batches, Placeholder, as_source
+from far_ho_tf.checks import check_count, check_limit, require, warn_user
+from far_ho_tf.data import Placeholder, as_source
 from far_ho_tf.data.array_sources import Data
 from far_ho_tf.dynamics import Dynamics, as_dynamics
 from far_ho_tf.hypergradients import NonFiniteError
 from far_ho_tf.hypergradients.result import Status
 from far_ho_tf.hyperparameters.hyperparameter import Hyperparameter, scalar_names
-from far_ho_tf.notices import once, show, told_to
+from far_ho_tf.notices import listener_of_fit, told_to
 from far_ho_tf.problem.bilevel_problem import BilevelProblem
-from far_ho_tf.real_time.objectives import Loss, LossWeights, Objectives, check_batch
+from far_ho_tf.real_time.checks import (
+    checked,
+    divergence,
+    refuse_strategy,
+    warn_of_no_update,
+    warn_of_reading,
+)
+from far_ho_tf.real_time.objectives import Loss, LossWeights, Objectives
 from far_ho_tf.real_time.steps import RealTimeTraining
 from far_ho_tf.tuning.outer_update import OuterUpdate
-from far_ho_tf.variables.identity import find, path_of
-from far_ho_tf.variables.owners import check_variables
+from far_ho_tf.variables.identity import find
 
 
 class RealTimeModel(keras.Model):
@@ -44,12 +48,10 @@ class RealTimeModel(keras.Model):
     CSVLogger and TensorBoard, show `outer_value` and the scalar hyperparameters
     by name.
 
-    A second `fit` or `compile` goes on from where the first ended. `load_weights`
-    and `set_weights` begin anew, as `restart` does: slots and tangents, which are
-    not saved, belong to other weights.
-
-    Time per step grows with the number of elements of all hyperparameters, as
-    does memory: 1 + m copies of weights and slots.
+    A second `fit` or `compile` goes on from where the first ended. `load_weights` and
+    `set_weights` begin anew, as `restart` does: slots and tangents, which are not
+    saved, belong to other weights. Time per step grows with the number m of elements of
+    all hyperparameters, as does memory: 1 + m copies of weights and slots.
 
     Args:
         model: A built `keras.Model`.
@@ -118,41 +120,11 @@ class RealTimeModel(keras.Model):
         outer_limit: float | None = None,
         name: str | None = None,
     ) -> None:
-        _refuse_strategy()
+        refuse_strategy()
         super().__init__(name=name)
-        require(
-            isinstance(model, keras.Model) and model.built,
-            "`model` must be a built keras.Model (give it an `Input`, or call it on "
-            "data first).",
-            model=model,
-        )
-        for method in ("train_step", "compute_loss"):
-            require(
-                getattr(type(model), method) is getattr(keras.Model, method),
-                f"`model` must not have a `{method}` of its own: RealTimeModel trains "
-                "by the loss given to `compile`.",
-                model=model,
-            )
-        if not isinstance(hyperparameters, (list, tuple)) or hyperparameters:
-            hyperparameters = check_variables("hyperparameters", hyperparameters)
-        for variable in hyperparameters:
-            require(
-                isinstance(variable, keras.Variable),
-                "`hyperparameters` must be Hyperparameters (or other Keras variables), "
-                "which are saved with the model.",
-                hyperparameter=variable,
-            )
-        require(
-            not hyperparameters or hyper_data is not None,
-            "`hyper_data` must be the data that hyperparameters are judged on, such "
-            "as (x_hyper, y_hyper): neither the training data nor the data of "
-            "the final test. `validation_data` of `fit` is not used for it.",
-            hyper_data=hyper_data,
-        )
-        if hyper_data is not None and not _makes_batches(hyper_data):
-            check_batch(hyper_data)
+        hyperparameters = checked(model, hyperparameters, hyper_data)
         self.model = model
-        self.hyperparameters = list(hyperparameters)
+        self.hyperparameters = hyperparameters
         self.dynamics = as_dynamics(dynamics)
         self.update_every = check_count("update_every", update_every)
         self.divergence: NonFiniteError | None = None
@@ -240,30 +212,24 @@ class RealTimeModel(keras.Model):
         them (`constraint`) or clip their hypergradients before going on. Above Keras'
         progress bar stands what the first step waits for: "tracing …", "compiling …".
         """
-        _refuse_strategy()
+        refuse_strategy()
         self.divergence = None
         if self._training is not None:
             self._training.keep_as_good()
-        with told_to(_listener(self, *args, **kwargs)):
+        with told_to(listener_of_fit(self, *args, **kwargs)):
             history = super().fit(*args, **kwargs)
         if self._training is None:  # Of no epochs.
             return history
         self._recover(finished=True)
-        optimizers = self._outer_update.optimizers if self._outer_update else []
-        if optimizers and not self.divergence and not int(optimizers[0].iterations):
-            warnings.warn(
-                "RealTimeModel has not tuned: training made fewer steps than "
-                f"update_every={self.update_every}.",
-                stacklevel=2,
-            )
+        if self._outer_update and not self.divergence:
+            warn_of_no_update(self._outer_update, self.update_every)
         return history
 
     def restart(self) -> None:
         """Forgets slots, tangents and counters, for a new training run.
 
-        Weights and hyperparameters are left as they are: assign them first. The
-        outer optimizer keeps its state, and a `tf.data.Dataset` as `hyper_data`
-        goes on.
+        Weights and hyperparameters are left as they are: assign them first. The outer
+        optimizer keeps its state, and a `tf.data.Dataset` as `hyper_data` goes on.
         """
         if self._training is not None:
             self._training.restart()
@@ -367,13 +333,8 @@ class RealTimeModel(keras.Model):
                 self._compiled_by,
                 previous,
             )
-        if training.read_directly and self._objectives.hyper_loss is None:
-            warnings.warn(
-                f"The loss on `hyper_data` reads {training.read_directly} directly. A "
-                "hyperparameter that weighs the loss would go to zero: if it does, "
-                "give RealTimeModel a `hyper_loss` without it.",
-                stacklevel=2,
-            )
+        if self._objectives.hyper_loss is None:
+            warn_of_reading(training.read_directly)
         return training
 
     def _recover(self, finished: bool = False) -> None:
@@ -384,34 +345,6 @@ class RealTimeModel(keras.Model):
         step, value = int(training.carried.step), float(training.carried.outer_value)
         training.recover()
         self.stop_training = True
-        values = {path_of(v): v.numpy().tolist() for v in self.hyperparameters}
-        message = (
-            f"RealTimeModel stops: training diverged by step {step} (outer value "
-            f"{value:g}, outer_limit={self._outer_limit}). Weights and hyperparameters "
-            f"are those of the last good update: {values}"
-        )
-        self.divergence = NonFiniteError(message)
-        warnings.warn(message, stacklevel=3)
-
-
-def _listener(*arguments: Any, **options: Any) -> Callable[[str], None] | None:
-    """Who is told what `fit` waits for: whoever sees Keras' bar, by its arguments."""
-    fit = inspect.signature(keras.Model.fit)
-    try:
-        given = fit.bind(*arguments, **options).arguments
-    except TypeError:  # Which Keras says by itself.
-        return None
-    return once(show) if given.get("verbose", "auto") in ("auto", 1) else None
-
-
-def _makes_batches(data: Data) -> bool:
-    return isinstance(data, (Batches, tf.data.Dataset)) or callable(data)
-
-
-def _refuse_strategy() -> None:
-    require(
-        not tf.distribute.has_strategy(),
-        "RealTimeModel trains on one device. On several: "
-        'far.HyperOptimizer(..., far.ForwardHG(), strategy=...) with mode="online".',
-        strategy=tf.distribute.get_strategy(),
-    )
+        limit = self._outer_limit
+        self.divergence = divergence(step, value, limit, self.hyperparameters)
+        warn_user(str(self.divergence))

@@ -3,18 +3,18 @@
 import numbers
 import os
 import sys
-import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from far_ho_tf.checks import check_count, is_integer, require
+from far_ho_tf.checks import check_count, is_integer, require, warn_user
 from far_ho_tf.distribution.strategies import gathered, worker_name
 from far_ho_tf.hypergradients import DivergenceError, NonFiniteError
 from far_ho_tf.resuming import tuner_state
 from far_ho_tf.resuming.files import CheckpointError, Files, number_of
+from far_ho_tf.resuming.tuner_state import as_named_now
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -174,7 +174,7 @@ class Checkpoint(keras.callbacks.Callback):
             tuner_state.warn_of_orders(tuner)
         else:
             self._saved = self._files.read(path)
-            self._check_same("with", _as_named_now(self._saved["of"]), description)
+            self._check_same("with", as_named_now(self._saved["of"]), description)
             self._fits = self._saved["fits"]
         self._description = description
         self._tuner = tuner
@@ -242,10 +242,9 @@ class Checkpoint(keras.callbacks.Callback):
             is_finite = fit.get("diverged_by") == DivergenceError.__name__
             kind = DivergenceError if is_finite else NonFiniteError
             self._tuner.divergence = kind(fit["diverged"])
-            warnings.warn(
+            warn_user(
                 f"{self._belongs()} that diverged and ended at hyper-iteration {done}: "
-                f"{fit['diverged']}",
-                stacklevel=2,
+                f"{fit['diverged']}"
             )
         history = self._tuner.history.history
         history.update({name: list(values) for name, values in fit["history"].items()})
@@ -332,12 +331,6 @@ def with_checkpoint_last(
         callbacks=found,
     )
     return callbacks, found[0] if found else None
-
-
-def _as_named_now(description: dict[str, Any]) -> dict[str, Any]:
-    """What was saved under names that have changed since."""
-    mode = description["hypergradient"].replace("keep_products=", "keep_residuals=")
-    return description | {"hypergradient": mode}
 
 
 def _plain(episodes: Any) -> int | list[int] | None:

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import warnings
 from typing import Any, Protocol
 
 import keras
@@ -10,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from far_ho_tf._types import Structure, Variable
+from far_ho_tf.checks import warn_user
 from far_ho_tf.data import Source
 from far_ho_tf.hypergradients import HyperGradient, NonFiniteError
 from far_ho_tf.problem.bilevel_problem import BilevelProblem
@@ -157,12 +157,11 @@ def warn_of_orders(tuner: Tuner) -> None:
             for dataset, seeded in getattr(problem, name).shuffles():
                 if not seeded or any(dataset is other for other in seen):
                     why = "with others" if seeded else "without a seed"
-                    warnings.warn(
+                    warn_user(
                         f"`{name}` of problem {index} shuffles {why}, so that a run "
                         "that is stopped cannot go on as it would have. Remedy: a "
                         "`shuffle(..., seed=...)` of its own, or without `seed` after "
-                        "`keras.utils.set_random_seed`.",
-                        stacklevel=2,
+                        "`keras.utils.set_random_seed`."
                     )
                 seen.append(dataset)
 
@@ -228,3 +227,9 @@ def _describe_problem(problem: PureProblem) -> dict[str, Any]:
         "inner_data": problem.inner_data.description(),
         "outer_data": problem.outer_data.description(),
     }
+
+
+def as_named_now(description: dict[str, Any]) -> dict[str, Any]:
+    """What was saved under names that have changed since."""
+    mode = description["hypergradient"].replace("keep_products=", "keep_residuals=")
+    return description | {"hypergradient": mode}

@@ -62,3 +62,19 @@ class ProgressBar(keras.callbacks.Callback):
         finished = epoch + 1 == self.params["epochs"] or self.model.stop_training
         self._bar.update(epoch + 1, list(values.items()), finished)
         self._tell = once(self._show)  # Of the next one, which may wait for the same.
+
+
+def check_callbacks(callbacks: Any) -> list[keras.callbacks.Callback]:
+    """A list of Keras callbacks."""
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        callbacks = callbacks.callbacks
+    if not isinstance(callbacks, (list, tuple)):
+        callbacks = [] if callbacks is None else [callbacks]
+    for index, callback in enumerate(callbacks):
+        if not isinstance(callback, keras.callbacks.Callback):
+            raise ValueError(
+                "`callbacks` must be a list of `keras.callbacks.Callback`s (of a "
+                "function one is made by keras.callbacks.LambdaCallback). Received: "
+                f"callbacks[{index}]={callback!r}"
+            )
+    return list(callbacks)

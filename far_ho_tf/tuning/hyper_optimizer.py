@@ -1,6 +1,5 @@
 """The outer loop: hypergradient descent on hyperparameters."""
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from far_ho_tf.checks import (
     check_limit,
     check_steps,
     did_you_mean,
+    warn_user,
 )
 from far_ho_tf.distribution.strategies import check_strategy, in_scope_of, outside_scope
 from far_ho_tf.graphs.functions import once_traced
@@ -30,7 +30,7 @@ from far_ho_tf.hyperparameters.hyperparameter import scalar_names
 from far_ho_tf.notices import told_to
 from far_ho_tf.problem.bilevel_problem import BilevelProblem
 from far_ho_tf.resuming.checkpoint import with_checkpoint_last
-from far_ho_tf.tuning.callbacks import ProgressBar
+from far_ho_tf.tuning.callbacks import ProgressBar, check_callbacks
 from far_ho_tf.tuning.inner_runs import InnerRuns, Result, check_mode
 from far_ho_tf.tuning.outer_update import OuterUpdate
 from far_ho_tf.variables.identity import assign, read
@@ -240,7 +240,7 @@ class HyperOptimizer:
         num_steps = check_steps(num_steps)
         check_limit("outer_limit", outer_limit)
         check_mode(mode)
-        callbacks, checkpoint = with_checkpoint_last(_check_callbacks(callbacks))
+        callbacks, checkpoint = with_checkpoint_last(check_callbacks(callbacks))
         bar = ProgressBar(2 if verbose == 2 else 1) if verbose else None
         if bar:
             callbacks.append(bar)
@@ -312,27 +312,10 @@ def _status(result: Result) -> Status | list[Status | None] | None:
 
 
 def _warn(error: NonFiniteError, iteration: int) -> None:
-    warnings.warn(
+    warn_user(
         f"HyperOptimizer stops: hyper-iteration {iteration} diverged. The model and "
-        f"the hyperparameters are those of hyper-iteration {iteration - 1}. {error}",
-        stacklevel=3,
+        f"the hyperparameters are those of hyper-iteration {iteration - 1}. {error}"
     )
-
-
-def _check_callbacks(callbacks: Any) -> list[keras.callbacks.Callback]:
-    """A list of Keras callbacks."""
-    if isinstance(callbacks, keras.callbacks.CallbackList):
-        callbacks = callbacks.callbacks
-    if not isinstance(callbacks, (list, tuple)):
-        callbacks = [] if callbacks is None else [callbacks]
-    for index, callback in enumerate(callbacks):
-        if not isinstance(callback, keras.callbacks.Callback):
-            raise ValueError(
-                "`callbacks` must be a list of `keras.callbacks.Callback`s (of a "
-                "function one is made by keras.callbacks.LambdaCallback). Received: "
-                f"callbacks[{index}]={callback!r}"
-            )
-    return list(callbacks)
 
 
 def _check_problems(problem: Any) -> list[BilevelProblem]:

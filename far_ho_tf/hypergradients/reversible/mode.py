@@ -1,14 +1,13 @@
 """Reverse mode without a trajectory: momentum descent run backwards, exactly."""
 
 import dataclasses
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from far_ho_tf.checks import require
+from far_ho_tf.checks import require, warn_user
 from far_ho_tf.dynamics import Momentum
 from far_ho_tf.hypergradients.base import HyperGradient
 from far_ho_tf.hypergradients.nonfinite import NonFiniteError
@@ -151,9 +150,8 @@ class ReversibleHG(HyperGradient):
             ("Gradients are small beside the first velocity", noise),
         ):
             if error > _NOTICED:
-                warnings.warn(
+                warn_user(
                     f"{what}: velocities of {type(self).__name__} may be off by "
                     f"{error:.0e} of themselves in a step, and the hypergradient with "
-                    'them. Alternative: far.ReverseHG(checkpointing="sqrt").',
-                    stacklevel=4,
+                    'them. Alternative: far.ReverseHG(checkpointing="sqrt").'
                 )
