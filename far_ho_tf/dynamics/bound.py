@@ -104,6 +104,9 @@ class BoundDynamics:
         """
         self.idle = set(indices)
 
+    def check_values(self) -> None:
+        """Refuses values of hyperparameters that a run cannot take, before each."""
+
     def check_last(self, step: int) -> None:
         """Says so if a schedule ends before a step: compiled code would not.
 

@@ -129,6 +129,7 @@ class Execution:
         with problem.explained(), self._preserved():
             with TRACING:
                 self._check_last(start.first_step, num_steps)
+                problem.dynamics.check_values()
                 inputs = self._inputs(num_steps, start, episodes)
                 for guard in self._guards:
                     guard.before(inputs, num_steps)

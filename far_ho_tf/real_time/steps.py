@@ -148,6 +148,7 @@ class RealTimeTraining:
         """Says so if a schedule, or the data of the updates, end before it."""
         step = int(self.carried.step)
         self._problem.dynamics.check_last(step)
+        self._problem.dynamics.check_values()
         if self._outer_update is not None and (step + 1) % self._update_every == 0:
             self._problem.outer_data.check_last(int(self.carried.outer_step))
 

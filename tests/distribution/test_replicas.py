@@ -142,7 +142,7 @@ class TestKerasLosses:
         setting.outer = lambda batch: loss(batch[1], setting.model(batch[0]))
         rate = setting.hyper(0.1, "rate")
         problem = setting.bilevel(far.Momentum(rate, 0.9), [rate])
-        problem.hyperparameters = problem.hyperparameters[:1]
+        problem.pure.hyperparameters = problem.hyperparameters = [rate]
         return problem
 
     def test_the_loss_is_that_of_one_device(self):

@@ -71,7 +71,7 @@ MISSING = {
 
 
 def bilevel(inner, outer=square_sum, dtype="float64", **options):
-    """A problem whose objectives are functions of the three weights (and a batch)."""
+    """Makes a problem with functions of the three weights (and a batch) later on."""
     w = keras.Variable([0.7, 0.4, -0.3], dtype=dtype, name="w")
     rate = far.Hyperparameter(0.05, dtype=dtype, name="rate")
 
@@ -85,7 +85,7 @@ def bilevel(inner, outer=square_sum, dtype="float64", **options):
         "dynamics": far.GradientDescent(rate),
         "hyperparameters": [rate],
     }
-    return far.BilevelProblem(**arguments | options)
+    return lambda: far.BilevelProblem(**arguments | options)
 
 
 def total(function):
@@ -93,10 +93,10 @@ def total(function):
     return lambda w: tf.cast(tf.reduce_sum(function(w) ** 2), w.dtype)
 
 
-def refused(problem, mode="reverse", num_steps=3, **options):
-    """What is said; the original is its cause."""
+def refused(make, mode="reverse", num_steps=3, **options):
+    """What is said when a problem is made, or run; the original is its cause."""
     with pytest.raises(ValueError, match="Received: ") as caught:
-        MODES[mode](**options).compute(problem, num_steps)
+        MODES[mode](**options).compute(make(), num_steps)
     assert caught.value.__cause__ is not None
     return str(caught.value)
 
@@ -199,7 +199,7 @@ class TestPartAndLine:
         )
         said = refused(problem, jit_compile=True)
         assert "`jit_compile` at 'auto'" in said
-        far.ReverseHG().compute(problem, 2)
+        far.ReverseHG().compute(problem(), 2)
 
     def test_in_real_time(self):
         def loss(y, predicted):
@@ -217,7 +217,7 @@ class TestPartAndLine:
 
     def test_in_a_plan(self):
         with pytest.raises(ValueError, match=r"`inner_objective` .*StatelessShuffle"):
-            far.plan(bilevel(total(shuffled)), num_steps=3)
+            far.plan(bilevel(total(shuffled))(), num_steps=3)
 
 
 class TestAutoGraph:
@@ -251,7 +251,7 @@ class TestAutoGraph:
 
     def test_it_works_so(self):
         """The loss is w₁² + w₂² over 2: a step makes (1 − r) w of both."""
-        result = far.ReverseHG().compute(self.problem(tf.function), 1)
+        result = far.ReverseHG().compute(self.problem(tf.function)(), 1)
         expected = -2 * (1 - 0.05) * (0.4**2 + 0.3**2)
         assert_close(result.hypergradients, [expected], 1e-12)
 
@@ -338,7 +338,7 @@ def test_boxes_in_forward_mode():
     problem = far.BilevelProblem(
         loss, lambda: tf.reduce_sum(w * w), [w], far.GradientDescent(0.01), [side]
     )
-    said = refused(problem, "forward")
+    said = refused(lambda: problem, "forward")
     assert "cannot be differentiated at CropAndResizeGradBoxes, a part of" in said
     assert "use far.ReverseHG()" in said
     mode = far.ReverseHG()
@@ -355,7 +355,8 @@ def test_recomputed(wrap, mode):
         return tf.reduce_sum(tf.sin(w) ** 2)
 
     found, expected = (
-        MODES[mode]().compute(bilevel(function), 3) for function in (wrap(plain), plain)
+        MODES[mode]().compute(bilevel(function)(), 3)
+        for function in (wrap(plain), plain)
     )
     assert_close(found.hypergradients, expected.hypergradients, 1e-12)
 
@@ -387,7 +388,7 @@ def test_what_is_nobodys_mistake_stays_what_it_is():
         raise tf.errors.ResourceExhaustedError(None, None, "out of memory")
 
     with pytest.raises(tf.errors.ResourceExhaustedError):
-        far.ReverseHG().compute(bilevel(loss), 2)
+        far.ReverseHG().compute(bilevel(loss)(), 2)
 
 
 def test_what_no_key_was_found_for():
@@ -399,14 +400,13 @@ def test_what_no_key_was_found_for():
     parts = [w], far.GradientDescent(rate), [rate]
     with pytest.raises(ValueError, match=r"failed: no key 'x' in line \d+ of "):
         far.ReverseHG().compute(far.BilevelProblem(loss, lambda: w * w, *parts), 1)
-    problem = far.BilevelProblem(
-        lambda batch: w * w * batch["y"],
-        lambda: w * w,
-        *parts,
-        inner_data={"x": np.ones(3, np.float32)},
-    )
     with pytest.raises(ValueError, match=r"failed: no key 'y' in line \d+ of "):
-        far.ReverseHG().compute(problem, 1)
+        far.BilevelProblem(
+            lambda batch: w * w * batch["y"],
+            lambda: w * w,
+            *parts,
+            inner_data={"x": np.ones(3, np.float32)},
+        )
 
 
 def test_what_an_objective_must_return():

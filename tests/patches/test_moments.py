@@ -134,18 +134,17 @@ def test_the_moving_average_after_a_run():
 
 def test_a_moving_average_that_is_used():
     model, rate = Normalization(), hyper(0.3, "rate")
-    problem = far.BilevelProblem(
-        lambda: model(True),
-        lambda: model(False),
-        model,
-        far.GradientDescent(rate),
-        [rate],
-    )
     with pytest.raises(
         ValueError,
         match=r"`inner_objective` assigns .*`average`.*`outer_objective` returns",
     ):
-        far.ReverseHG().compute(problem, 2)
+        far.BilevelProblem(
+            lambda: model(True),
+            lambda: model(False),
+            model,
+            far.GradientDescent(rate),
+            [rate],
+        )
 
 
 class TestMendedMoments:
@@ -198,8 +197,6 @@ class TestMendedMoments:
         assert error_of_second_derivative(function, x, jit_compile) < 1e-6
 
     def test_a_copy_from_before_the_import_is_refused(self):
-        problem = problem_with(
-            lambda x: stopped_moments(x * x, [0])[1], np.arange(3.0, dtype="float32")
-        )
+        start = np.arange(3.0, dtype="float32")
         with pytest.raises(ValueError, match=r"holds StopGradient.*full name"):
-            far.ReverseHG().compute(problem, 2)
+            problem_with(lambda x: stopped_moments(x * x, [0])[1], start)

@@ -171,11 +171,10 @@ def test_errors(arguments, message):
 def test_the_users_own_errors_are_raised():
     w, table = keras.Variable([1.0, 2.0]), hyper(np.full(10, 0.1), "table")
     rate = far.Hyperparameter(0.1, name="rate")
-    problem = far.BilevelProblem(
-        lambda: 1.0 * w, lambda: w[0], [w], far.Momentum(rate, 0.9), [rate]
-    )
     with pytest.raises(ValueError, match="must return a scalar"):
-        far.plan(problem, 10, 10**6)
+        far.BilevelProblem(
+            lambda: 1.0 * w, lambda: w[0], [w], far.Momentum(rate, 0.9), [rate]
+        )
     problem = Classification()
     problem = problem.bilevel(far.Momentum(far.Schedule(table), 0.9), [table])
     with pytest.raises(ValueError, match="ends before step 19"):

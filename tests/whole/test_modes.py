@@ -166,7 +166,7 @@ def test_a_state_can_be_carried_on(method):
     mode = method(jit_compile=False)
     whole = mode.compute(bilevel, 6)
     half = mode.compute(bilevel, 3)
-    rest = mode.compute(bilevel, 3, start=half.end)
+    rest = mode.compute(bilevel, 3, start=half.end._replace(tangents=None))
     assert_close(rest.state.variables, whole.state.variables, 1e-14)
     assert_close([rest.hypergradients[0][3:]], [whole.hypergradients[0][3:]], 1e-9)
     assert not np.any(rest.hypergradients[0][:3])

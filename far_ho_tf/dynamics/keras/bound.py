@@ -139,9 +139,8 @@ class BoundOptimizer(BoundDynamics):
             rate = optimizer._get_current_learning_rate()
         return {"learning_rate": Number("learning_rate", tf.convert_to_tensor(rate))}
 
-    def check_last(self, step: int) -> None:
-        """And refuses negative values of what the optimizer takes for positive."""
-        super().check_last(step)
+    def check_values(self) -> None:
+        """Refuses negative ones of what the optimizer takes for positive."""
         for name in self._compared & set(self._sources):
             for source in self._sources[name]:
                 require(

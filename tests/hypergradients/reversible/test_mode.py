@@ -448,17 +448,15 @@ class TestErrors:
     def test_an_idle_weight_beyond_the_range(self):
         w, idle = keras.Variable([1.0], name="w"), keras.Variable([1e6], name="idle")
         rate = hyper32(0.1)
-        problem = far.BilevelProblem(
-            lambda: tf.reduce_sum(w * w),
-            lambda: tf.reduce_sum(w + idle),
-            [w, idle],
-            far.Momentum(rate, 0.9),
-            [rate],
-        )
-        with (
-            pytest.warns(UserWarning, match="stay where they are"),
-            pytest.raises(far.NonFiniteError, match="below 2¹⁴"),
-        ):
+        with pytest.warns(UserWarning, match="stay where they are"):
+            problem = far.BilevelProblem(
+                lambda: tf.reduce_sum(w * w),
+                lambda: tf.reduce_sum(w + idle),
+                [w, idle],
+                far.Momentum(rate, 0.9),
+                [rate],
+            )
+        with pytest.raises(far.NonFiniteError, match="below 2¹⁴"):
             far.ReversibleHG().compute(problem, 5)
 
     def test_divergence(self):
