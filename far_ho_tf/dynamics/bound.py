@@ -69,6 +69,9 @@ class BoundDynamics:
         variables: List of the variables that it moves.
     """
 
+    # Whether `check_values` is to be called.
+    checks_values = False
+
     def __init__(self, dynamics: Rule, variables: list[Variable]) -> None:
         self.dynamics = dynamics
         self._paths = [path_of(variable) for variable in variables]

@@ -114,8 +114,6 @@ class Execution:
     ) -> HyperGradientResult:
         """Trains and differentiates; see `HyperGradient.compute`.
 
-        Nothing is checked of what the caller made: types, counts, the layout of states.
-
         Args:
             num_steps: Integer T.
             start: A `Position`.
@@ -129,7 +127,8 @@ class Execution:
         with problem.explained(), self._preserved():
             with TRACING:
                 self._check_last(start.first_step, num_steps)
-                problem.dynamics.check_values()
+                if problem.dynamics.checks_values:
+                    problem.dynamics.check_values()
                 inputs = self._inputs(num_steps, start, episodes)
                 for guard in self._guards:
                     guard.before(inputs, num_steps)

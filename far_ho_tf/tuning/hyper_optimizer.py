@@ -240,7 +240,10 @@ class HyperOptimizer:
         num_steps = check_steps(num_steps)
         check_limit("outer_limit", outer_limit)
         check_mode(mode)
-        callbacks, checkpoint = with_checkpoint_last(check_callbacks(callbacks))
+        checkpoint = None
+        if callbacks is not None:
+            callbacks, checkpoint = with_checkpoint_last(check_callbacks(callbacks))
+        callbacks = callbacks or []
         bar = ProgressBar(2 if verbose == 2 else 1) if verbose else None
         if bar:
             callbacks.append(bar)

@@ -139,6 +139,10 @@ class BoundOptimizer(BoundDynamics):
             rate = optimizer._get_current_learning_rate()
         return {"learning_rate": Number("learning_rate", tf.convert_to_tensor(rate))}
 
+    @property
+    def checks_values(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return bool(self._compared & set(self._sources))
+
     def check_values(self) -> None:
         """Refuses negative ones of what the optimizer takes for positive."""
         for name in self._compared & set(self._sources):
