@@ -30,9 +30,10 @@ setup(
     packages=find_packages(include=["far_ho_tf", "far_ho_tf.*"]),
     package_data={"far_ho_tf": ["py.typed"]},
     python_requires=">=3.10,<3.14",
+    # Below releases that may change what `python -m tools.private_names` lists.
     install_requires=[
-        "tensorflow>=2.20",
-        "keras>=3.10,<4",
+        "tensorflow>=2.20,<2.22",
+        "keras>=3.10,<3.16",
         "numpy>=1.26",
         "absl-py>=2.0",
     ],

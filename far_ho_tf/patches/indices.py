@@ -19,6 +19,7 @@ from tensorflow.python.ops import gen_array_ops, gen_math_ops  # What all ways c
 
 from far_ho_tf._types import TensorLike
 from far_ho_tf.contexts import having
+from far_ho_tf.patches.replacing import replace
 
 _is_compiled = contextvars.ContextVar("whether XLA compiles what is made")
 _checks = contextvars.ContextVar("whether indices are looked at", default=False)
@@ -121,16 +122,16 @@ def _writing(own: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
 
 def apply() -> None:
     """Puts them in the places of TensorFlow's."""
-    gen_array_ops.gather_v2 = gather
-    gen_array_ops.gather_nd = gather_nd
+    replace(gen_array_ops, "gather_v2", gather)
+    replace(gen_array_ops, "gather_nd", gather_nd)
     for module, names in _WRITING.items():
         for name in names:
             own = getattr(module, name)
             writing = _writing(own)
-            setattr(module, name, writing)
+            replace(module, name, writing)
             for public in (tf, tf.math):
                 for alias in [a for a, value in vars(public).items() if value is own]:
-                    setattr(public, alias, writing)
+                    replace(public, alias, writing)
 
 
 def _counts(found: tf.Tensor) -> bool:

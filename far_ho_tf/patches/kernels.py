@@ -7,7 +7,7 @@ import contextlib
 import functools
 import inspect
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from tensorflow.python.ops import (  # What TensorFlow's derivatives call.
 )
 
 from far_ho_tf._types import TensorLike
+from far_ho_tf.patches.replacing import replaced
 
 # By measurement (docs/decisions/0050-kernel-rewrites.md), before vectorization:
 # multiplications up to which a product is slower than a sum over elementwise ones,
@@ -92,19 +93,10 @@ def no_kernel_rewrites() -> contextlib.AbstractContextManager[None]:
     return _instead(*_OWN)
 
 
-@contextlib.contextmanager
-def _instead(*rewrites: Callable[..., tf.Tensor]) -> Iterator[None]:
-    before = [getattr(*place) for place in _PLACES]
-    _use(rewrites)
-    try:
-        yield
-    finally:
-        _use(before)
-
-
-def _use(rewrites: Sequence[Callable[..., tf.Tensor]]) -> None:
-    for place, rewrite in zip(_PLACES, rewrites, strict=True):
-        setattr(*place, rewrite)
+def _instead(
+    *rewrites: Callable[..., tf.Tensor],
+) -> contextlib.AbstractContextManager[None]:
+    return replaced(dict(zip(_PLACES, rewrites, strict=True)))
 
 
 def _product_for_kernels(

@@ -14,6 +14,7 @@ from keras.src.regularizers import regularizers
 
 from far_ho_tf._types import TensorLike, Variable
 from far_ho_tf.patches.registry import Overlay
+from far_ho_tf.patches.replacing import replace
 
 _leaky_relu = tf.nn.leaky_relu
 _validate = regularizers.validate_float_arg
@@ -53,6 +54,6 @@ def _validated(value: Any, name: str) -> float:
 
 def apply() -> None:
     """Lets Keras' layers and losses take hyperparameters for numbers."""
-    tf.nn.leaky_relu = leaky_relu
-    gaussian_dropout.math = Overlay(math, sqrt=_sqrt)
-    regularizers.validate_float_arg = _validated
+    replace(tf.nn, "leaky_relu", leaky_relu)
+    replace(gaussian_dropout, "math", Overlay(math, sqrt=_sqrt))
+    replace(regularizers, "validate_float_arg", _validated)

@@ -20,6 +20,7 @@ from tensorflow.python.eager import record
 from far_ho_tf._types import TensorLike
 from far_ho_tf.patches.custom_gradients import are_true
 from far_ho_tf.patches.registry import REPLACED, derivative_of, held, is_none
+from far_ho_tf.patches.replacing import replace
 
 _eigh_tridiagonal = tf.linalg.eigh_tridiagonal
 # What messages call those that are NaN where something is not determined.
@@ -28,7 +29,7 @@ _DECOMPOSED = "a determinant or a decomposition"
 
 def apply() -> None:
     """Puts it in the place of TensorFlow's."""
-    tf.linalg.eigh_tridiagonal = eigh_tridiagonal
+    replace(tf.linalg, "eigh_tridiagonal", eigh_tridiagonal)
 
 
 def eigh_tridiagonal(

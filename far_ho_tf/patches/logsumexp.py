@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from far_ho_tf._types import TensorLike
 from far_ho_tf.patches.registry import REPLACED, Gradients, derivative_of, held
+from far_ho_tf.patches.replacing import replace
 
 # Along an axis, up to which a matrix is made of all pairs.
 _LONGEST = 4_096
@@ -72,4 +73,5 @@ def _cumulative(operation: tf.Operation, cotangent: tf.Tensor) -> Gradients:
 
 def apply() -> None:
     """Puts it in the place of TensorFlow's."""
-    tf.reduce_logsumexp = tf.math.reduce_logsumexp = reduce_logsumexp  # pyright: ignore[reportAttributeAccessIssue]
+    for module in (tf, tf.math):
+        replace(module, "reduce_logsumexp", reduce_logsumexp)

@@ -16,6 +16,7 @@ from typing import Any
 import tensorflow as tf
 
 from far_ho_tf._types import TensorLike
+from far_ho_tf.patches.replacing import replace
 
 stopped_moments = tf.nn.moments
 
@@ -63,5 +64,6 @@ def moments_v1(
 
 def apply() -> None:
     """Puts them in their places; legacy Keras calls that of tf.compat.v2."""
-    tf.nn.moments = tf.compat.v2.nn.moments = moments
-    tf.compat.v1.nn.moments = moments_v1
+    for module in (tf.nn, tf.compat.v2.nn):
+        replace(module, "moments", moments)
+    replace(tf.compat.v1.nn, "moments", moments_v1)

@@ -11,6 +11,7 @@ from tensorflow.python.ops import gen_array_ops, gen_image_ops  # What tf's call
 
 from far_ho_tf._types import TensorLike
 from far_ho_tf.patches.registry import derivative_of, is_watched
+from far_ho_tf.patches.replacing import replace
 
 _one_hot = gen_array_ops.one_hot
 _hsv_to_rgb = gen_image_ops.hsv_to_rgb
@@ -53,9 +54,9 @@ def hsv_to_rgb(images: TensorLike, name: str | None = None) -> tf.Tensor:
 
 def apply() -> None:
     """Puts them in the places of TensorFlow's."""
-    gen_array_ops.one_hot = one_hot
-    gen_image_ops.hsv_to_rgb = hsv_to_rgb
-    tf.image.hsv_to_rgb = hsv_to_rgb
+    replace(gen_array_ops, "one_hot", one_hot)
+    for module in (gen_image_ops, tf.image):
+        replace(module, "hsv_to_rgb", hsv_to_rgb)
 
 
 def _are_fixed(*tensors: tf.Tensor) -> bool:

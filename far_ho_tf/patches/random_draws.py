@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import tensorflow as tf
 
 from far_ho_tf.checks import require
+from far_ho_tf.patches.replacing import replaced
 
 # With `None` for what is not known while tracing.
 _Shape: TypeAlias = list[int | None]
@@ -66,23 +67,18 @@ def sharded_draws(
         yield
 
 
-@contextlib.contextmanager
-def _in_place_of_tensorflow(draws: "_Record | _Rows") -> Iterator[None]:
+def _in_place_of_tensorflow(
+    draws: "_Record | _Rows",
+) -> contextlib.AbstractContextManager[None]:
     """Keras' random layers and `keras.random` draw by TensorFlow's public functions,
     which are replaced for the time of a trace, in the whole process."""
-    names = (*_NAMES, "stateless_categorical")
-    before = {name: getattr(tf.random, name) for name in names}
-    dropout = tf.nn.experimental.stateless_dropout
-    for name, sampler in _samplers.items():
-        setattr(tf.random, name, functools.partial(draws.sample, sampler))
-    tf.random.stateless_categorical = draws.categorical
-    tf.nn.experimental.stateless_dropout = draws.dropout
-    try:
-        yield
-    finally:
-        for name in names:
-            setattr(tf.random, name, before[name])
-        tf.nn.experimental.stateless_dropout = dropout
+    functions = {
+        (tf.random, name): functools.partial(draws.sample, sampler)
+        for name, sampler in _samplers.items()
+    }
+    functions[tf.random, "stateless_categorical"] = draws.categorical
+    functions[tf.nn.experimental, "stateless_dropout"] = draws.dropout
+    return replaced(functions)
 
 
 class _Record:

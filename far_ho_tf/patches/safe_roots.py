@@ -1,11 +1,11 @@
 """Roots and powers whose derivatives are finite where training starts."""
 
-import contextlib
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 import tensorflow as tf
 
 from far_ho_tf._types import TensorLike
+from far_ho_tf.patches.replacing import replaced
 
 _sqrt = tf.sqrt
 
@@ -35,14 +35,9 @@ def power(base: TensorLike, exponent: TensorLike) -> tf.Tensor:
     return tf.where(zero, tf.ones_like(result), result)
 
 
-@contextlib.contextmanager
-def safe_roots() -> Iterator[None]:
+def safe_roots() -> AbstractContextManager[None]:
     """Within, `tf.sqrt`, and so `keras.ops.sqrt`, is `safe_sqrt`.
 
     For the whole process, so that no other thread should trace meanwhile.
     """
-    tf.sqrt = tf.math.sqrt = safe_sqrt
-    try:
-        yield
-    finally:
-        tf.sqrt = tf.math.sqrt = _sqrt
+    return replaced({(tf, "sqrt"): safe_sqrt, (tf.math, "sqrt"): safe_sqrt})

@@ -16,6 +16,7 @@ from tensorflow.python.ops import gen_array_ops  # What tf.quantization calls.
 
 from far_ho_tf._types import TensorLike
 from far_ho_tf.patches.registry import Overlay, held
+from far_ho_tf.patches.replacing import replace
 
 _quantize = {
     "QuantizeAndDequantizeV2": gen_array_ops.quantize_and_dequantize_v2,
@@ -42,15 +43,17 @@ def stopped(x: TensorLike) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]
 def apply() -> None:
     """Puts them in the places of TensorFlow's and Keras' functions."""
     second, fourth = (functools.partial(_quantized, kind) for kind in _quantize)
-    gen_array_ops.quantize_and_dequantize_v2 = second
-    gen_array_ops.quantize_and_dequantize_v4 = fourth
-    tf.raw_ops.QuantizeAndDequantizeV2 = second
-    tf.raw_ops.QuantizeAndDequantizeV4 = fourth
-    tf.quantization.fake_quant_with_min_max_args = _fake_quantized_by_args
+    replace(gen_array_ops, "quantize_and_dequantize_v2", second)
+    replace(gen_array_ops, "quantize_and_dequantize_v4", fourth)
+    replace(tf.raw_ops, "QuantizeAndDequantizeV2", second)
+    replace(tf.raw_ops, "QuantizeAndDequantizeV4", fourth)
+    by_args = _fake_quantized_by_args
+    replace(tf.quantization, "fake_quant_with_min_max_args", by_args)
     for kind in ("vars", "vars_per_channel"):
         name = f"fake_quant_with_min_max_{kind}"
-        setattr(tf.quantization, name, functools.partial(_fake_quantized, kind))
-    batch_normalization.ops = Overlay(batch_normalization.ops, stop_gradient=stopped)
+        replace(tf.quantization, name, functools.partial(_fake_quantized, kind))
+    ops = Overlay(batch_normalization.ops, stop_gradient=stopped)
+    replace(batch_normalization, "ops", ops)
 
 
 def _quantized(

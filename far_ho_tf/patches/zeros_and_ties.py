@@ -21,6 +21,7 @@ from tensorflow.python.ops import gen_math_ops  # What all ways to multiply call
 
 from far_ho_tf._types import TensorLike
 from far_ho_tf.patches.registry import derivative_of, held, reduced
+from far_ho_tf.patches.replacing import replace
 
 # Below which (πx)² has a series of four terms.
 _SERIES = 1e-2
@@ -147,15 +148,18 @@ def multiply(x: TensorLike, y: TensorLike, name: str | None = None) -> tf.Tensor
 
 def apply() -> None:
     """Puts them in the places of TensorFlow's and Keras' functions."""
-    nn.celu = celu
+    replace(nn, "celu", celu)
     for function in (hypot, sinc, logaddexp, logaddexp2):
         if hasattr(keras_numpy, function.__name__):
-            setattr(keras_numpy, function.__name__, function)
-    tf.experimental.numpy.logaddexp = numpy_logaddexp
-    tf.experimental.numpy.logaddexp2 = numpy_logaddexp2
-    tf.nn.weighted_cross_entropy_with_logits = weighted_cross_entropy_with_logits  # pyright: ignore[reportAttributeAccessIssue]
-    gen_math_ops.square = tf.square = tf.math.square = square
-    gen_math_ops._pow, gen_math_ops.mul = power, multiply
+            replace(keras_numpy, function.__name__, function)
+    replace(tf.experimental.numpy, "logaddexp", numpy_logaddexp)
+    replace(tf.experimental.numpy, "logaddexp2", numpy_logaddexp2)
+    name = "weighted_cross_entropy_with_logits"
+    replace(tf.nn, name, weighted_cross_entropy_with_logits)
+    for module in (gen_math_ops, tf, tf.math):
+        replace(module, "square", square)
+    replace(gen_math_ops, "_pow", power)
+    replace(gen_math_ops, "mul", multiply)
 
 
 def _square_of_absolute(x: TensorLike) -> tf.Tensor | None:
