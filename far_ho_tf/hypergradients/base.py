@@ -10,12 +10,10 @@ import tensorflow as tf
 from far_ho_tf._types import Structure
 from far_ho_tf.checks import (
     KERAS_NAMES,
-    LAST_STEP,
     check_count,
     check_steps,
     did_you_mean,
     require,
-    warn_user,
 )
 from far_ho_tf.distribution.strategies import (
     check_strategy,
@@ -28,6 +26,7 @@ from far_ho_tf.hypergradients.execution import execution_of
 from far_ho_tf.hypergradients.interfaces import Room
 from far_ho_tf.hypergradients.program import Buffers, Inputs, Outputs, Settings
 from far_ho_tf.hypergradients.result import HyperGradientResult
+from far_ho_tf.hypergradients.starting import checked_start, given_start
 from far_ho_tf.problem.bilevel_problem import BilevelProblem
 from far_ho_tf.problem.pure_problem import PureProblem
 from far_ho_tf.variables.state import Position, State
@@ -224,10 +223,10 @@ class HyperGradient(abc.ABC):
             "`problem` must be a BilevelProblem.",
             problem=problem,
         )
-        start = _given(start, state, tangents, first_step, outer_step)
+        start = given_start(start, state, tangents, first_step, outer_step)
         problem: PureProblem = problem.pure
         with problem.explained():
-            start = self._checked(problem, start)
+            start = checked_start(self, problem, start)
             num_steps = check_steps(num_steps, start.first_step)
             several = num_replicas(check_strategy(strategy)) > 1
             check_episodes(problem, start.state, episodes, several)
@@ -240,44 +239,3 @@ class HyperGradient(abc.ABC):
         if write_back:
             problem.write_back(result.state)  # pyright: ignore[reportArgumentType]
         return result
-
-    def _checked(self, problem: PureProblem, start: Position | None) -> Position:
-        """The `Position` to start from, which fits the problem."""
-        if start is None:
-            return Position()
-        require(
-            isinstance(start, Position)
-            and (start.state is None or isinstance(start.state, State)),
-            "`start` must be None or a far.Position, such as the `end` of a result.",
-            start=start,
-        )
-        if start.state is not None:
-            problem.check_state(start.state)
-        require(
-            start.state is not None or start.tangents is None,
-            "`tangents` go with a `state`.",
-            start=start,
-        )
-        self.check_tangents(problem, start.tangents)
-        return start._replace(
-            first_step=check_count("first_step", start.first_step, 0, LAST_STEP),
-            outer_step=check_count("outer_step", start.outer_step, 0, LAST_STEP),
-        )
-
-
-def _given(start: Position | State | None, *before: Any) -> Position | None:
-    """What `compute` was given to start from, by `start` or as it was before."""
-    if isinstance(start, State):  # It was the third argument.
-        start, before = None, (start, *before[1:])
-    pairs = zip(Position._fields, before, strict=True)
-    given = {name: value for name, value in pairs if value is not None}
-    if not given:
-        return start
-    require(start is None, "Give `start` alone.", start=start, **given)
-    warn_user(
-        f"`compute` takes `start`, a far.Position, in the place of {', '.join(given)}: "
-        "start=result.end goes on from a result, start=far.Position(outer_step=1) "
-        "begins anew, with other outer data.",
-        DeprecationWarning,
-    )
-    return Position(**given)
