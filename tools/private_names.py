@@ -29,8 +29,8 @@ def main(argv: list[str]) -> None:
     for name, files in sorted(names.items()):
         print(f"{name}: {', '.join(sorted(files))}")
     print(f"{len(names)} names that are not public.")
-    for name, when in replacements().items():
-        print(f"{name}: replaced {'always' if when == 'always' else 'in traces'}")
+    for name in replacements():
+        print(f"{name}: replaced")
 
 
 def private_names(source: str) -> Iterator[str]:

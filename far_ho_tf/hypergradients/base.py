@@ -146,7 +146,7 @@ class HyperGradient(abc.ABC):
         problem: BilevelProblem,  # pyright: ignore[reportRedeclaration]
         num_steps: int,
         start: Position | None = None,
-        *,
+        *before: Any,
         keep_tangents: bool | None = None,
         episodes: Episodes | None = None,
         strategy: tf.distribute.Strategy | None = None,
@@ -184,8 +184,8 @@ class HyperGradient(abc.ABC):
             write_back: Whether the model's variables are to hold s_T afterwards.
             hyper_iterations: How many such calls there will be, this one among them,
                 so that `jit_compile="auto"` compiles nothing for a few; `None`: many.
-            state, tangents, first_step, outer_step: What `start` holds, as this method
-                took it before: they warn.
+            *before, state, tangents, first_step, outer_step: What `start` holds, as
+                this method took it before: they warn.
 
         Returns:
             A `HyperGradientResult`.
@@ -223,7 +223,7 @@ class HyperGradient(abc.ABC):
             "`problem` must be a BilevelProblem.",
             problem=problem,
         )
-        start = given_start(start, state, tangents, first_step, outer_step)
+        start = given_start(start, before, (state, tangents, first_step, outer_step))
         problem: PureProblem = problem.pure
         with problem.explained():
             start = checked_start(self, problem, start)

@@ -5,11 +5,10 @@ import functools
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from typing import Any
 
 import tensorflow as tf
 
-from far_ho_tf._types import Structure
 from far_ho_tf.checks import check_steps, require
 from far_ho_tf.distribution.mean_check import MeanCheck
 from far_ho_tf.distribution.strategies import check_strategy, device, num_replicas
@@ -19,9 +18,9 @@ from far_ho_tf.graphs.failures import NOT_EXPLAINED
 from far_ho_tf.graphs.functions import TRACING
 from far_ho_tf.hypergradients.compiler import Program, obstacle
 from far_ho_tf.hypergradients.episodes import Episodes, over_episodes
-from far_ho_tf.hypergradients.interfaces import Mode, Room
+from far_ho_tf.hypergradients.interfaces import Mode
 from far_ho_tf.hypergradients.nonfinite import raise_non_finite
-from far_ho_tf.hypergradients.program import Inputs, Outputs, Settings, cut_to
+from far_ho_tf.hypergradients.program import Inputs, Outputs, Prepared, Settings, cut_to
 from far_ho_tf.hypergradients.result import HyperGradientResult, Status
 from far_ho_tf.hyperparameters.hyperparameter import names_of
 from far_ho_tf.patches.kernels import beside_gpu
@@ -127,6 +126,7 @@ class Execution:
         with problem.explained(), self._preserved():
             with TRACING:
                 self._check_last(start.first_step, num_steps)
+                self._check_memory(self._needs(num_steps).held, num_steps)
                 if problem.dynamics.checks_values:
                     problem.dynamics.check_values()
                 inputs = self._inputs(num_steps, start, episodes)
@@ -160,28 +160,33 @@ class Execution:
             self._problem.dynamics.check_last(step)
             self._largest_step = step
 
-    def _needs_of(self, num_steps: int) -> "_Needs":
-        """The `_Needs` of so many steps.
+    def _needs_of(self, num_steps: int) -> Prepared:
+        """The `Prepared` of so many steps.
 
         Raises:
             ValueError: If a machine has too little memory, which would end the run.
         """
         mode, problem = self._mode, self._problem
         held = mode.held(problem, num_steps)
-        if held >= _LARGE and not beside_gpu():
-            free = free_memory()
-            require(
-                free is None or held <= _PART_OF_MEMORY * free,
-                f"{type(mode).__name__} holds at least {text_of_bytes(held)} for so "
-                f"many steps, of {text_of_bytes(free or 0)} that are free. Remedy: "
-                'far.ReverseHG(checkpointing="sqrt"), truncation=, or far.ForwardHG(); '
-                "far.plan tells what each takes.",
-                num_steps=num_steps,
-            )
-        return _Needs(
+        self._check_memory(held, num_steps)
+        return Prepared(
             mode.buffers(problem, num_steps),
             mode.itinerary(problem, num_steps),
             mode.describe(problem, num_steps),
+            held,
+        )
+
+    def _check_memory(self, held: int, num_steps: int) -> None:
+        if held < _LARGE or beside_gpu():
+            return
+        free = free_memory()
+        require(
+            free is None or held <= _PART_OF_MEMORY * free,
+            f"{type(self._mode).__name__} holds at least {text_of_bytes(held)} for so "
+            f"many steps, of {text_of_bytes(free or 0)} that are free. Remedy: "
+            'far.ReverseHG(checkpointing="sqrt"), truncation=, or far.ForwardHG(); '
+            "far.plan tells what each takes.",
+            num_steps=num_steps,
         )
 
     def _inputs(
@@ -240,7 +245,7 @@ class Execution:
             'Alternative: far.ReverseHG(checkpointing="sqrt").',
             mode=mode,
         )
-        whole = mode.compiles_loops and self._strategy is None
+        whole = self._compiles_whole()
         self._programs[key] = Program(
             mode.jit_compile,
             problem.report,
@@ -252,6 +257,9 @@ class Execution:
             num_steps=few,
         )
         return self._programs[key]
+
+    def _compiles_whole(self) -> bool:
+        return self._mode.compiles_loops and self._strategy is None
 
     def _is_short_for(self, num_steps: int | None, fixed_shapes: bool) -> bool:
         """Whether so few inner steps are not worth compiling."""
@@ -279,7 +287,7 @@ class Execution:
                 inputs,
                 outputs,
                 restart=start.state is None,
-                compiler=program.compiler,
+                compiler=program.compiler if self._compiles_whole() else "graph",
                 has_tangents=mode.has_tangents,
                 verify=lambda: mode.verify(outputs.checks),
             )
@@ -317,6 +325,8 @@ class Execution:
         told = {"truncated": num_steps if goes_on else None}
         facts = told | self._needs(num_steps).facts | facts
         facts["one_by_one"] = program.one_by_one
+        end = Position(outputs.state, outputs.tangents, outer_step=start.outer_step)
+        end = end._replace(first_step=start.first_step + num_steps)
         return HyperGradientResult(
             outer_value=outputs.outer_value,
             hypergradients=outputs.hypergradients,
@@ -326,24 +336,6 @@ class Execution:
             status=Status(program.compiler, program.reason, **facts),
             tangents=outputs.tangents,
             outer_values=outputs.outer_values,
-            end=start._replace(
-                state=outputs.state,
-                tangents=outputs.tangents,
-                first_step=start.first_step + num_steps,
-            ),
+            end=None if outputs.outer_values is not None else end,
             names=self._names,
         )
-
-
-class _Needs(NamedTuple):
-    """What a run of some number of steps needs, beside data.
-
-    Attributes:
-        buffers: What the mode's `buffers` said.
-        itinerary: What its `itinerary` said.
-        facts: What its `describe` said.
-    """
-
-    buffers: Room
-    itinerary: Structure
-    facts: dict[str, Any]

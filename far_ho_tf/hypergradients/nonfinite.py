@@ -77,9 +77,18 @@ def raise_non_finite(
         first = int(tf.argmin(tf.cast(outputs.finite, tf.int32)))
         inputs = inputs._replace(episode=inputs.episode[first])
         prefix = f"In episode {int(inputs.episode)}: "  # pyright: ignore[reportArgumentType]
-    found = _search(problem, num_steps, inputs, restart, compiler)
-    if found.is_finite():
+    found = None
+    for one in dict.fromkeys((compiler, "graph")):  # XLA may compile less of it.
+        if found is None:
+            with contextlib.suppress(Exception):
+                found = _search(problem, num_steps, inputs, restart, one)
+    if found is None or found.is_finite():
         verify()
+    if found is None:
+        raise NonFiniteError(
+            f"{prefix}The state, or the hypergradient, is not finite. A plain run, in "
+            "search of the step, fails."
+        )
 
     def cause(function: str) -> str:
         # What is wrong is told without it, too.

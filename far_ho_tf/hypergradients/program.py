@@ -110,3 +110,19 @@ def _extent(count: int, axis: int, rank: int) -> tuple[tf.Tensor, tf.Tensor]:
     size[axis] = count
     with tf.init_scope():
         return tf.zeros(rank, tf.int32), tf.constant(size)
+
+
+class Prepared(NamedTuple):
+    """What runs of some number of steps need, beside data.
+
+    Attributes:
+        buffers: What the mode's `buffers` said.
+        itinerary: What its `itinerary` said.
+        facts: What its `describe` said.
+        held: What its `held` said, bytes.
+    """
+
+    buffers: Any
+    itinerary: Any
+    facts: dict[str, Any]
+    held: int

@@ -75,7 +75,7 @@ class HyperGradientResult(_Named):
             `outer_value` is the mean. Then inner values and choices have a first axis
             that counts episodes, and the state is that of the last.
         end: The `Position` at which the run ended: `compute(..., start=result.end)`
-            goes on from it.
+            goes on from it. `None` over episodes, which begin anew.
         names: The hyperparameters' names; one that is there twice has a number behind.
 
     Example:

@@ -32,12 +32,35 @@ def checked_start(mode: Mode, problem: PureProblem, start: Position | None) -> P
     )
 
 
-def given_start(start: Position | State | None, *before: Any) -> Position | None:
-    """What `compute` was given to start from, by `start` or as it was before."""
-    if isinstance(start, State):  # It was the third argument.
-        start, before = None, (start, *before[1:])
-    pairs = zip(Position._fields, before, strict=True)
-    given = {name: value for name, value in pairs if value is not None}
+# The order in which `compute` took what a `Position` holds.
+_ORDER = ("state", "first_step", "outer_step", "tangents")
+
+
+def given_start(
+    start: Position | State | None, before: tuple[Any, ...], named: tuple[Any, ...]
+) -> Position | None:
+    """What `compute` was given to start from, by `start` or as it was before.
+
+    Args:
+        start: The third argument, which was a `State` before.
+        before: Those that followed on it, without names.
+        named: Those that have the names of a `Position`'s fields, in their order.
+    """
+    pairs = zip(Position._fields, named, strict=True)
+    given: dict[str, Any] = {n: value for n, value in pairs if value is not None}
+    if isinstance(start, State) or before:
+        places = start, *before
+        require(
+            len(places) <= len(_ORDER) and not isinstance(start, Position),
+            "`compute` takes a problem, `num_steps` and `start`; what follows goes by "
+            "name.",
+            received=before,
+        )
+        placed: dict[str, Any] = dict(zip(_ORDER, places, strict=False))
+        placed = {name: value for name, value in placed.items() if value is not None}
+        twice = sorted(placed.keys() & given.keys())
+        require(not twice, "`compute` got arguments twice.", twice=twice)
+        start, given = None, placed | given
     if not given:
         return start
     require(start is None, "Give `start` alone.", start=start, **given)

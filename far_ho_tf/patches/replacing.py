@@ -1,6 +1,6 @@
-"""Functions of TensorFlow and Keras, replaced: for good, or for the time of a trace.
+"""Functions of TensorFlow and Keras, replaced: for good, or for the time of a block.
 
-The one place that does so. `replacements` tells of which.
+`replacements` tells of which.
 """
 
 import contextlib
@@ -21,24 +21,30 @@ def replace(module: ModuleType, name: str, new: Callable[..., Any]) -> None:
 
 
 @contextlib.contextmanager
-def replaced(functions: Mapping[Place, Callable[..., Any]]) -> Iterator[None]:
+def replaced(
+    functions: Mapping[Place, Callable[..., Any]],
+    own: Mapping[Place, Callable[..., Any]] | None = None,
+) -> Iterator[None]:
     """Within, functions stand in the place of modules' own.
 
-    For the whole process, so that no other thread should trace meanwhile: who traces
+    For the whole process, so that no other thread should do so meanwhile: who traces
     holds `graphs.functions.TRACING`.
 
     Args:
         functions: Mapping from places to functions.
+        own: What stands there afterwards; by default what did before. Given where
+            threads may be within at once: of two, the one that came second would put
+            back what the first had put there.
     """
-    before = {place: getattr(*place) for place in functions}
+    before = {place: getattr(*place) for place in functions} if own is None else own
     try:
         for place, new in functions.items():
             _note(*place, "traces")
             setattr(*place, new)
         yield
     finally:
-        for place, own in before.items():
-            setattr(*place, own)
+        for place, function in before.items():
+            setattr(*place, function)
 
 
 def replacements() -> dict[str, str]:

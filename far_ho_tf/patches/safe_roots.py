@@ -40,4 +40,6 @@ def safe_roots() -> AbstractContextManager[None]:
 
     For the whole process, so that no other thread should trace meanwhile.
     """
-    return replaced({(tf, "sqrt"): safe_sqrt, (tf.math, "sqrt"): safe_sqrt})
+    places = (tf, "sqrt"), (tf.math, "sqrt")
+    # Steps that run eagerly are within, too, in any thread.
+    return replaced(dict.fromkeys(places, safe_sqrt), dict.fromkeys(places, _sqrt))

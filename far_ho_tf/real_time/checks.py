@@ -97,7 +97,8 @@ def divergence(
 ) -> NonFiniteError:
     """What ended a `fit`: NaN or infinity, or an outer value beyond its limit."""
     values = {path_of(v): v.numpy().tolist() for v in hyperparameters}
-    kind = DivergenceError if math.isfinite(value) else NonFiniteError
+    exceeds = limit is not None and math.isfinite(value) and value > limit
+    kind = DivergenceError if exceeds else NonFiniteError
     return kind(
         f"RealTimeModel stops: training diverged by step {step} (outer value "
         f"{value:g}, outer_limit={limit}). Weights and hyperparameters are those of "

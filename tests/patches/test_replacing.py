@@ -62,3 +62,15 @@ class A:
 """
     found = set(private_names(source))
     assert found == {"tensorflow.python.eager.record", "other._its"}
+
+
+def test_what_stands_there_afterwards_may_be_given(module):
+    """Of two threads, the second would put back what the first had put there."""
+    place, own = (module, "root"), {(module, "root"): math.sqrt}
+    first = replaced({place: lambda x: -x}, own)
+    second = replaced({place: lambda x: 2 * x}, own)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    second.__exit__(None, None, None)
+    assert module.root is math.sqrt

@@ -250,8 +250,12 @@ def test_a_start_as_it_was_given_before():
         rest = GRAPH.compute(
             bilevel, 5, half.state, first_step=5, tangents=half.tangents
         )
+        placed = GRAPH.compute(bilevel, 5, half.state, 5, 0, half.tangents)
     assert told[0].filename == __file__
     assert_close(rest.hypergradients, twice.hypergradients, 1e-9)
+    assert_close(placed.hypergradients, rest.hypergradients, 1e-15)
+    with pytest.raises(ValueError, match="got arguments twice"):
+        GRAPH.compute(bilevel, 5, half.state, 5, first_step=5)
     again = GRAPH.compute(bilevel, 5, start=half.end)
     assert_close(again.hypergradients, rest.hypergradients, 1e-15)
     assert (half.end.first_step, half.end.outer_step) == (5, 0)
