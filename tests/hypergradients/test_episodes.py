@@ -234,8 +234,10 @@ class TestErrors:
 
     def test_they_begin_anew(self):
         problem = episodic(Classification())
-        end = far.ReverseHG().compute(problem, 2, episodes=[0]).end
-        self.refused(problem, "Episodes begin anew", episodes=[0], start=end)
+        result = far.ReverseHG().compute(problem, 2, episodes=[0])
+        assert result.end is None
+        start = far.Position(result.state)
+        self.refused(problem, "Episodes begin anew", episodes=[0], start=start)
         tuner = far.HyperOptimizer(problem)
         with pytest.raises(ValueError, match="mode='restart'"):
             tuner.run(2, mode="online", episodes=2)
