@@ -137,10 +137,8 @@ ONLINE = textwrap.dedent(
         result = mode.compute(problem, 3)
         for first_step in (3, 6, 9):
             scale.assign(1 + first_step / 10)
-            result = mode.compute(
-                *(problem, 3, result.state, first_step, first_step),
-                result.tangents,
-            )
+            start = result.end._replace(outer_step=first_step)
+            result = mode.compute(problem, 3, start)
         print(len(list(folder.iterdir())))
     """
 )

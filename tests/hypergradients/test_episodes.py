@@ -195,7 +195,7 @@ def test_problems_spread_over_replicas(mode):
         for _ in range(2):
             result = tuner.run(2, mode=mode)
         weights = [w for one in settings for w in one.model.get_weights()]
-        state = [s.variables for s in result.state]
+        state = [one.state.variables for one in result.results]
         return [*tuner.get_weights(), *weights, result.outer_values], state
 
     expected, states = tuned(None)
