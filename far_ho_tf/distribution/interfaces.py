@@ -23,7 +23,7 @@ class OracleValue(Protocol):
 
 
 class Problem(Protocol):
-    """A `BilevelProblem`."""
+    """A `PureProblem`."""
 
     dtype: tf.DType
     variables: list[Variable]

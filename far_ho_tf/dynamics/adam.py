@@ -17,7 +17,7 @@ class Adam(Dynamics):
 
     Where all gradients of a weight were zero so far (dead ReLUs, inputs that
     are always zero), v' = 0 and √v' has no derivative; the update as a whole
-    has one, and it is what hypergradients use (`autodiff.safe_sqrt`).
+    has one, and it is what hypergradients use (`safe_sqrt`).
 
     Args:
         learning_rate: η; see `Dynamics` for what a numeric argument takes.

@@ -95,7 +95,7 @@ class BoundDynamics:
                     dynamics.check(name, source)
 
     # Whether a row that is read twice in a step moves otherwise than by the sum of
-    # both gradients, so that these are given as `autodiff.Slices`.
+    # both gradients, so that these are given as `Slices`.
     reads_slices = False
 
     def leave(self, indices: Iterable[int]) -> None:

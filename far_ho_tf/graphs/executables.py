@@ -29,7 +29,7 @@ class Executable:
     Attributes:
         size: The number of its operations, those of the functions within too.
         is_new: Whether there was no such function in this process.
-        one_by_one: Mapping: what `batching.noted` told as it was traced.
+        one_by_one: Mapping: what `vectorize.noted` told as it was traced.
     """
 
     _pack: Callable[[Iterator[tf.Tensor]], Structure]

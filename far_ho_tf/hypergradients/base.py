@@ -143,7 +143,7 @@ class HyperGradient(abc.ABC):
     @did_you_mean(**KERAS_NAMES)
     def compute(
         self,
-        problem: BilevelProblem,  # pyright: ignore[reportRedeclaration]
+        problem: BilevelProblem,
         num_steps: int,
         start: Position | None = None,
         *before: Any,
@@ -224,18 +224,18 @@ class HyperGradient(abc.ABC):
             problem=problem,
         )
         start = given_start(start, before, (state, tangents, first_step, outer_step))
-        problem: PureProblem = problem.pure
-        with problem.explained():
-            start = checked_start(self, problem, start)
+        pure = problem.pure
+        with pure.explained():
+            start = checked_start(self, pure, start)
             num_steps = check_steps(num_steps, start.first_step)
             several = num_replicas(check_strategy(strategy)) > 1
-            check_episodes(problem, start.state, episodes, several)
+            check_episodes(pure, start.state, episodes, several)
             if hyper_iterations is not None:
                 hyper_iterations = check_count("hyper_iterations", hyper_iterations)
-            execution = execution_of(self, problem, strategy)
+            execution = execution_of(self, pure, strategy)
         result = execution.run(
             num_steps, start, keep_tangents, episodes, hyper_iterations, strategy
         )
         if write_back:
-            problem.write_back(result.state)  # pyright: ignore[reportArgumentType]
+            pure.write_back(result.state)  # pyright: ignore[reportArgumentType]
         return result

@@ -1,10 +1,8 @@
 """A gradient mode on a problem: programs, and the runs that they make."""
 
-import contextlib
 import functools
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
 import tensorflow as tf
@@ -63,7 +61,8 @@ def execution_of(
                 strategy=strategy,
             )
             guards = []
-            if several:
+            known = [other for _, other in problem.executions]
+            if several and strategy not in known:  # Once, whatever the mode.
                 check_agreement(problem, strategy)
             if several and mode.splits_batches:
                 guards.append(MeanCheck(problem, strategy))
@@ -123,7 +122,7 @@ class Execution:
             A `HyperGradientResult`. The model's variables are as they were.
         """
         problem = self._problem
-        with problem.explained(), self._preserved():
+        with problem.explained(), preserved(problem.bare_variables):
             with TRACING:
                 self._check_last(start.first_step, num_steps)
                 self._check_memory(self._needs(num_steps).held, num_steps)
@@ -140,17 +139,13 @@ class Execution:
                     keep_tangents=keeps,
                     hyper_iterations=hyper_iterations,
                 )
-            with device(strategy) if strategy else contextlib.nullcontext():
+            with device(strategy):
                 outputs, facts = self._outputs(num_steps, start, program, inputs)
             for guard in self._guards:
                 guard.after(inputs, num_steps, outputs.state)
         if outputs.choices:
             problem.dynamics.review(outputs.choices)
         return self._result(num_steps, start, program, outputs, facts)
-
-    def _preserved(self) -> AbstractContextManager[None]:
-        bare = self._problem.bare_variables
-        return preserved(bare) if bare else contextlib.nullcontext()
 
     def _check_last(self, first_step: int, num_steps: int) -> None:
         """Refuses a schedule that ends before, and steps beyond int32."""

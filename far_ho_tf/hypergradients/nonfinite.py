@@ -39,7 +39,7 @@ class NonFiniteError(FloatingPointError, ValueError):
 
 
 class DivergenceError(NonFiniteError):
-    """The outer value exceeded the `outer_limit` of `HyperOptimizer.fit`.
+    """The outer value exceeded the `outer_limit` that was given.
 
     It is finite. That it is a `NonFiniteError`, as which it was raised before, holds
     for one release more.
@@ -154,7 +154,8 @@ def _search(
 def _searched(run: ReverseRun) -> _Found:
     """What `_search` finds, as a graph."""
     start, initial_vjp = run.initial()
-    ones = _ones(start._replace(extra=floating(start.extra)))
+    like = start._replace(extra=floating(start.extra))
+    ones = tf.nest.map_structure(tf.ones_like, like)
     initial = all_finite([g for g in initial_vjp(ones) if g is not None])
     logs = run.logs()
 
@@ -193,21 +194,15 @@ def _searched(run: ReverseRun) -> _Found:
     )
     outer_value, cotangent, direct = run.outer(state)
     return _Found(
-        *(
-            steps,
-            before,
-            state,
-            stack(logs.value),
-            derivative_step,
-            initial,
-            outer_value,
-        ),
+        steps=steps,
+        before=before,
+        state=state,
+        inner_values=stack(logs.value),
+        derivative_step=derivative_step,
+        initial=initial,
+        outer_value=outer_value,
         outer=all_finite([cotangent, direct]),
     )
-
-
-def _ones(structure: Structure) -> Structure:
-    return tf.nest.map_structure(tf.ones_like, structure)
 
 
 def _told(

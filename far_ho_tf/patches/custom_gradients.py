@@ -10,7 +10,7 @@ of no run.
 So within `true_derivatives` a tape goes through the operations that the function is
 made of, in the place of its rule. What the rule computes is differentiated as all else
 is. Not in loops and branches: under nested tapes TensorFlow makes one derivative of
-these, for all tapes. The pre-flight search refuses rules there that are no derivatives.
+these, for all tapes. The inspection refuses rules there that are no derivatives.
 """
 
 import contextlib

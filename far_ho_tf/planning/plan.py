@@ -15,7 +15,6 @@ from far_ho_tf.hypergradients import (
 from far_ho_tf.hypergradients.reverse.costs import of_reverse_step
 from far_ho_tf.planning.prediction import Option, predict
 from far_ho_tf.problem.bilevel_problem import BilevelProblem
-from far_ho_tf.problem.pure_problem import PureProblem
 
 
 class Plan(NamedTuple):
@@ -59,7 +58,7 @@ class Plan(NamedTuple):
 
 
 def plan(
-    problem: BilevelProblem,  # pyright: ignore[reportRedeclaration]
+    problem: BilevelProblem,
     num_steps: int,
     memory_budget: int | None = None,
 ) -> Plan:
@@ -116,14 +115,14 @@ def plan(
             memory_budget=None,
         )
     budget = check_count("memory_budget", memory_budget)
-    problem: PureProblem = problem.pure
-    problem.dynamics.check_last(num_steps - 1)
-    with problem.explained():
-        of_reverse_step(problem, None)  # Raises what the user's own functions do.
+    pure = problem.pure
+    pure.dynamics.check_last(num_steps - 1)
+    with pure.explained():
+        of_reverse_step(pure, None)  # Raises what the user's own functions do.
     options = []
     for mode in _modes(num_steps, budget):
         with contextlib.suppress(ValueError):  # Not with these dynamics or this budget.
-            options.append(predict(problem, num_steps, mode))
+            options.append(predict(pure, num_steps, mode))
     fitting = [o for o in options if o.exact and o.memory <= budget]
     best = min(fitting, key=lambda option: option.cost, default=None)
     result = Plan(options, best and best.mode, budget)

@@ -1,15 +1,12 @@
 """What is needed here of what is made in modules that import these."""
 
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import tensorflow as tf
-from tensorflow.python.framework.func_graph import FuncGraph
 
 from far_ho_tf._types import Gradient, Structure, Variable
 from far_ho_tf.data.source import Source
 from far_ho_tf.dynamics.bound import BoundDynamics
-from far_ho_tf.graphs.search import Operation
 from far_ho_tf.variables.state import State
 from far_ho_tf.variables.substitution import SubstitutionScope
 
@@ -59,31 +56,3 @@ class Problem(Protocol):
     ) -> tf.Tensor: ...
 
     def keep_rules(self, role: str, codes: frozenset[Any]) -> None: ...
-
-
-class Part(Protocol):
-    """An `Part`."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def graph(self) -> FuncGraph: ...
-
-    @property
-    def roots(self) -> list[tf.Tensor]: ...
-
-    @property
-    def operations(self) -> list[Operation]: ...
-
-    @property
-    def forward(self) -> Callable[..., Structure]: ...
-
-    @property
-    def gradient(self) -> Callable[..., Structure]: ...
-
-    @property
-    def example(self) -> Structure: ...
-
-    @property
-    def roots_of(self) -> list[list[tf.Tensor]]: ...

@@ -21,8 +21,8 @@ import tensorflow as tf
 from far_ho_tf._types import Variable
 from far_ho_tf.graphs import search
 from far_ho_tf.graphs.frames import line_of
-from far_ho_tf.problem.interfaces import Part
 from far_ho_tf.problem.lines import Line, Point
+from far_ho_tf.problem.parts import Part
 from far_ho_tf.variables.identity import path_of, preserved
 
 # Intervals of a line from a hyperparameter's value, and of one that is looked into.

@@ -12,9 +12,9 @@ import tensorflow as tf
 
 from far_ho_tf._types import Variable
 from far_ho_tf.graphs import search
-from far_ho_tf.problem.interfaces import Part
 from far_ho_tf.problem.jumps import named
 from far_ho_tf.problem.lines import Line
+from far_ho_tf.problem.parts import Part
 from far_ho_tf.variables.identity import find as find_variable
 from far_ho_tf.variables.identity import path_of, preserved
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from far_ho_tf._types import Structure, Variable
 from far_ho_tf.graphs import search
 from far_ho_tf.patches.custom_gradients import true_derivatives
-from far_ho_tf.problem.interfaces import Part
+from far_ho_tf.problem.parts import Part
 from far_ho_tf.variables.derivatives import dense, floating
 from far_ho_tf.variables.identity import dtype_of, read
 from far_ho_tf.variables.substitution import tape_sources

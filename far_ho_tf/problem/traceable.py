@@ -58,7 +58,7 @@ class TraceableProblem:
         hyperparameters: list[tf.Tensor],
         batch: Structure,
     ) -> tuple[list[Gradient | None], SubstitutionScope]:
-        """For the pre-flight search: the oracle before extra state is known.
+        """For the inspection: the oracle before extra state is known.
 
         Returns:
             Gradients (with `None` where the objective does not read the

@@ -56,7 +56,7 @@ def runs_of(tuner: Tuner) -> int:
 
 
 def capture(tuner: Tuner) -> dict[str, Any]:
-    """The state of a tuner, as a structure for `saving.to_bytes`."""
+    """The state of a tuner, as a structure for `encoding.to_bytes`."""
     return {
         "hyperparameters": read(tuner.hyperparameters),
         "optimizers": [read(one.variables) for one in _optimizers(tuner)],

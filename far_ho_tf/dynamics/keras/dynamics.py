@@ -25,7 +25,7 @@ class KerasDynamics(Dynamics):
     and averages (EMA) as Keras has them. It gets the gradient of an embedding as
     Keras' tape gives it, a `tf.IndexedSlices`: most optimizers, and clipping, treat
     each reading of a row by itself. √0, as of Adam where all gradients of
-    a weight were zero so far, has the derivative 0 (`autodiff.safe_sqrt`).
+    a weight were zero so far, has the derivative 0 (`safe_sqrt`).
 
     What Python decides (`nesterov`, `amsgrad`, whether there is momentum) stays
     as the optimizer was made. A float is read when a problem's steps are traced,

@@ -37,7 +37,7 @@ class Digits(NamedTuple):
         return tf.cast(tf.reduce_max(self.denominators), tf.float64)
 
     def ratios(self, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The momenta of a step, as `integers.kick` takes them."""
+        """The momenta of a step, as `fixed_point_steps.kick` takes them."""
         return self.numerators[step], self.denominators[step]
 
 

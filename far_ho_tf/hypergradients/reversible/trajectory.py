@@ -42,7 +42,7 @@ class ReversibleTrajectory(Trajectory):
         checks: Mapping to scalar tensors, once the graph is built: the booleans
             "finite", "starts_in_range", "in_range", "momentum" (it can be reversed) and
             "recovered"; "lowest" and "highest" momentum; "bits" of buffer for each
-            weight and step; "deviation", see `digits.Digits`; "noise", that of a
+            weight and step; "deviation", see `Digits`; "noise", that of a
             velocity in a step, relative to the largest gradient.
 
     Source: Maclaurin et al. 2015, algorithms 2 and 3.
