@@ -2,7 +2,8 @@
 
 Each measurement is a process of its own, of each state in turn, as where a process
 comes to lie in memory counts for several percent: the ratio is that of the means over
-processes of each one's median call. The workloads are those of `make bench`, by number,
+processes of each one's median call. Each state is asked by its own `benchmarks/peers`,
+as names inside the package change. The workloads are those of `make bench`, by number,
 and "2@10" is a run of 10 steps, whose time is the fixed cost of a call. Beside them
 stands the ratio of the medians of the first calls: of a hypergradient and of a training
 run.
@@ -76,7 +77,8 @@ def measure(workload, states, begins, first, later):
             path = f"{states[name]}:{states[name] / 'benchmarks'}"
             quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "FAR_HO_TF_COMPILE_CACHE": ""}
             environment = {"PYTHONPATH": path} | quiet
-            workers[name] = Worker("far", "auto", workload, environment)
+            script = states[name] / "benchmarks/peers/worker.py"
+            workers[name] = Worker("far", "auto", workload, environment, script)
             first[name].append(sum(workers[name].ask("prepare")))
         for name in order:
             workers[name].ask("hypergradient")

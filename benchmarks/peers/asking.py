@@ -20,12 +20,13 @@ class Worker:
     Args:
         tool, configuration, workload: Names.
         environment: Mapping, what is added to the environment.
+        script: Path of the `worker.py` that is run, such as that of another checkout.
     """
 
-    def __init__(self, tool, configuration, workload, environment=None):
+    def __init__(self, tool, configuration, workload, environment=None, script=SCRIPT):
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115, closed by `close`.
         self._process = subprocess.Popen(
-            [sys.executable, SCRIPT, tool, configuration, workload],
+            [sys.executable, script, tool, configuration, workload],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

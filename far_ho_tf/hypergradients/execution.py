@@ -275,7 +275,7 @@ class Execution:
             if not isinstance(error, NOT_EXPLAINED):
                 self._fail_by_itself(num_steps, start, inputs)
             raise
-        if not tf.reduce_all(outputs.finite):
+        if not outputs.finite.numpy().all():  # tf.reduce_all takes 0.2 ms.
             raise_non_finite(
                 problem,
                 num_steps,
