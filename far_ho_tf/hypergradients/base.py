@@ -107,7 +107,7 @@ class HyperGradient(abc.ABC):
         )
 
     def describe(self, problem: PureProblem, num_steps: int) -> dict[str, Any]:
-        """What the mode adds to the `Status` of such runs, as a mapping."""
+        """What the mode adds to the `Status` of such runs: a mapping, by its fields."""
         del problem, num_steps
         return {}
 
@@ -115,7 +115,7 @@ class HyperGradient(abc.ABC):
         """Raises if what a run checked does not hold; see `Outputs.checks`.
 
         Returns:
-            What it adds to the `Status` of this run, as a mapping.
+            What it adds to the `Status` of this run: a mapping, by its fields.
         """
         del checks
         return {}

@@ -85,6 +85,12 @@ def over_episodes(
 
     def one(episode: tf.Tensor) -> Outputs:
         outputs = differentiate(problem, settings, inputs._replace(episode=episode))
+        require(
+            not outputs.checks,
+            "A gradient mode that verifies its runs differentiates no episodes: "
+            "`Outputs.checks` must be empty where `Inputs.episode` is given.",
+            checks=list(outputs.checks),
+        )
         return outputs._replace(tangents=(), outer_values=())
 
     # XLA cannot compile vectorized loops. A bare tf.Variable, which a run assigns,

@@ -72,7 +72,8 @@ class Outputs(NamedTuple):
             in `HyperGradientResult`; those of each step have as many rows as the
             buffers.
         finite: Boolean: are all of them? A scalar; of several episodes a vector.
-        checks: Mapping from names to scalars: what the mode verifies.
+        checks: Mapping from names to scalars: what the mode verifies. Empty where
+            there are episodes.
         outer_values: Of several episodes, as in `HyperGradientResult`.
     """
 

@@ -26,7 +26,10 @@ class Run:
         inputs: `Inputs` of symbolic tensors.
 
     Attributes:
-        problem: As given.
+        problem, inputs: As given.
+        restart: Whether it starts from Φ_0, by `problem.initial_state`, or from
+            `inputs.start`.
+        dependence: A `Dependence`, for a mode to note what it finds and to check.
         hyperparameters: List of tensors λ.
         num_steps: int32 scalar tensor T.
         capacity: Python integer, the most steps that the buffers hold.
@@ -41,13 +44,13 @@ class Run:
         self.problem = problem
         self.num_steps = inputs.num_steps
         self.capacity = settings.buffers.steps
-        self._restart = settings.restart
-        self._inputs = inputs
+        self.restart = settings.restart
+        self.inputs = inputs
         self.replicas = as_replicas(settings.strategy, settings.compiled)
         several = self.replicas is not ONE_REPLICA
         self.is_inline = settings.compiled or several or beside_gpu()
         self.hyperparameters = list(inputs.hyperparameters)
-        self._dependence = Dependence(problem)
+        self.dependence = Dependence(problem)
         self.kept: list[tf.Tensor] = []
 
     @as_one_call
@@ -125,7 +128,7 @@ class Run:
     @as_one_call
     def outer(self, state: State) -> tuple[tf.Tensor, State, list[tf.Tensor]]:
         """See `differentiate_outer`, of the final state."""
-        inputs = self._inputs
+        inputs = self.inputs
         batch = self.problem.outer_data.batch(
             inputs.outer, inputs.outer_step, inputs.episode
         )
@@ -134,7 +137,7 @@ class Run:
             state,
             self.hyperparameters,
             batch,
-            self._dependence,
+            self.dependence,
             self.replicas,
         )
 
@@ -152,12 +155,12 @@ class Run:
 
     def number(self, step: int | tf.Tensor) -> tf.Tensor:
         """The number of a step, as data and schedules count it."""
-        return self._inputs.first_step + step
+        return self.inputs.first_step + step
 
     def batch(self, step: int | tf.Tensor) -> Structure:
         """The batch of a step."""
         return self.problem.inner_data.batch(
-            self._inputs.inner, self.number(step), self._inputs.episode
+            self.inputs.inner, self.number(step), self.inputs.episode
         )
 
 

@@ -105,8 +105,8 @@ class ForwardRun(Run):
         state, tangents = self._start(propagation, first)
         state, tangents, logs = self._train(propagation, state, tangents)
         outer_value, cotangent, direct = self.outer(state)
-        if self._restart:  # Past it, nothing need depend on what only Φ_0 reads.
-            self._dependence.check()
+        if self.restart:  # Past it, nothing need depend on what only Φ_0 reads.
+            self.dependence.check()
         gradients = propagation.gradients(cotangent, direct, tangents)
         return Outcome(
             outer_value,
@@ -122,15 +122,15 @@ class ForwardRun(Run):
             self.problem,
             self.hyperparameters,
             self._directions.units(first, self._size),
-            self._dependence,
+            self.dependence,
         )
 
     def _start(
         self, propagation: Propagation, first: int | tf.Tensor
     ) -> tuple[State, State]:
-        if self._restart:
-            return propagation.initial(self._inputs.start, self._inputs.outer_step)
-        state, given = self._inputs.start, self._inputs.tangents
+        if self.restart:
+            return propagation.initial(self.inputs.start, self.inputs.outer_step)
+        state, given = self.inputs.start, self.inputs.tangents
         if given is None:
             return state, propagation.zeros(state)
         # Zeros beyond the last; a gather would repeat or refuse it.

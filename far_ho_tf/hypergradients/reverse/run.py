@@ -202,8 +202,8 @@ class ReverseRun(Run):
         )
         by_gradients = with_values(gradients, by_gradients)
         through_variables, by_extra, through_own = pull((by_gradients, cotangent.extra))
-        self._dependence.note(by_own)
-        self._dependence.note(through_own)
+        self.dependence.note(by_own)
+        self.dependence.note(through_own)
         cotangent = State(
             zeros_for_none(add(by_variables, through_variables), state.variables),
             zeros_for_none(by_slots, state.slots),
@@ -238,13 +238,13 @@ class ReverseRun(Run):
 
     def initial(self) -> tuple[State, Callable[[State], list[tf.Tensor | None]]]:
         """The state to start from, and the vector–Jacobian product of Φ_0."""
-        if not self._restart:
-            return self._inputs.start, lambda _: [None] * len(self.hyperparameters)
+        if not self.restart:
+            return self.inputs.start, lambda _: [None] * len(self.hyperparameters)
         own = self.problem.hyperparameter_sources(self.hyperparameters)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(own)
             start = self.problem.initial_state(
-                self._inputs.start, self.hyperparameters, self._inputs.outer_step
+                self.inputs.start, self.hyperparameters, self.inputs.outer_step
             )
 
         def initial_vjp(cotangent: State) -> list[tf.Tensor | None]:
@@ -267,10 +267,10 @@ class ReverseRun(Run):
 
         Past the start, nothing need depend on what only Φ_0 reads.
         """
-        if not self._restart:
+        if not self.restart:
             return gradients
-        self._dependence.note(initial_terms)
-        self._dependence.check()
+        self.dependence.note(initial_terms)
+        self.dependence.check()
         if first is not None:
             initial_terms = [
                 None if t is None else tf.where(first == 0, t, tf.zeros_like(t))
