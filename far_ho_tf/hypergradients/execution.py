@@ -268,6 +268,7 @@ class Execution:
     ) -> tuple[Outputs, dict[str, Any]]:
         """The program's `Outputs`, finite and verified, and what that adds to facts."""
         mode, problem = self._mode, self._problem
+        facts = self._needs(num_steps).facts
         try:
             outputs = cut_to(program(inputs), num_steps)
         except tf.errors.OpError as error:
@@ -284,6 +285,7 @@ class Execution:
                 restart=start.state is None,
                 compiler=program.compiler if self._compiles_whole() else "graph",
                 has_tangents=mode.has_tangents,
+                first_differentiated=num_steps - (facts.get("truncated") or num_steps),
                 verify=lambda: mode.verify(outputs.checks),
             )
         return outputs, mode.verify(outputs.checks) if outputs.checks else {}

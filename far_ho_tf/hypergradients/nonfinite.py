@@ -54,6 +54,7 @@ def raise_non_finite(
     restart: bool,
     compiler: str,
     has_tangents: bool,
+    first_differentiated: int,
     verify: Callable[[], Any],
 ) -> NoReturn:
     """Raises a `NonFiniteError` that names the first such place.
@@ -69,6 +70,8 @@ def raise_non_finite(
         compiler: "xla" or "graph", by which it came out so.
         has_tangents: Whether it propagated tangents. There NaN spreads from one
             hyperparameter to the others (0·∞), so that none can be named.
+        first_differentiated: Integer: the first step that was differentiated. What
+            goes before, the initial values too, was a constant.
         verify: Callable() that raises what is wrong by the mode's own rules. It is
             asked where a plain run finds nothing.
     """
@@ -81,7 +84,9 @@ def raise_non_finite(
     for one in dict.fromkeys((compiler, "graph")):  # XLA may compile less of it.
         if found is None:
             with contextlib.suppress(Exception):
-                found = _search(problem, num_steps, inputs, restart, one)
+                found = _search(
+                    problem, num_steps, inputs, restart, one, first_differentiated
+                )
     if found is None or found.is_finite():
         verify()
     if found is None:
@@ -96,7 +101,7 @@ def raise_non_finite(
             return "" if prefix else _cause(problem, inputs, found, function, compiler)
         return ""
 
-    gradients = [] if has_tangents else outputs.hypergradients
+    gradients = None if has_tangents else outputs.hypergradients
     text, step = _told(problem, num_steps, found, gradients, cause)
     raise NonFiniteError(prefix + text, step)
 
@@ -108,9 +113,10 @@ class _Found(NamedTuple):
         steps: int32: how many steps were made.
         before, state: The `State` before the last of them, and after it.
         inner_values: Vector: the inner objective, for each of them.
-        derivative_step: int32: the first step whose derivative is not finite; −1 where
-            there is none.
-        initial: Whether the derivative of the initial values is finite.
+        derivative_step: int32: the first step whose derivative is not finite, of those
+            that were differentiated; −1 where there is none.
+        initial: Whether the derivative of the initial values, if it was taken, is
+            finite.
         outer_value: The outer objective.
         outer: Whether its gradient is finite.
     """
@@ -132,7 +138,12 @@ class _Found(NamedTuple):
 
 
 def _search(
-    problem: PureProblem, num_steps: int, inputs: Inputs, restart: bool, compiler: str
+    problem: PureProblem,
+    num_steps: int,
+    inputs: Inputs,
+    restart: bool,
+    compiler: str,
+    first: int,
 ) -> _Found:
     """A run in search of what is not finite, as a `_Found` of tensors.
 
@@ -145,18 +156,19 @@ def _search(
 
     def build(inputs: Inputs) -> _Found:
         with kernel_rewrites(xla), compiled(xla):
-            return _searched(ReverseRun(problem, settings, inputs))
+            return _searched(ReverseRun(problem, settings, inputs), first)
 
     with TRACING:
         return once_traced(build, jit_compile=xla)(inputs)
 
 
-def _searched(run: ReverseRun) -> _Found:
-    """What `_search` finds, as a graph."""
+def _searched(run: ReverseRun, first: int) -> _Found:
+    """What `_search` finds, as a graph; steps before the first are constants."""
     start, initial_vjp = run.initial()
     like = start._replace(extra=floating(start.extra))
     ones = tf.nest.map_structure(tf.ones_like, like)
-    initial = all_finite([g for g in initial_vjp(ones) if g is not None])
+    terms = initial_vjp(ones) if first == 0 else []
+    initial = all_finite([g for g in terms if g is not None])
     logs = run.logs()
 
     def goes_on(
@@ -181,7 +193,8 @@ def _searched(run: ReverseRun) -> _Found:
         new_state, log = run.step(step, state)
         zero = tf.nest.map_structure(tf.zeros_like, run.hyperparameters)
         derivatives = run.visit(step, state, log.choice, (ones, zero))
-        is_first = (derivative_step < 0) & ~all_finite(derivatives)  # pyright: ignore[reportOperatorIssue]
+        counts = (step >= first) & (derivative_step < 0)  # pyright: ignore[reportOperatorIssue]
+        is_first = counts & ~all_finite(derivatives)
         derivative_step = tf.where(is_first, step, derivative_step)
         logs = write(logs, step, log)
         return step + 1, state, new_state, logs, log.value, derivative_step
@@ -209,7 +222,7 @@ def _told(
     problem: PureProblem,
     num_steps: int,
     found: _Found,
-    gradients: Sequence[tf.Tensor],
+    gradients: Sequence[tf.Tensor] | None,
     cause: Callable[[str], str],
 ) -> tuple[str, int | None]:
     """What is not finite first, in words, and the step.
@@ -218,7 +231,7 @@ def _told(
         problem: A `PureProblem`.
         num_steps: Integer T.
         found: A `_Found`.
-        gradients: List of the hypergradients; empty where none is to be named.
+        gradients: List of the hypergradients; `None` in forward mode.
         cause: Callable("step" or "outer") -> what makes it there, in words.
     """
     for variable in problem.hyperparameters:
@@ -240,20 +253,22 @@ def _told(
     if not np.isfinite(value):
         return (
             f"`inner_objective` is not finite in step {steps - 1} {span}, though the "
-            f"state is. {cause('step')} Received: {float(value)}"
+            f"state is. {cause('step')} Received: {float(value)}".replace("  ", " ")
         ), steps - 1
     if not all_finite(found.outer_value):
         return (
-            "`outer_objective` is not finite at the final state, which is. "
-            f"{cause('outer')} Received: {float(found.outer_value)}"
+            "`outer_objective` is not finite at the final state, though the state is."
+            f" {cause('outer')} Received: {float(found.outer_value)}".replace("  ", " ")
         ), None
-    pairs = zip(problem.hyperparameters, gradients, strict=bool(gradients))
+    if gradients is None:
+        return _told_of_derivatives([], span, found, has_tangents=True)
+    pairs = zip(problem.hyperparameters, gradients, strict=True)
     paths = [path_of(one) for one, gradient in pairs if not all_finite(gradient)]
-    return _told_of_derivatives(paths, span, found)
+    return _told_of_derivatives(paths, span, found, has_tangents=False)
 
 
 def _told_of_derivatives(
-    paths: Iterable[str], span: str, found: _Found
+    paths: Iterable[str], span: str, found: _Found, has_tangents: bool
 ) -> tuple[str, int | None]:
     paths = ", ".join(f"`{path}`" for path in paths)
     whose = f"The hypergradient{' of ' if paths else ''}{paths} is not finite: "
@@ -270,6 +285,17 @@ def _told_of_derivatives(
         where = f"its derivative first has NaN or infinity in step {step} {span}"
     elif not found.initial:
         where = "the derivative of the initial state is not: look at `initial_values`"
+    elif has_tangents:
+        where = (
+            f"the derivative of each step {span}, taken backward, is, but not what is "
+            "propagated forward"
+        )
+        usual = (
+            "Usual causes: the derivative of a root or norm at zero, where the factor "
+            "beside it is zero (0·∞), which far.ReverseHG() leaves out; or training "
+            "that is chaotic, so that it overflows: fewer steps, or a smaller learning "
+            "rate."
+        )
     else:
         where = f"the derivative of each step {span} is, but their product overflows"
         usual = (

@@ -1,10 +1,12 @@
 """What a gradient mode returns."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from far_ho_tf.checks import warn_user
 from far_ho_tf.variables.state import Position, State
 
 # Elements up to which a tensor is written out.
@@ -106,7 +108,7 @@ class HyperGradientResult(_Named):
     tangents: State | None = None
     outer_values: tf.Tensor | None = None
     end: Position | None = None
-    names: tuple[str, ...] = ()
+    names: tuple[str, ...] = dataclasses.field(kw_only=True)
 
     def __repr__(self) -> str:
         episodes = ""
@@ -139,13 +141,24 @@ class MeanResult(_Named):
     results: list[HyperGradientResult | None]
     outer_values: tf.Tensor
     inner_values: tf.Tensor
-    names: tuple[str, ...] = ()
+    names: tuple[str, ...]
 
     def __repr__(self) -> str:
         return (
             f"MeanResult(outer_value={_short(self.outer_value)}, "
             f"hypergradients={self._told()}, problems={len(self.results)})"
         )
+
+    def __getattr__(self, name: str) -> list[Any]:
+        """What stood here before there was `results`; it warns."""
+        if name not in ("choices", "state", "status", "tangents"):
+            raise AttributeError(f"MeanResult has no attribute {name!r}", name=name)
+        warn_user(
+            f"`result.{name}` of several problems goes in the next release: write "
+            f"[one and one.{name} for one in result.results].",
+            FutureWarning,
+        )
+        return [one and getattr(one, name) for one in self.results]
 
 
 def _short(tensor: tf.Tensor) -> str:

@@ -65,9 +65,9 @@ def given_start(
         return start
     require(start is None, "Give `start` alone.", start=start, **given)
     warn_user(
-        f"`compute` takes `start`, a far.Position, in the place of {', '.join(given)}: "
-        "start=result.end goes on from a result, start=far.Position(outer_step=1) "
-        "begins anew, with other outer data.",
-        DeprecationWarning,
+        f"`compute` takes `start`, a far.Position, in the place of {', '.join(given)}, "
+        "which go in the next release: start=result.end goes on from a result; as here "
+        f"it is start=far.Position({', '.join(f'{name}=…' for name in given)}).",
+        FutureWarning,
     )
     return Position(**given)

@@ -159,8 +159,9 @@ def scalar_names(
     Returns:
         List of pairs (name, variable), for scalars only.
     """
-    scalars = [variable for variable in hyperparameters if not variable.shape.rank]
-    return list(zip(names_of(scalars, taken), scalars, strict=True))
+    hyperparameters = list(hyperparameters)
+    named = zip(names_of(hyperparameters, taken), hyperparameters, strict=True)
+    return [(name, one) for name, one in named if not one.shape.rank]
 
 
 def names_of(

@@ -173,6 +173,46 @@ class TestNonFinite:
             compute(parts, 10)
         assert error.value.step == 4
 
+    def test_steps_that_are_not_differentiated(self):
+        """Step 0 has an infinite derivative, too, but counts as a constant."""
+
+        def outcome(factors):
+            w = keras.Variable(1.0, name="w")
+            rate = far.Hyperparameter(0.1, name="rate")
+            factors = tf.constant(factors)
+            problem = far.BilevelProblem(
+                lambda b: w * w + b * w * tf.sqrt(tf.abs(rate - 0.1)),
+                lambda: 1.0 * w,
+                [w],
+                far.GradientDescent(rate),
+                [rate],
+                inner_data=lambda step: factors[step],
+            )
+            mode = far.ReverseHG(truncation=1, jit_compile=False)
+            return mode.compute(problem, 4)
+
+        with fails("in step 3 ") as error:
+            outcome([1.0, 0.0, 0.0, 1.0])
+        assert error.value.step == 3
+        # w_4 = (1 − 2η) s_3, of s_3 = 0.8³.
+        found = outcome([1.0, 0.0, 0.0, 0.0]).hypergradients[0]
+        assert float(found) == pytest.approx(-2 * 0.8**3, rel=1e-5)
+
+    def test_what_reverse_mode_leaves_out(self):
+        """0·∞ is 0 in reverse mode, by TensorFlow's rule, and NaN in forward mode."""
+        w = keras.Variable(1.0, name="w")
+        rate = far.Hyperparameter(0.1, name="rate")
+        problem = far.BilevelProblem(
+            lambda: w * w + 0.0 * w * tf.sqrt(rate - 0.1),
+            lambda: 1.0 * w,
+            [w],
+            far.GradientDescent(rate),
+            [rate],
+        )
+        with fails("propagated forward", "root or norm at zero", "ReverseHG") as error:
+            far.ForwardHG(jit_compile=False).compute(problem, 2)
+        assert error.value.step is None
+
     @pytest.mark.parametrize("mode", [far.ReverseHG(), far.ForwardHG()])
     def test_where_no_step_makes_it(self, mode):
         """w ← 4w(1 − w) stays in [0, 1], while its derivative doubles."""
@@ -184,7 +224,11 @@ class TestNonFinite:
             far.GradientDescent(rate),
             [rate],
         )
-        with fails(r"\(steps 0 to 299\) is, but their product overflows") as error:
+        text = {
+            far.ReverseHG: r"\(steps 0 to 299\) is, but their product overflows",
+            far.ForwardHG: "is chaotic, so that it overflows",
+        }[type(mode)]
+        with fails(text) as error:
             mode.compute(problem, 300)
         assert error.value.step is None
 

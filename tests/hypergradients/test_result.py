@@ -49,6 +49,25 @@ def test_by_name():
     assert_close(list(result.by_name.values()), [-0.4, -0.8, [-0.4, -0.4]], 1e-12)
 
 
+def test_one_name_in_results_and_logs():
+    w = keras.Variable(2.0, dtype=DTYPE, name="w")
+    both = [hyper([1.0, 2.0], "h"), hyper(0.1, "h")]
+    problem = far.BilevelProblem(
+        lambda: w * w * tf.reduce_sum(both[0]),
+        lambda: 1.0 * w,
+        [w],
+        far.GradientDescent(both[1]),
+        both,
+    )
+    tuner = far.HyperOptimizer(problem, optimizer=keras.optimizers.SGD(0.0))
+    history = tuner.fit(1, 1, verbose=0).history
+    assert history["h_1"] == [0.1]
+    assert "h" not in history
+    result = tuner.run(1)
+    # w_1 = w (1 − 2 η Σ).
+    assert_close([result.by_name["h_1"]], [-12.0], 1e-12)
+
+
 def test_a_result_is_short():
     rate = hyper(0.1, "rate")
     problem = quadratic(rate)
@@ -104,18 +123,24 @@ def test_the_mean_over_problems():
         [mean.outer_values], [[float(one.outer_value) for one in mean.results]], 1e-15
     )
     assert len(repr(mean)) < 300
+    with pytest.warns(FutureWarning, match=r"one\.state for one in result\.results"):
+        assert mean.state == [one.state for one in mean.results]
+    with pytest.raises(AttributeError, match="'stat'"):
+        _ = mean.stat
     assert [status.compiler for status in tuner.status] == ["xla", "xla"]
     assert tuner.history is None
 
 
 def test_residuals_under_their_name_of_before():
-    with pytest.warns(DeprecationWarning, match="`keep_residuals`") as told:
+    with pytest.warns(FutureWarning, match="`keep_residuals`") as told:
         mode = far.ReverseHG(keep_products=False)
     assert told[0].filename == __file__
     assert mode == far.ReverseHG(keep_residuals=False)
     assert repr(mode) == repr(far.ReverseHG(keep_residuals=False))
+    with pytest.warns(FutureWarning), pytest.raises(TypeError, match="give one of them"):
+        far.ReverseHG(keep_residuals=True, keep_products=False)
     with (
-        pytest.warns(DeprecationWarning),
+        pytest.warns(FutureWarning),
         pytest.raises(ValueError, match="`keep_residuals` must be True, False"),
     ):
         far.ReverseHG(keep_products="some")

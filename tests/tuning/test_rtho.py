@@ -246,7 +246,7 @@ def test_chunks_make_no_difference(chunk_size, jit_compile):
 
 def test_a_start_as_it_was_given_before():
     bilevel, half, twice = in_one_piece()
-    with pytest.warns(DeprecationWarning, match=r"start=result\.end") as told:
+    with pytest.warns(FutureWarning, match=r"start=result\.end") as told:
         rest = GRAPH.compute(
             bilevel, 5, half.state, first_step=5, tangents=half.tangents
         )

@@ -76,7 +76,17 @@ class ReverseHG(HyperGradient):
     def __post_init__(self, keep_products: bool | str | None) -> None:
         super().__post_init__()
         if keep_products is not None:
-            warn_user("`keep_products` is called `keep_residuals`.", DeprecationWarning)
+            warn_user(
+                "`keep_products` is called `keep_residuals`. The old name goes in the "
+                "next release.",
+                FutureWarning,
+            )
+            if self.keep_residuals != "auto":
+                raise TypeError(
+                    "`keep_products` is the old name of `keep_residuals`: give one of "
+                    f"them. Received: keep_products={keep_products!r}, "
+                    f"keep_residuals={self.keep_residuals!r}"
+                )
             object.__setattr__(self, "keep_residuals", keep_products)
         require(
             self.checkpointing is None
