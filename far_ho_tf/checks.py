@@ -1,5 +1,6 @@
 """Checks that several arguments share."""
 
+import contextvars
 import difflib
 import functools
 import inspect
@@ -127,14 +128,34 @@ def essence(error: BaseException) -> str:
 
 # Whose frames are between a user's line and what it leads to.
 _BETWEEN = ("far_ho_tf", "tensorflow", "keras", "functools", "contextlib")
+# The user's frame that started this thread, where far_ho_tf has done so.
+CALLER: contextvars.ContextVar[FrameType | None] = contextvars.ContextVar(
+    "caller", default=None
+)
 
 
 def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
     """Warns at the line of the user's that led here, be it through a trace."""
-    frame, level = sys._getframe(), 1
+    frame = users_frame()
+    warnings.warn_explicit(
+        message,
+        category,
+        frame.f_code.co_filename,
+        frame.f_lineno,
+        frame.f_globals.get("__name__"),
+        frame.f_globals.setdefault("__warningregistry__", {}),
+    )
+
+
+def users_frame() -> FrameType:
+    """The frame of the user's that led here; in threads too, by `CALLER`."""
+    caller = CALLER.get()
+    if caller is not None:
+        return caller
+    frame = sys._getframe()
     while frame.f_back and _package(frame) in _BETWEEN:
-        frame, level = frame.f_back, level + 1
-    warnings.warn(message, category, stacklevel=level)
+        frame = frame.f_back
+    return frame
 
 
 def _package(frame: FrameType) -> str:

@@ -9,6 +9,7 @@ from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 import keras
 
+from far_ho_tf.checks import CALLER, users_frame
 from far_ho_tf.contexts import having
 
 _P = ParamSpec("_P")
@@ -35,11 +36,14 @@ def tell(text: str) -> None:
 
 
 def in_context(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """A callable that, in any thread, is heard by who listens in this one now."""
-    listener = _LISTENER.get()
+    """A callable that, in any thread, is heard by who listens in this one now.
+
+    It warns at the line of the user's that led here.
+    """
+    listener, caller = _LISTENER.get(), users_frame()
 
     def call(*arguments: _P.args, **options: _P.kwargs) -> _R:
-        with told_to(listener):
+        with told_to(listener), having(CALLER, caller):
             return function(*arguments, **options)
 
     return call

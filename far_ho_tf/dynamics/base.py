@@ -6,11 +6,12 @@ import numpy as np
 import tensorflow as tf
 
 from far_ho_tf._types import Variable
-from far_ho_tf.checks import require
+from far_ho_tf.checks import require, warn_user
 from far_ho_tf.dynamics import arguments
 from far_ho_tf.dynamics.arguments import Argument
 from far_ho_tf.dynamics.bound import BoundDynamics, Moved
 from far_ho_tf.hyperparameters.schedules import Schedule
+from far_ho_tf.variables.identity import is_variable, path_of, read
 from far_ho_tf.variables.numbers import is_number
 
 
@@ -159,3 +160,17 @@ class Dynamics:
             f"{self.label(name)} must be in {bounds}.",
             **{name: value},
         )
+
+    def check_start(self, name: str, value: Argument) -> None:
+        """Warns of a hyperparameter that begins out of bounds: it moves."""
+        bounds = self.bounds.get(name)
+        if bounds is None or not is_variable(value):
+            return
+        numbers = read([value])[0].numpy()
+        if not bounds.hold(numbers):
+            warn_user(
+                f"{self.label(name)} should be in {bounds}, and begins outside. "
+                "Remedy: another value, and a constraint such as 'non_neg' or "
+                "far.constraints.Interval, which keeps it there. Received: "
+                f"`{path_of(value)}`={numbers.tolist()}"
+            )

@@ -55,6 +55,8 @@ class Rule(Protocol):
 
     def check(self, name: str, value: Any) -> None: ...
 
+    def check_start(self, name: str, value: Any) -> None: ...
+
     def review(self, choices: Mapping[str, np.ndarray]) -> None: ...
 
 
@@ -93,6 +95,7 @@ class BoundDynamics:
             if not isinstance(value, Schedule):  # That has been checked as a whole.
                 for source in {id(s): s for s in self._sources[name]}.values():
                     dynamics.check(name, source)
+                    dynamics.check_start(name, source)
 
     # Whether a row that is read twice in a step moves otherwise than by the sum of
     # both gradients, so that these are given as `Slices`.

@@ -46,7 +46,7 @@ class Program:
         calls_parts: Whether, without XLA, all that costs time is called as functions
             that TensorFlow rewrites one by one.
         strategy: The `tf.distribute.Strategy` that it runs over, or `None`.
-        num_steps: The inner steps of all runs that are to come; `None`: many.
+        steps_to_come: The inner steps of all runs that are to come; `None`: many.
 
     It is traced once for all devices, and runs on that of the caller.
 
@@ -68,7 +68,7 @@ class Program:
         whole: bool = True,
         calls_parts: bool = False,
         strategy: tf.distribute.Strategy | None = None,
-        num_steps: int | None = None,
+        steps_to_come: int | None = None,
     ) -> None:
         self._may_fall_back = jit_compile == "auto"
         self._is_tried = False
@@ -77,7 +77,7 @@ class Program:
         self._whole = whole
         self._calls_parts = calls_parts
         self._strategy = strategy
-        self.reason = obstacle(jit_compile, report, fixed_shapes, num_steps)
+        self.reason = obstacle(jit_compile, report, fixed_shapes, steps_to_come)
         self.one_by_one: tuple[str, ...] = ()
         self._told: set[str] = set()
         self._use("graph" if self.reason else "xla")
@@ -194,12 +194,12 @@ def obstacle(
     jit_compile: bool | str,
     report: Report,
     fixed_shapes: bool,
-    num_steps: int | None = None,
+    steps_to_come: int | None = None,
 ) -> str:
     """Why XLA is not to be used; an empty string where it is.
 
     Args:
-        jit_compile, report, fixed_shapes, num_steps: See `Program`.
+        jit_compile, report, fixed_shapes, steps_to_come: See `Program`.
     """
     if jit_compile is False:
         return "jit_compile=False"
@@ -217,20 +217,21 @@ def obstacle(
                 + " ".join(faults)
             )
         return ""
-    return " ".join(faults + report.xla_differences) or _slowness(report, num_steps)
+    return " ".join(faults + report.xla_differences) or _slowness(report, steps_to_come)
 
 
-def _slowness(report: Report, num_steps: int | None) -> str:
+def _slowness(report: Report, steps_to_come: int | None) -> str:
     """Why XLA would be the slower; an empty string where it is not.
 
     Told by counts alone: a measured time would choose now this and now that.
     """
     if beside_gpu():
         return ""
-    if num_steps is not None and num_steps < _WORTH_COMPILING:
+    if steps_to_come is not None and steps_to_come < _WORTH_COMPILING:
         return (
-            f"Compiling by XLA takes longer than it saves in {num_steps:,} inner steps "
-            f"(fewer than {_WORTH_COMPILING:,}: hyper-iterations times `num_steps`)."
+            f"Compiling by XLA takes longer than it saves in {steps_to_come:,} inner "
+            f"steps (fewer than {_WORTH_COMPILING:,}: hyper-iterations times "
+            "`num_steps`)."
         )
     product = max(_LARGEST_MATRIX_PRODUCT, _PRODUCT_FOR_EACH_WEIGHT * report.weights)
     for kind, size, limit in (

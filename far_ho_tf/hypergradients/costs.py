@@ -43,13 +43,13 @@ class Needs(NamedTuple):
         return self.in_xla if compiler == "xla" else self.in_graph
 
 
-def kept(function: Callable[..., _R]) -> Callable[..., _R]:
+def kept_with_problem(function: Callable[..., _R]) -> Callable[..., _R]:
     """A function of a problem whose results are kept as long as the problem lives."""
-    kept = weakref.WeakKeyDictionary()
+    found = weakref.WeakKeyDictionary()
 
     @functools.wraps(function)
     def call(problem: PureProblem, *arguments: Hashable) -> _R:
-        results = kept.setdefault(problem, {})
+        results = found.setdefault(problem, {})
         if arguments not in results:
             results[arguments] = function(problem, *arguments)
         return results[arguments]
@@ -57,13 +57,13 @@ def kept(function: Callable[..., _R]) -> Callable[..., _R]:
     return call
 
 
-@kept
+@kept_with_problem
 def state_bytes(problem: PureProblem) -> int:
     """The size of a state: variables, slots and what else a step changes."""
     return bytes_of(problem.state_specs())
 
 
-@kept
+@kept_with_problem
 def of_step(problem: PureProblem) -> Needs:
     """The `Needs` of a training step."""
     return traced(

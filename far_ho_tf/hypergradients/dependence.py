@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from far_ho_tf._types import Gradient
+from far_ho_tf.problem.inspection import no_dependence
 from far_ho_tf.problem.pure_problem import PureProblem
 from far_ho_tf.variables.identity import path_of
 
@@ -39,13 +40,4 @@ class Dependence:
         """Refuses a hyperparameter that nothing depends on."""
         for variable, depends in zip(self._hyperparameters, self._depends, strict=True):
             if not depends:
-                raise ValueError(
-                    f"Nothing depends on the hyperparameter `{path_of(variable)}`: "
-                    "neither the gradient of the inner objective nor the "
-                    "dynamics, the initial values or the outer objective. It may be "
-                    "read by a comparison or rounding only, which has no derivative; "
-                    "or as a plain number, by float(), by arithmetic outside of the "
-                    "objective, by a layer that keeps such (BatchNormalization). "
-                    "Received: hyperparameters="
-                    f"{[path_of(v) for v in self._hyperparameters]}"
-                )
+                raise ValueError(no_dependence(variable, self._hyperparameters))

@@ -216,15 +216,15 @@ class Execution:
         fixed_shapes = problem.inner_data.has_fixed_shapes(
             inputs.inner
         ) and problem.outer_data.has_fixed_shapes(inputs.outer)
-        few = None  # The inner steps of all runs that are to come.
+        steps_to_come = None  # Of all runs.
         if hyper_iterations is not None:
             episodes = 1 if inputs.episode is None else inputs.episode.shape[0]
-            few = hyper_iterations * num_steps * episodes  # pyright: ignore[reportOperatorIssue]
+            steps_to_come = hyper_iterations * num_steps * episodes  # pyright: ignore[reportOperatorIssue]
         buffers = self._needs(num_steps).buffers
         settings = Settings(buffers, restart, keep_tangents, self._strategy)
         has_episodes = inputs.episode is not None
         key = settings, inputs.tangents is None, has_episodes, fixed_shapes
-        key = *key, self._is_short(few, fixed_shapes)
+        key = *key, self._is_short(steps_to_come, fixed_shapes)
         if key in self._programs:
             return self._programs[key]
 
@@ -249,19 +249,19 @@ class Execution:
             whole=whole,
             calls_parts=whole and not has_episodes,
             strategy=self._strategy,
-            num_steps=few,
+            steps_to_come=steps_to_come,
         )
         return self._programs[key]
 
     def _compiles_whole(self) -> bool:
         return self._mode.compiles_loops and self._strategy is None
 
-    def _is_short_for(self, num_steps: int | None, fixed_shapes: bool) -> bool:
+    def _is_short_for(self, steps_to_come: int | None, fixed_shapes: bool) -> bool:
         """Whether so few inner steps are not worth compiling."""
-        if num_steps is None:
+        if steps_to_come is None:
             return False
         arguments = self._mode.jit_compile, self._problem.report, fixed_shapes
-        return obstacle(*arguments, num_steps) != obstacle(*arguments)
+        return obstacle(*arguments, steps_to_come) != obstacle(*arguments)
 
     def _outputs(
         self, num_steps: int, start: Position, program: Program, inputs: Inputs

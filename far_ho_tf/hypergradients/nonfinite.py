@@ -260,11 +260,9 @@ def _told(
             "`outer_objective` is not finite at the final state, though the state is."
             f" {cause('outer')} Received: {float(found.outer_value)}".replace("  ", " ")
         ), None
-    if gradients is None:
-        return _told_of_derivatives([], span, found, has_tangents=True)
-    pairs = zip(problem.hyperparameters, gradients, strict=True)
+    pairs = zip(problem.hyperparameters, gradients or [], strict=bool(gradients))
     paths = [path_of(one) for one, gradient in pairs if not all_finite(gradient)]
-    return _told_of_derivatives(paths, span, found, has_tangents=False)
+    return _told_of_derivatives(paths, span, found, has_tangents=gradients is None)
 
 
 def _told_of_derivatives(

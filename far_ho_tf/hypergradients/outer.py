@@ -6,9 +6,9 @@ from far_ho_tf._types import Structure
 from far_ho_tf.checks import warn_user
 from far_ho_tf.distribution.replicas import ONE_REPLICA, OneReplica
 from far_ho_tf.hypergradients.dependence import Dependence
+from far_ho_tf.problem.inspection import outer_of_nothing
 from far_ho_tf.problem.pure_problem import PureProblem
 from far_ho_tf.variables.derivatives import floating, zeros_for_none
-from far_ho_tf.variables.identity import path_of
 from far_ho_tf.variables.state import State
 
 
@@ -44,11 +44,7 @@ def differentiate_outer(
     variables, extra, direct = pull(tf.ones_like(value))
     dependence.note(direct)
     if all(g is None for g in [*variables, *extra, *direct]):
-        raise ValueError(
-            "`outer_objective` does not depend, by anything that has a derivative, "
-            "on the trained variables or the hyperparameters. Received variables: "
-            f"{[path_of(variable) for variable in problem.variables]}"
-        )
+        raise ValueError(outer_of_nothing(problem.variables))
     if all(g is None for g in [*variables, *extra]) and problem.report.outer_reads:
         warn_user(
             "`outer_objective` does not depend, by anything that has a derivative, on "

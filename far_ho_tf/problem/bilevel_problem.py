@@ -1,5 +1,6 @@
 """The bilevel problem: what users give, checked."""
 
+import itertools
 from collections.abc import Sequence
 
 import keras
@@ -7,7 +8,7 @@ import tensorflow as tf
 
 from far_ho_tf import data
 from far_ho_tf._types import ObjectiveFunction, Variable
-from far_ho_tf.checks import require
+from far_ho_tf.checks import require, warn_user
 from far_ho_tf.data.array_sources import Data
 from far_ho_tf.dynamics import Dynamics, as_dynamics
 from far_ho_tf.graphs.functions import TRACING
@@ -15,7 +16,7 @@ from far_ho_tf.hyperparameters.hyperparameter import Hyperparameter
 from far_ho_tf.problem.initial_map import InitialValue, initial_map
 from far_ho_tf.problem.objective import Objective
 from far_ho_tf.problem.pure_problem import PureProblem
-from far_ho_tf.variables.identity import path_of
+from far_ho_tf.variables.identity import find, path_of
 from far_ho_tf.variables.owners import check_variables, common_dtype, trained_variables
 
 # How many hyperparameters a problem names when it is printed.
@@ -104,6 +105,14 @@ class BilevelProblem:
         self.variables, owned = trained_variables(variables, self.hyperparameters)
         _refuse_hyperparameters(self.variables)
         dtype = common_dtype(self.variables, self.hyperparameters)
+        require(
+            dtype in (tf.float32, tf.float64),
+            "Variables and hyperparameters must be float32 or float64: in half "
+            "precision what a run adds up is lost, and with it the sign of "
+            "hypergradients. Remedy: keras.config.set_dtype_policy('mixed_bfloat16'), "
+            "by which layers compute in half precision and keep float32 variables.",
+            dtype=dtype.name,
+        )
         with TRACING:
             inner = data.as_source(inner_data, "inner_data")
             outer = data.as_source(outer_data, "outer_data", cycle=True)
@@ -125,6 +134,8 @@ class BilevelProblem:
             )
             # Traces the objectives, and finds the state to keep as it is now.
             _ = self.pure.start
+        if isinstance(variables, keras.layers.Layer):
+            _warn_of_inference(variables, self.pure.extra_variables)
 
     def __repr__(self) -> str:
         weights = sum(variable.shape.num_elements() for variable in self.variables)
@@ -136,6 +147,32 @@ class BilevelProblem:
             f"dynamics={type(self.pure.dynamics.dynamics).__name__}, "
             f"hyperparameters=[{names}{more}])"
         )
+
+
+def _warn_of_inference(owner: keras.layers.Layer, assigned: list[Variable]) -> None:
+    """Warns where what layers do in training is nowhere done in it."""
+    changing = {
+        layer.name: variables
+        for layer in owner._flatten_layers()
+        if layer.trainable and (variables := _changed_in_training(layer))
+    }
+    changed = itertools.chain(*changing.values())
+    if changing and all(find(one, assigned) is None for one in changed):
+        warn_user(
+            f"`inner_objective` calls {', '.join(changing)} in inference mode, though "
+            "they do something else in training: nothing is dropped, no statistics "
+            "are gathered. Remedy: model(x, training=True), as `fit` does; where it is "
+            "meant, freeze them (trainable=False), or filter this warning."
+        )
+
+
+def _changed_in_training(layer: keras.layers.Layer) -> list[Variable]:
+    """What a layer assigns in training alone: statistics, and seeds."""
+    if isinstance(layer, keras.layers.BatchNormalization):
+        return [layer.moving_mean, layer.moving_variance]
+    seeds = getattr(layer, "seed_generator", None)
+    rate = getattr(layer, "rate", getattr(layer, "stddev", None))
+    return [seeds.state] if seeds is not None and rate is not None else []
 
 
 def _refuse_hyperparameters(variables: list[Variable]) -> None:

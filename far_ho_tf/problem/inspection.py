@@ -102,6 +102,7 @@ def inspect(problem: Problem) -> Report:
     _refuse_floating("inner_objective", inner, parts[:2])
     _refuse_floating("outer_objective", outer, parts[1:2])
     _check_dependence(problem, unread)
+    _check_hyperparameters(problem, parts, assigned)
     operations = parts[0].operations
     return Report(
         assigned=assigned,
@@ -126,7 +127,7 @@ def inspect(problem: Problem) -> Report:
     )
 
 
-def _named(part: "Part", operation: search.Operation) -> str:
+def _named(part: Part, operation: search.Operation) -> str:
     """A `search.Operation` in words, with the user's line where it is known."""
     try:
         made = part.graph.get_operation_by_name(operation.name)
@@ -222,6 +223,47 @@ def _check_dependence(problem: Problem, unread: list[Variable]) -> None:
             "`inner_objective` does not depend on these variables, which therefore "
             f"stay where they are: {paths}"
         )
+
+
+def _check_hyperparameters(
+    problem: Problem, parts: list[Part], assigned: list[Variable]
+) -> None:
+    """Refuses a hyperparameter that no part reads, and an outer objective of nothing.
+
+    What is read, but has no effect, is found where it is differentiated.
+    """
+    for index, variable in enumerate(problem.hyperparameters):
+        roots = [root for part in parts for root in part.roots_of[index]]
+        if not any(root.consumers() for root in roots):
+            raise ValueError(no_dependence(variable, problem.hyperparameters))
+    outer = parts[1].graph
+    roots = roots_among(outer, problem.variables + problem.hyperparameters, 0)
+    roots += roots_among(outer, assigned, len(outer.inputs))
+    if not search.reads(outer, roots):
+        raise ValueError(outer_of_nothing(problem.variables))
+
+
+def no_dependence(variable: Variable, hyperparameters: list[Variable]) -> str:
+    """What is said of a hyperparameter that nothing depends on."""
+    return (
+        f"Nothing depends on the hyperparameter `{path_of(variable)}`: neither the "
+        "gradient of the inner objective nor the dynamics, the initial values or the "
+        "outer objective. It may be read by a comparison or rounding only, which has "
+        "no derivative; or as a plain number, by float(), by arithmetic outside of the "
+        "objective, by a layer that keeps such (BatchNormalization); or by a "
+        "regularizer whose penalty the inner objective leaves out, which "
+        "sum(model.losses) adds. "
+        f"Received: hyperparameters={[path_of(v) for v in hyperparameters]}"
+    )
+
+
+def outer_of_nothing(variables: list[Variable]) -> str:
+    """What is said of an outer objective that depends on nothing."""
+    return (
+        "`outer_objective` does not depend, by anything that has a derivative, "
+        "on the trained variables or the hyperparameters. Received variables: "
+        f"{[path_of(variable) for variable in variables]}"
+    )
 
 
 def _reads_rows_again(gradient: Gradient | None) -> bool:

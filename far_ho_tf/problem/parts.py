@@ -1,13 +1,16 @@
 """The parts of a problem, traced: what is searched before the run."""
 
+import contextlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.func_graph import FuncGraph
 
 from far_ho_tf._types import Gradient, Structure, Variable
+from far_ho_tf.checks import warn_user
 from far_ho_tf.data.source import Source
 from far_ho_tf.graphs import search
 from far_ho_tf.patches.custom_gradients import Meeting, meeting
@@ -132,11 +135,12 @@ def _part(
         with meeting(sources if with_tape else None) as met:
             return function(values[:count], values[count:], batch_or_step), met
 
-    found = []
+    meetings = []
 
     def traced_call(*inputs: Structure) -> Structure:
-        made, met = call(*inputs)
-        found.append(met)  # pyright: ignore[reportAttributeAccessIssue]
+        with _drawing_told(name):
+            made, met = call(*inputs)
+        meetings.append(met)
         return made
 
     specs = [
@@ -145,7 +149,7 @@ def _part(
     specs = specs, prepared, tf.TensorSpec([], tf.int32)
     traced = tf.function(traced_call, autograph=False).get_concrete_function(*specs)
     roots = roots_among(traced.graph, variables, 0)
-    met = found[0]
+    met = meetings[0]
     if source and (met.calls or met.inside):
         inputs = read(variables), source.example(prepared), tf.constant(0)
         with preserved(assigned_resources(traced.graph)):
@@ -178,8 +182,35 @@ def _part(
         roots_among(traced.graph, [hyperparameter], count + index)
         for index, hyperparameter in enumerate(problem.hyperparameters)
     ]
-    found = traced.graph, list(itertools.chain(*roots_of)), operations
-    return Part(name, *found, orders, forward, gradient, example, captured, roots_of)
+    return Part(
+        name,
+        traced.graph,
+        roots=list(itertools.chain(*roots_of)),
+        operations=operations,
+        orders=orders,
+        forward=forward,
+        gradient=gradient,
+        example=example,
+        data=captured,
+        roots_of=roots_of,
+    )
+
+
+@contextlib.contextmanager
+def _drawing_told(name: str) -> Iterator[None]:
+    """Warns where NumPy's own random numbers are drawn within, which is a trace."""
+    before = np.random.get_state()
+    yield
+    after = np.random.get_state()
+    if before[2:] == after[2:] and np.array_equal(before[1], after[1]):
+        return
+    data = name.replace("objective", "data")
+    warn_user(
+        f"`{name}` or `{data}` draws random numbers by NumPy: once, while it is "
+        "traced, so that they are the same in all steps. Remedy: keras.random with a "
+        "keras.random.SeedGenerator in the objective; in data "
+        "tf.random.stateless_uniform with a seed made of the step, or far.Batches."
+    )
 
 
 def roots_among(

@@ -90,6 +90,18 @@ class TestScope:
         assert result.state.variables[0].device.endswith("CPU:2")
 
 
+def test_a_warning_points_to_the_line_that_asked():
+    """Within a scope another thread does the work."""
+    w = keras.Variable(1.0, name="w")
+    rate = far.Hyperparameter(0.1, name="rate")
+    problem = far.BilevelProblem(
+        lambda: w * w * rate, lambda: 1.0 * w, [w], far.GradientDescent(0.1), [rate]
+    )
+    with mirrored(2).scope(), pytest.warns(FutureWarning) as told:
+        far.ReverseHG().compute(problem, 2, outer_step=1)
+    assert [one.filename for one in told] == [__file__]
+
+
 def test_the_device_of_the_caller_counts():
     problem = minibatches(far.GradientDescent)
     for name in ("CPU:1", "CPU:3"):

@@ -22,6 +22,16 @@ class TestDynamics:
         with fails("`momentum` of Momentum", r"\[0.0, 1.0\]", "momentum=1.5"):
             far.Momentum(0.1, momentum=1.5)
 
+    def test_a_hyperparameter_out_of_bounds(self, parts):
+        rate = far.Hyperparameter(-0.1, name="rate")
+        changes = {"dynamics": far.Momentum(rate, 0.5), "hyperparameters": [rate]}
+        with pytest.warns(
+            UserWarning, match=r"in \[0\.0, inf\).*'non_neg'.*`rate`=-0\.1"
+        ):
+            far.BilevelProblem(**parts | changes)
+        rate.assign(0.1)
+        far.BilevelProblem(**parts | changes)
+
     @pytest.mark.parametrize(
         "value",
         [1.0, np.float32(1.5), np.array([0.5, 1.0]), -0.1, [("w", 2.0)], {"w": 2.0}],

@@ -261,5 +261,5 @@ class TestTheWait:
 
     def test_episodes_count(self):
         report = regression().problems[0].pure.report
-        assert obstacle("auto", report, True, num_steps=999)
-        assert not obstacle("auto", report, True, num_steps=1000)
+        assert obstacle("auto", report, True, steps_to_come=999)
+        assert not obstacle("auto", report, True, steps_to_come=1000)

@@ -137,7 +137,10 @@ def test_residuals_under_their_name_of_before():
     assert told[0].filename == __file__
     assert mode == far.ReverseHG(keep_residuals=False)
     assert repr(mode) == repr(far.ReverseHG(keep_residuals=False))
-    with pytest.warns(FutureWarning), pytest.raises(TypeError, match="give one of them"):
+    with (
+        pytest.warns(FutureWarning),
+        pytest.raises(TypeError, match="give one of them"),
+    ):
         far.ReverseHG(keep_residuals=True, keep_products=False)
     with (
         pytest.warns(FutureWarning),

@@ -11,8 +11,10 @@ from tests.misuse import compute, fails
 
 def test_a_hyperparameter_that_nothing_depends_on(parts):
     idle = far.Hyperparameter(1.0, name="idle")
-    with fails("Nothing depends", "`idle`", "Received"):
-        compute(parts, hyperparameters=[*parts["hyperparameters"], idle])
+    with fails("Nothing depends", "`idle`", r"sum\(model\.losses\)", "Received"):
+        far.BilevelProblem(
+            **parts | {"hyperparameters": [*parts["hyperparameters"], idle]}
+        )
 
 
 def test_an_additive_constant_counts_as_no_dependence(parts):
@@ -89,6 +91,75 @@ def test_an_outer_objective_without_the_variables(parts):
             parts,
             outer_objective=lambda: tf.reduce_sum(tf.cast(w.value > 0, tf.float32)),
         )
+
+
+def test_a_constant_outer_objective(parts):
+    with fails("`outer_objective` does not depend", "`?w`?"):
+        far.BilevelProblem(**parts | {"outer_objective": lambda: tf.constant(1.0)})
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision(dtype):
+    w = keras.Variable(1.0, dtype=dtype, name="w")
+    rate = far.Hyperparameter(0.1, dtype=dtype, name="rate")
+    with fails("must be float32 or float64", "mixed_bfloat16", f"dtype='{dtype}'"):
+        far.BilevelProblem(
+            lambda: w * w, lambda: 1.0 * w, [w], far.GradientDescent(rate), [rate]
+        )
+
+
+def model_problem(layer, training):
+    """Of a model with such a layer, on data where it matters."""
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3), layer])
+    rate = far.Hyperparameter(0.1, name="rate")
+    x = tf.constant([[1.0, 2.0], [0.5, -1.0]])
+    return far.BilevelProblem(
+        lambda: tf.reduce_mean(model(x, training=training) ** 2),
+        lambda: tf.reduce_mean(model(x) ** 2),
+        model,
+        far.GradientDescent(rate),
+        [rate],
+    )
+
+
+@pytest.mark.parametrize(
+    "kind", ["BatchNormalization", "Dropout", "GaussianNoise", "SpatialDropout1D"]
+)
+def test_layers_in_inference_mode(kind):
+    arguments = {"BatchNormalization": ()}.get(kind, (0.5,))
+
+    def make():
+        layer = getattr(keras.layers, kind)(*arguments, name="layer")
+        if kind == "SpatialDropout1D":
+            return keras.Sequential([keras.layers.Reshape((3, 1)), layer])
+        return layer
+
+    with pytest.warns(UserWarning, match="`inner_objective` calls layer in inference"):
+        model_problem(make(), training=False)
+    model_problem(make(), training=True)  # Warnings are errors here.
+    frozen = make()
+    frozen.trainable = False
+    model_problem(frozen, training=False)
+
+
+@pytest.mark.parametrize("where", ["objective", "data"])
+def test_random_numbers_of_numpy(parts, where):
+    """They are drawn once, in a trace: the objective is that of one draw."""
+    (w,) = parts["variables"]
+
+    def drawn(*_):
+        return np.random.rand(2).astype("float32")
+
+    changes = {
+        "objective": {"inner_objective": lambda: tf.reduce_sum(w * drawn() * w)},
+        "data": {
+            "inner_objective": lambda c: tf.reduce_sum(w * c * w),
+            "inner_data": lambda step: tf.constant(drawn(step)),
+        },
+    }[where]
+    with pytest.warns(UserWarning, match="by NumPy: once"):
+        far.BilevelProblem(**parts | changes)
+    far.BilevelProblem(**parts)
 
 
 def test_an_objective_without_the_variables(parts):

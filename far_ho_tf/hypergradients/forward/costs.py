@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from far_ho_tf._types import Structure
-from far_ho_tf.hypergradients.costs import Needs, kept, traced
+from far_ho_tf.hypergradients.costs import Needs, kept_with_problem, traced
 from far_ho_tf.hypergradients.dependence import Dependence
 from far_ho_tf.hypergradients.forward.tangents import Directions, Propagation
 from far_ho_tf.hypergradients.run import Run
@@ -12,7 +12,7 @@ from far_ho_tf.variables.derivatives import floating
 from far_ho_tf.variables.state import State
 
 
-@kept
+@kept_with_problem
 def of_tangents(problem: PureProblem, count: int) -> Needs:
     """The `Needs` of a training step with so many tangents."""
 

@@ -6,17 +6,17 @@ import tensorflow as tf
 
 from far_ho_tf._types import Structure
 from far_ho_tf.checks import require
-from far_ho_tf.hypergradients.costs import Needs, kept, state_bytes, traced
+from far_ho_tf.hypergradients.costs import Needs, kept_with_problem, state_bytes, traced
 from far_ho_tf.hypergradients.reverse.residuals import Keeping
 from far_ho_tf.hypergradients.reverse.run import ReverseRun
-from far_ho_tf.hypergradients.reverse.split_step import Residuals
+from far_ho_tf.hypergradients.reverse.split_step import ForPullback
 from far_ho_tf.problem.pure_problem import PureProblem
 from far_ho_tf.variables.derivatives import floating
 from far_ho_tf.variables.identity import read
 from far_ho_tf.variables.state import State
 
 
-@kept
+@kept_with_problem
 def of_reverse_step(problem: PureProblem, keeping: Keeping | None) -> Needs:
     """The `Needs` of a step back, with what it repeats of the training step.
 
@@ -30,7 +30,7 @@ def of_reverse_step(problem: PureProblem, keeping: Keeping | None) -> Needs:
     ) -> Structure:
         choice = _zeros(problem.dynamics.choices)
         state, carry = state_and_carry
-        kept = Residuals(state, _zeros(run.split.kept)) if run.split else None
+        kept = ForPullback(state, _zeros(run.split.kept)) if run.split else None
         return run.visit(tf.constant(0), state, choice, carry, kept)
 
     state = problem.state_specs()

@@ -12,6 +12,9 @@ from far_ho_tf.graphs.peak_memory import bytes_of, is_told
 _IN_A_LOSS = 100
 _LOSSES = ("SoftmaxCrossEntropyWithLogits", "SparseSoftmaxCrossEntropyWithLogits")
 
+# Multiplications behind an element from which it is kept.
+WORTH_KEEPING = 64
+
 
 class Keeping(NamedTuple):
     """What may be kept of a step beside its state.
@@ -23,7 +26,7 @@ class Keeping(NamedTuple):
     """
 
     limit: int
-    worth_keeping: int = 64
+    worth_keeping: int = WORTH_KEEPING
 
 
 def kept_of_step(

@@ -11,7 +11,7 @@ from far_ho_tf.graphs.functions import as_one_call, specs
 from far_ho_tf.hypergradients.interfaces import Trajectory
 from far_ho_tf.hypergradients.program import Inputs, Outputs, Settings
 from far_ho_tf.hypergradients.reverse.residuals import Keeping
-from far_ho_tf.hypergradients.reverse.split_step import Residuals, Split, Traced, flat
+from far_ho_tf.hypergradients.reverse.split_step import ForPullback, Split, Traced, flat
 from far_ho_tf.hypergradients.run import Run, stack
 from far_ho_tf.problem.pure_problem import PureProblem
 from far_ho_tf.problem.step import Step
@@ -218,22 +218,22 @@ class ReverseRun(Run):
         state: State,
         choice: dict[str, tf.Tensor],
         carry: tuple[State, list[tf.Tensor]],
-        residuals: Residuals | None = None,
+        known: ForPullback | None = None,
     ) -> tuple[State, list[tf.Tensor]]:
         """A step back: the cotangent pulled through it, the hypergradients added to.
 
         Args:
             step, state, choice: As in the step.
             carry: Cotangent of the new state, hypergradients so far.
-            residuals: `Residuals`, where there is a `split`.
+            known: `ForPullback`, where there is a `split`.
         """
         cotangent, gradients = carry
         given = step, state, self.batch(step), choice, cotangent
-        if residuals is None:
+        if known is None:
             cotangent, terms = self._pull(*given, {})
         else:
-            new = residuals.state.variables, residuals.state.slots
-            cotangent, terms = self.split.pull(given, new, residuals.kept)  # pyright: ignore[reportOptionalMemberAccess]
+            new = known.state.variables, known.state.slots
+            cotangent, terms = self.split.pull(given, new, known.residuals)  # pyright: ignore[reportOptionalMemberAccess]
         return cotangent, add(gradients, terms)  # pyright: ignore[reportReturnType]
 
     def initial(self) -> tuple[State, Callable[[State], list[tf.Tensor | None]]]:

@@ -34,16 +34,16 @@ class Traced(NamedTuple):
     pulled: Structure
 
 
-class Residuals(NamedTuple):
-    """What is kept of a step for its pullback.
+class ForPullback(NamedTuple):
+    """What the pullback of a step needs of it.
 
     Attributes:
         state: The new `State`.
-        kept: List of tensors: what the `Split` keeps.
+        residuals: List of tensors: what the `Split` keeps beside it.
     """
 
     state: State
-    kept: list[tf.Tensor]
+    residuals: list[tf.Tensor]
 
 
 class Split:

@@ -12,7 +12,7 @@ from far_ho_tf.graphs.buffers import capacity
 from far_ho_tf.hypergradients.costs import state_bytes
 from far_ho_tf.hypergradients.reverse.binomial import Itinerary, binomial
 from far_ho_tf.hypergradients.reverse.costs import states_within
-from far_ho_tf.hypergradients.reverse.residuals import Keeping
+from far_ho_tf.hypergradients.reverse.residuals import WORTH_KEEPING, Keeping
 from far_ho_tf.problem.pure_problem import PureProblem
 
 # Bytes of residuals that may be kept of a run even where its states take less.
@@ -67,7 +67,7 @@ class StoragePolicy:
     memory_budget: int | None = None
     keeps_residuals: bool = True
     residuals: int = _RESIDUALS
-    worth_keeping: int = Keeping._field_defaults["worth_keeping"]
+    worth_keeping: int = WORTH_KEEPING
 
     def differentiated_steps(self, num_steps: int) -> int:
         """How many steps of so many are differentiated."""

@@ -51,7 +51,7 @@ class Trajectory(abc.ABC):
             kept: From `record`.
             choices: What the dynamics chose, by step: `TensorArray`s.
             visit: Callable(step, state, choice, carry) -> carry; where the run has a
-                `split`, and the trajectory keeps them, also of `Residuals`.
+                `split`, and the trajectory keeps them, also of `ForPullback`.
             carry: Structure of tensors.
 
         Returns:

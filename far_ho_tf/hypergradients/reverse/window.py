@@ -7,7 +7,7 @@ import tensorflow as tf
 from far_ho_tf._types import Structure
 from far_ho_tf.hypergradients.interfaces import Visit
 from far_ho_tf.hypergradients.reverse.run import ReverseRun
-from far_ho_tf.hypergradients.reverse.split_step import Residuals
+from far_ho_tf.hypergradients.reverse.split_step import ForPullback
 from far_ho_tf.hypergradients.run import read, write
 from far_ho_tf.variables.state import State
 
@@ -93,7 +93,7 @@ class Window:
             state, choice = read(states, index), read(choices, step)
             if self._split is None:
                 return step - 1, visit(step, state, choice, carry)
-            kept = Residuals(read(states, index + 1), read(residuals, index))
+            kept = ForPullback(read(states, index + 1), read(residuals, index))
             return step - 1, visit(step, state, choice, carry, kept)
 
         _, carry = tf.while_loop(
