@@ -3,7 +3,7 @@
 * Files of the repository that are not pages are named, as links cannot lead there.
 * Formulas in docstrings become MathML, which browsers draw by themselves.
 * Examples in docstrings become blocks of code.
-* The pages of docs/decisions are in the navigation, however many there are.
+* The page of the decisions lists them as BUILD_NOTES.md does.
 """
 
 import html
@@ -19,21 +19,12 @@ _FORMULA = re.compile(r'<span class="arithmatex">\\\((.*?)\\\)</span>', re.S)
 _DOCTEST = re.compile(r"(?:^>>> .*\n(?:(?!\s*$|>>> ).*\n?)*)+", re.M)
 
 
-def on_config(config):
-    """Lists the decisions."""
-    docs = Path(config.docs_dir)
-    pages = sorted(page.name for page in docs.glob("decisions/*.md"))
-    pages.sort(key=lambda name: name not in {"index.md", "README.md"})
-    if pages:
-        decisions = [f"decisions/{name}" for name in pages]
-        config.nav.append({"Development": [{"Decisions": decisions}]})
-    return config
-
-
 def on_page_markdown(markdown, page, config, files):
-    """Names files of the repository in the place of links to them."""
+    """Names files of the repository in the place of links; lists the decisions."""
     folder = Path(page.file.abs_src_path).parent
     docs = Path(config.docs_dir).resolve()
+    if page.file.src_uri == "decisions/index.md":
+        markdown += _decisions(docs.parent / "BUILD_NOTES.md")
 
     def named(link):
         target = (folder / link["target"]).resolve()
@@ -44,6 +35,13 @@ def on_page_markdown(markdown, page, config, files):
         return path if text.strip("`") == target.name else f"{text} ({path})"
 
     return _LINK.sub(named, markdown)
+
+
+def _decisions(notes):
+    """The list of BUILD_NOTES.md, by theme, with links from the decisions' folder."""
+    _, themes = notes.read_text(encoding="utf-8").split("\n## ", 1)
+    listed = f"### {themes}".replace("\n## ", "\n### ")
+    return "\n## All decisions\n\n" + listed.replace("](docs/decisions/", "](")
 
 
 def on_page_content(content, page, config, files):

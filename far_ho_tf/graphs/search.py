@@ -48,8 +48,8 @@ class Operation(NamedTuple):
         multiplications: Their number in a matrix product or a convolution,
             else 0. Dimensions that are not known count as `UNKNOWN_SIZE`.
         keeps_shape: Whether its first two inputs have, or may have, one shape.
-        is_cut: Whether TensorFlow leaves out a derivative here; see `registry.is_cut`.
-        is_step: Whether it makes steps of floating numbers; see `registry.is_step`.
+        is_cut: Whether TensorFlow leaves out a derivative here; see `cuts.is_cut`.
+        is_step: Whether it makes steps of floating numbers; see `cuts.is_step`.
     """
 
     name: str

@@ -171,8 +171,9 @@ class HyperGradient(abc.ABC):
             num_steps: Positive integer T.
             start: A `far.Position` to go on from, such as the `end` of a result;
                 `None` for Φ_0. Of `ForwardHG` it has tangents, so that the
-                hypergradient is that of the whole run; in other modes, and without
-                them, it counts from there on.
+                hypergradient is that of the whole run. Other modes refuse
+                tangents: `start=result.end._replace(tangents=None)`. Without
+                them the hypergradient counts from there on.
             keep_tangents: In forward mode whether the result has tangents;
                 `None` keeps them unless they are propagated in chunks.
             episodes: List of integers, where a data callable of the problem takes

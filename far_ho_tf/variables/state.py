@@ -19,8 +19,8 @@ class State(NamedTuple):
         slots: Structure of floating tensors, the optimizer's slots: a list with a
             tuple per variable, of its shape and dtype; of a Keras optimizer a list.
         extra: List of tensors of any dtype: what else the inner objective
-            changes (BatchNorm statistics, Dropout seeds), aligned with
-            `BilevelProblem.extra_variables`.
+            changes (BatchNorm statistics, Dropout seeds). Keras variables come in
+            the order in which it assigns them first, and `tf.Variable`s after them.
     """
 
     variables: list[tf.Tensor]

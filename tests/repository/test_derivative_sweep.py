@@ -195,6 +195,12 @@ def test_verdicts(sweep, checks, expected):
     assert sweep("verdicts").verdict(parts).verdict == expected
 
 
+def test_a_cell_has_no_marks_of_tensorflow(sweep):
+    text = "no `device`: {{node FFTND}} = FFTND[T=1|2] {{f}} x. [Op:F] name:"
+    found = sweep("verdicts").Verdict("error", text)
+    assert sweep("document")._cell(found) == "no 'device': FFTND[T=1\\|2] x."
+
+
 def test_each_public_function_has_a_row(sweep):
     rows = sweep("table").rows()
     assert len(rows) > 800

@@ -51,11 +51,11 @@ def test_public_names_are_found():
 
 
 def test_each_page_is_in_the_navigation():
-    """But for the decisions, which tools/site_build.py lists."""
+    """But for the decisions: their page lists them."""
     settings = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     pages = {page.relative_to(DOCS).as_posix() for page in DOCS.glob("**/*.md")}
     listed = re.findall(r"^ +- (?:[^:\n]+: )?(\S+\.md)$", settings, re.M)
-    decisions = {page for page in pages if page.startswith("decisions/")}
+    decisions = {page for page in pages if page.startswith("decisions/0")}
     assert Counter(listed) == Counter(pages - decisions)
 
 

@@ -2,12 +2,15 @@
 
 import collections
 import json
+import re
 
 from derivatives import verdicts
 from derivatives.table import coverage, rows
 from derivatives.verdicts import VERDICTS, Verdict
 
 _COMMAND = ".venv/bin/python tools/derivative_sweep.py"
+# What TensorFlow adds to its errors: nodes, and operations that ran eagerly.
+_MARKS = re.compile(r"\{\{.*?\}\}( = )?|\[Op:.*?\]( name:)?")
 _HEAD = """# Derivatives of TensorFlow and Keras
 
 Which first and second derivatives of TensorFlow's and Keras' functions are right, and
@@ -119,7 +122,8 @@ def _sections(cases):
 
 
 def _cell(found: Verdict):
-    text = " ".join(found.text.split()).replace("|", "\\|").replace("`", "'")
+    text = _MARKS.sub("", found.text)
+    text = " ".join(text.split()).replace("|", "\\|").replace("`", "'")
     return text if len(text) <= 260 else text[:260] + " …"
 
 

@@ -24,7 +24,7 @@ class ReverseHG(HyperGradient):
     α_0 by α_t = α_{t+1} A_t and adds up α_{t+1} B_t, where A_t and B_t are the
     Jacobians of step t in the state and in λ. Time: three to four training runs,
     for any number of hyperparameters. Memory: num_steps copies of the state and, unless
-    `keep_residuals=False`, of residuals; less with checkpoints.
+    `keep_residuals=False`, of residuals; less where fewer states are kept.
 
     Args:
         jit_compile: See `HyperGradient`.
@@ -64,7 +64,7 @@ class ReverseHG(HyperGradient):
     (0.5, -2.0)
 
     Source: Franceschi et al. 2017, algorithm 1 (Reverse-HG); Griewank and Walther
-    2000 (checkpoints); Shaban et al. 2019 (truncation).
+    2000 (the itinerary); Shaban et al. 2019 (truncation).
     """
 
     checkpointing: int | str | None = None
