@@ -49,7 +49,7 @@ class Interval(_Shown):
         self.high = _bounds("high", high)
         if low is not None and high is not None:
             require(
-                np.all(np.less_equal(self.low, self.high)),  # pyright: ignore[reportArgumentType]
+                np.all(np.less_equal(self.low, self.high)),
                 "`low` must not be above `high`.",
                 low=low,
                 high=high,

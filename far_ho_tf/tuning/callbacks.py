@@ -68,7 +68,7 @@ class ProgressBar(keras.callbacks.Callback):
 def progress_bar(verbose: Any) -> ProgressBar | None:
     """The bar that `verbose` asks for, if any."""
     require(
-        verbose == "auto" or (isinstance(verbose, int) and 0 <= verbose <= 2),
+        verbose in (0, 1, 2, "auto"),
         "`verbose` must be 0, 1, 2 or 'auto'.",
         verbose=verbose,
     )
