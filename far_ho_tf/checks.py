@@ -4,12 +4,13 @@ import contextvars
 import difflib
 import functools
 import inspect
+import itertools
 import math
 import numbers
 import re
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from types import FrameType
 from typing import Any, ParamSpec, TypeVar
 
@@ -20,15 +21,63 @@ _R = TypeVar("_R")
 LAST_STEP = 2**31 - 1
 
 
+# Characters of a value that messages show, and parts of a sequence or mapping.
+_SHORT, _PARTS = 120, 4
+
+
+def shown(value: Any) -> str:
+    """A value as messages show it, in one line.
+
+    Short ones as Python writes them; long arrays and tensors by type, shape and dtype.
+    """
+    text = " ".join(repr(value).split())
+    if len(text) <= _SHORT:
+        return text
+    kind = type(value).__name__
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        dtype = getattr(value.dtype, "name", value.dtype)
+        return f"<{kind} of shape {value.shape} and dtype {dtype}>"
+    if isinstance(value, Mapping):
+        parts = [f"{key!r}: {shown(one)}" for key, one in _first(value.items())]
+        return f"{{{_joined(parts, len(value))}}}"
+    if isinstance(value, (list, tuple)):
+        parts = [shown(one) for one in _first(value)]
+        begin, end = "()" if isinstance(value, tuple) else "[]"
+        return f"{begin}{_joined(parts, len(value))}{end}"
+    return f"{text[:_SHORT]} …"
+
+
+def _first(values: Iterable[_R]) -> list[_R]:
+    return list(itertools.islice(values, _PARTS))
+
+
+def _joined(parts: list[str], number: int) -> str:
+    others = number - len(parts)
+    return ", ".join([*parts, *([f"… {others} more"] if others else [])])
+
+
+def call_of(owner: Any, **arguments: Any) -> str:
+    """What makes an object such as this one, for its `repr`."""
+    given = ", ".join(f"{name}={shown(value)}" for name, value in arguments.items())
+    return f"{type(owner).__name__}({given})"
+
+
 def require(condition: Any, expectation: str, **received: Any) -> None:
     """Raises a `ValueError` that says what was expected and what received."""
     if not condition:
-        values = ", ".join(f"{name}={value!r}" for name, value in received.items())
+        values = ", ".join(f"{name}={shown(value)}" for name, value in received.items())
         raise ValueError(f"{expectation} Received: {values}")
 
 
-def check_count(name: str, value: Any, low: int = 1, high: int | None = None) -> int:
+def check_count(
+    name: str, value: Any, low: int = 1, high: int | None = None, of: str = ""
+) -> int:
     """Returns `value` as an int.
+
+    Args:
+        name, value: Of the argument.
+        low, high: What it may be, both included; `None` for any.
+        of: What it counts, where the name does not tell.
 
     Raises:
         ValueError: If it is not an integer from `low` to `high`.
@@ -36,7 +85,7 @@ def check_count(name: str, value: Any, low: int = 1, high: int | None = None) ->
     bounds = f"of at least {low}" if high is None else f"from {low} to {high}"
     require(
         is_integer(value) and value >= low and (high is None or value <= high),
-        f"`{name}` must be an integer {bounds}.",
+        f"`{name}` must be an integer {bounds}{of and f', in {of}'}.",
         **{name: value},
     )
     return int(value)
@@ -89,7 +138,7 @@ def did_you_mean(**names: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]
                     raise TypeError(
                         f"`{function.__qualname__}` has no argument `{name}`. "
                         + (f"Did you mean {meant}? " if meant else "")
-                        + f"Received: {name}={value!r}"
+                        + f"Received: {name}={shown(value)}"
                     )
             return function(*arguments, **options)
 

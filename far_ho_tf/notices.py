@@ -1,9 +1,8 @@
 """What a run is busy with before it yields anything: who waits wants to know."""
 
 import contextvars
-import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
@@ -79,11 +78,6 @@ def show(text: str, begin: str = "", end: str = "\n") -> None:
     print(f"{begin}{text}", end=end, flush=True)
 
 
-def listener_of_fit(*arguments: Any, **options: Any) -> Callable[[str], None] | None:
+def listener_of_fit(given: Mapping[str, Any]) -> Listener | None:
     """Who is told what `fit` waits for: whoever sees Keras' bar, by its arguments."""
-    fit = inspect.signature(keras.Model.fit)
-    try:
-        given = fit.bind(*arguments, **options).arguments
-    except TypeError:  # Which Keras says by itself.
-        return None
     return once(show) if given.get("verbose", "auto") in ("auto", 1) else None

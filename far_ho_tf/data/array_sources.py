@@ -20,7 +20,9 @@ from far_ho_tf.data.batches import (
     gather,
     refuse_composites,
     refuse_empty,
+    refuse_lists,
     refuse_variables,
+    warn_of_broadcasting,
 )
 from far_ho_tf.data.dataset_source import DatasetSource
 from far_ho_tf.data.source import Source, checksum, ended
@@ -71,6 +73,7 @@ class _ConstantSource(Source):
 
     def __init__(self, data: Structure, name: str) -> None:
         self.is_empty = data is None
+        refuse_lists(f"`{name}`", data)
         refuse_variables(f"`{name}`", data)
         refuse_composites(f"`{name}`", data)
         try:
@@ -87,6 +90,7 @@ class _ConstantSource(Source):
             ) from error
         if not self.is_empty:
             refuse_empty(f"`{name}`", self._tensors)
+            warn_of_broadcasting(f"`{name}`", self._tensors)
 
     def prepare(self, first_step: int, num_steps: int) -> Structure:
         del first_step, num_steps

@@ -1,13 +1,18 @@
 """Minibatches that any step can draw again."""
 
+import numbers
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
 
 from far_ho_tf._types import Structure
-from far_ho_tf.checks import check_count, is_integer, require
+from far_ho_tf.checks import call_of, check_count, is_integer, require, warn_user
 from far_ho_tf.data.permutation import hash32, permute
 from far_ho_tf.variables.identity import is_composite, is_variable
+
+# Python numbers in lists that may be meant as tensors, each of them.
+_MOST_NUMBERS = 16
 
 
 class Batches:
@@ -45,6 +50,7 @@ class Batches:
         self, tensors: Structure, batch_size: int, seed: int = 0, shuffle: bool = True
     ) -> None:
         label = "`tensors` of `Batches`"
+        refuse_lists(label, tensors)
         refuse_variables(label, tensors)
         refuse_composites(label, tensors)
         self.tensors = tf.nest.map_structure(tf.convert_to_tensor, tensors)
@@ -64,6 +70,16 @@ class Batches:
         require(is_integer(seed), "`seed` must be an integer.", seed=seed)
         self.seed = int(seed)
         self.shuffle = shuffle
+
+    def __repr__(self) -> str:
+        shapes = tf.nest.map_structure(lambda t: t.shape.as_list(), self.tensors)
+        return call_of(
+            self,
+            shapes=shapes,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            shuffle=self.shuffle,
+        )
 
     def indices(self, step: int | tf.Tensor) -> tf.Tensor:
         """Which examples make up the batch of a step.
@@ -115,6 +131,38 @@ def refuse_empty(name: str, data: Structure) -> None:
         f"{name} must have examples (give None where the objective takes no batch).",
         shapes=shapes,
     )
+
+
+def refuse_lists(name: str, data: Structure) -> None:
+    """Lists are structures of tensors: each number in one would be a tensor."""
+    if isinstance(data, Mapping):
+        data = list(data.values())
+    if not isinstance(data, (list, tuple)):
+        return
+    leaves = tf.nest.flatten(data)
+    plain = all(isinstance(leaf, (numbers.Number, str, bytes)) for leaf in leaves)
+    require(
+        not plain or len(leaves) <= _MOST_NUMBERS,
+        f"{name} must be arrays or tensors: lists are structures of them here. Remedy: "
+        "np.asarray of each list of numbers.",
+        numbers=len(leaves),
+        first=leaves[:1],
+    )
+    if not plain:
+        for part in data:
+            refuse_lists(name, part)
+
+
+def warn_of_broadcasting(name: str, data: Structure) -> None:
+    """Warns where one of several tensors has one example, and the others more."""
+    shapes = [tuple(leaf.shape) for leaf in tf.nest.flatten(data)]
+    sizes = {shape[0] for shape in shapes if shape}
+    if isinstance(data, (list, tuple)) and len(sizes) == 2 and 1 in sizes:
+        warn_user(
+            f"{name} holds tensors of shapes {shapes}: one with a single example is "
+            "broadcast over the others' in silence. Remedy: one first dimension for "
+            "all, or what is no example read in the objective."
+        )
 
 
 def refuse_variables(name: str, data: Structure) -> None:

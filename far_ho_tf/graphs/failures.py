@@ -61,7 +61,18 @@ _REMEDIES = (
         "model.trainable_variables]; tape.watch(values); tape.gradient(loss, values)",
     ),
     (
-        "that does not match type (float|double|half|bfloat)|expected to be an? "
+        "type string|DataType string|Cast string",
+        "make integer codes of strings before they are given, by "
+        "keras.layers.StringLookup or np.unique(labels, return_inverse=True)",
+    ),
+    (
+        "float16 that does not match type float(32|64)|"
+        "float(32|64) that does not match type b?float16|(half|bfloat16) tensor",
+        "cast the output of a model with mixed precision, tf.cast(model(x), "
+        "tf.float32), or data of 16 bits",
+    ),
+    (
+        "has type \\w+ that does not match type|expected to be an? "
         "(float|double|half|bfloat16) tensor",
         "cast the data before they are given, such as x.astype('float32'), or by "
         "tf.cast in the objective",
@@ -118,6 +129,10 @@ _NO_DERIVATIVE = (
     "once), or keep what it reads fixed; in reverse mode what reads hyperparameters "
     "alone may do with one derivative less"
 )
+
+# What Keras' models do without derivatives.
+_LOOPS = ("evaluate", "fit", "predict", "predict_on_batch", "test_on_batch")
+_CALL = "model.{} has no derivative: call the model, as in loss(y, model(x))"
 
 # Where what is meant for a reader ends: at a graph, or at a traceback.
 _DUMPS = r"Previous definition: |Traceback \(most recent call last\)"
@@ -216,12 +231,13 @@ def told(error: BaseException) -> Failure:
     types = [kind] if kind else []
     types += [one.type for one in operations[1:2] if one.type != kind]
     message = _said(error)
+    loops = [name for name in map(_loop, calls) if name]
     return Failure(
         next((part for part in parts if part), None),
         types,
         line,
         message,
-        _remedy(types, message),
+        _CALL.format(loops[0]) if loops else _remedy(types, message),
     )
 
 
@@ -237,6 +253,15 @@ def _calls(error: BaseException) -> Iterator[TracebackType]:
     while entry is not None:
         yield entry
         entry = entry.tb_next
+
+
+def _loop(call: TracebackType) -> str | None:
+    """The method of a Keras model that is called, if it runs a loop of Keras."""
+    code, known = call.tb_frame.f_code, call.tb_frame.f_locals
+    # Keras cuts its own frames out, but for that which does so.
+    method = known.get("fn") if code.co_name == "error_handler" else None
+    name = getattr(method, "__qualname__", "").rpartition(".")[2]
+    return name if name in _LOOPS else None
 
 
 def _differentiated(
@@ -312,6 +337,7 @@ def _said(error: BaseException) -> str:
     if "Graph execution error" in text or "Detected at node" in text:
         text = essence(error)
     text = re.split(_DUMPS, text)[0]
+    text = re.sub(r"\{\{node (\S+)\}\} = ", r"\1 = ", text)  # A name in a sentence.
     text = re.sub(r"\{\{.*?\}\}|\[\[.*?\]\]|\[Op:.*?\]( name:)?", "", text)
     text = " ".join(text.split()).rstrip(".")
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"

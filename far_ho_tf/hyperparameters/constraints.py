@@ -5,6 +5,8 @@ of the hyperparameter. A Keras optimizer applies the constraint of a variable
 after every update.
 """
 
+import math
+import numbers
 from typing import Any
 
 import keras
@@ -12,13 +14,18 @@ import numpy as np
 import tensorflow as tf
 
 from far_ho_tf._types import TensorLike
-from far_ho_tf.checks import require
+from far_ho_tf.checks import call_of, require
 
 _PACKAGE = "far_ho_tf"
 
 
+class _Shown(keras.constraints.Constraint):
+    def __repr__(self) -> str:
+        return call_of(self, **self.get_config())
+
+
 @keras.saving.register_keras_serializable(_PACKAGE)
-class Interval(keras.constraints.Constraint):
+class Interval(_Shown):
     """Keeps each element in [low, high].
 
     Args:
@@ -26,7 +33,7 @@ class Interval(keras.constraints.Constraint):
             leaves that side free.
 
     Raises:
-        ValueError: If `low` is above `high`.
+        ValueError: If they are no numbers, or `low` is above `high`.
 
     Example:
 
@@ -38,12 +45,11 @@ class Interval(keras.constraints.Constraint):
     def __init__(
         self, low: TensorLike | None = None, high: TensorLike | None = None
     ) -> None:
-        # Plain numbers and lists, so that Keras can save them.
-        self.low = None if low is None else np.asarray(low).tolist()
-        self.high = None if high is None else np.asarray(high).tolist()
+        self.low = _bounds("low", low)
+        self.high = _bounds("high", high)
         if low is not None and high is not None:
             require(
-                np.all(np.less_equal(low, high)),
+                np.all(np.less_equal(self.low, self.high)),
                 "`low` must not be above `high`.",
                 low=low,
                 high=high,
@@ -62,7 +68,7 @@ class Interval(keras.constraints.Constraint):
 
 
 @keras.saving.register_keras_serializable(_PACKAGE)
-class UnitSimplex(keras.constraints.Constraint):
+class UnitSimplex(_Shown):
     """Keeps the vectors along `axis` on the unit simplex: λ ≥ 0, Σλ = 1.
 
     Args:
@@ -92,7 +98,7 @@ class UnitSimplex(keras.constraints.Constraint):
 
 
 @keras.saving.register_keras_serializable(_PACKAGE)
-class L1Ball(keras.constraints.Constraint):
+class L1Ball(_Shown):
     """Keeps the whole tensor, of any shape, in the ball Σ|λ| ≤ radius.
 
     Args:
@@ -111,8 +117,8 @@ class L1Ball(keras.constraints.Constraint):
     """
 
     def __init__(self, radius: float = 1.0) -> None:
+        self.radius = _number("radius", radius)
         require(radius > 0, "`radius` must be positive.", radius=radius)
-        self.radius = radius
 
     def __call__(self, w: TensorLike) -> tf.Tensor:
         w = tf.convert_to_tensor(w)
@@ -128,7 +134,7 @@ class L1Ball(keras.constraints.Constraint):
 
 
 @keras.saving.register_keras_serializable(_PACKAGE)
-class CappedSimplex(keras.constraints.Constraint):
+class CappedSimplex(_Shown):
     """Keeps the whole tensor in {0 ≤ λ ≤ upper, Σλ ≤ total}.
 
     The set of example weights in Franceschi et al. 2017, section 5.1 (data
@@ -149,10 +155,10 @@ class CappedSimplex(keras.constraints.Constraint):
     """
 
     def __init__(self, total: float, upper: float = 1.0) -> None:
+        self.total = _number("total", total)
+        self.upper = _number("upper", upper)
         require(total >= 0, "`total` must not be negative.", total=total)
         require(upper > 0, "`upper` must be positive.", upper=upper)
-        self.total = total
-        self.upper = upper
 
     def __call__(self, w: TensorLike) -> tf.Tensor:
         w = tf.convert_to_tensor(w)
@@ -166,6 +172,29 @@ class CappedSimplex(keras.constraints.Constraint):
 
     def get_config(self) -> dict[str, Any]:
         return {"total": self.total, "upper": self.upper}
+
+
+def _bounds(name: str, value: TensorLike | None) -> Any:
+    """Plain numbers and lists, so that Keras can save them."""
+    if value is None:
+        return None
+    try:
+        array = np.asarray(value)
+        plain = array.dtype.kind in "fiu" and not np.any(np.isnan(array))
+    except ValueError:  # It is ragged.
+        plain = False
+    require(
+        plain, f"`{name}` must be a number, an array of them or None.", **{name: value}
+    )
+    return array.tolist()
+
+
+def _number(name: str, value: Any) -> Any:
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    require(
+        real and not math.isnan(value), f"`{name}` must be a number.", **{name: value}
+    )
+    return value
 
 
 def _project_simplex(rows: tf.Tensor, total: float) -> tf.Tensor:

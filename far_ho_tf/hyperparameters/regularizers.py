@@ -9,7 +9,7 @@ import tensorflow as tf
 from far_ho_tf._types import Number, TensorLike
 from far_ho_tf.checks import require
 from far_ho_tf.variables.identity import is_variable
-from far_ho_tf.variables.numbers import check_numbers, is_function, value_of
+from far_ho_tf.variables.numbers import check_numbers, is_function, text_of, value_of
 
 
 class _Penalty(keras.regularizers.Regularizer):
@@ -37,6 +37,9 @@ class _Penalty(keras.regularizers.Regularizer):
             shape=tuple(factor.shape),
         )
         return tf.reduce_sum(factor * self._of_weights(x))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({text_of(self.factor)})"
 
     def _plain(self) -> Any:
         """The factor in numbers, as a saved or cloned model keeps it."""

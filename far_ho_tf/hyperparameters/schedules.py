@@ -11,8 +11,8 @@ from far_ho_tf._types import ConcreteFunction, Variable
 from far_ho_tf.checks import check_count, is_integer, require
 from far_ho_tf.graphs.failures import told
 from far_ho_tf.patches.safe_roots import power
-from far_ho_tf.variables.identity import dtype_of, is_variable, path_of
-from far_ho_tf.variables.numbers import check_numbers, to_tensor
+from far_ho_tf.variables.identity import dtype_of, is_variable
+from far_ho_tf.variables.numbers import check_numbers, text_of, to_tensor
 
 # Where values come from.
 _Source: TypeAlias = float | Sequence[Any] | np.ndarray | tf.Tensor | Variable
@@ -212,7 +212,7 @@ class Schedule:
         )
 
     def __repr__(self) -> str:
-        sources = [f"{name}={_text(s)}" for name, s in self._sources.items()]
+        sources = [f"{name}={text_of(s)}" for name, s in self._sources.items()]
         return f"Schedule{self._kind}({', '.join(sources)})"
 
     def _column(self, index: int) -> "Schedule":
@@ -335,7 +335,3 @@ def _check_low(name: str, source: Any, included: bool) -> None:
         fits = tf.reduce_all(source >= 0 if included else source > 0)
         sign = "not be negative" if included else "be positive"
         require(bool(fits), f"`{name}` of Schedule must {sign}.", **{name: source})
-
-
-def _text(source: Any) -> str:
-    return f"`{path_of(source)}`" if is_variable(source) else repr(source)

@@ -13,6 +13,7 @@ from keras.src.layers.regularization import gaussian_dropout  # Which takes a ro
 from keras.src.regularizers import regularizers
 
 from far_ho_tf._types import TensorLike, Variable
+from far_ho_tf.checks import shown
 from far_ho_tf.patches.registry import Overlay
 from far_ho_tf.patches.replacing import replace
 
@@ -47,7 +48,8 @@ def _validated(value: Any, name: str) -> float:
         raise ValueError(
             f"`{name}` of keras.regularizers must be a number. Remedy: "
             "far_ho_tf.regularizers.L1 or L2 with the hyperparameter, such as "
-            f"`activity_regularizer=L2(...)` of a layer. Received: {name}={value!r}"
+            "`activity_regularizer=L2(...)` of a layer. Received: "
+            f"{name}={shown(value)}"
         )
     return _validate(value, name)
 

@@ -114,7 +114,7 @@ def plan(
             "`memory_budget` must be given: this machine does not tell its own.",
             memory_budget=None,
         )
-    budget = check_count("memory_budget", memory_budget)
+    budget = check_count("memory_budget", memory_budget, of="bytes")
     pure = problem.pure
     pure.dynamics.check_last(num_steps - 1)
     with pure.explained():

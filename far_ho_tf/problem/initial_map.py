@@ -6,7 +6,7 @@ from typing import TypeAlias
 import tensorflow as tf
 
 from far_ho_tf._types import TensorLike, Variable
-from far_ho_tf.checks import require, takes_argument
+from far_ho_tf.checks import require, shown, takes_argument
 from far_ho_tf.graphs.failures import told
 from far_ho_tf.variables.identity import dtype_of, find, is_variable, path_of
 from far_ho_tf.variables.numbers import is_function, to_tensor
@@ -29,7 +29,7 @@ def initial_map(
         if not (isinstance(pair, (list, tuple)) and len(pair) == 2):
             raise ValueError(
                 "`initial_values` must be a list of pairs (variable, "
-                f"value). Received the element: {pair!r}"
+                f"value). Received the element: {shown(pair)}"
             )
         variable, value = pair
         index = find(variable, variables)
@@ -37,7 +37,7 @@ def initial_map(
             name = path_of(variable) if is_variable(variable) else variable
             raise ValueError(
                 "`initial_values` names a variable that is not among the "
-                f"trained `variables`. Received: {name!r}"
+                f"trained `variables`. Received: {shown(name)}"
             )
         if not callable(value):
             initial_value(variable, value)  # Says what is wrong with it.
@@ -71,7 +71,7 @@ def initial_value(
         raise ValueError(
             f"The initial value of `{path_of(variable)}` must be a hyperparameter, "
             "a tensor, an array, or a callable() or callable(step) that gives one. "
-            f"Received: {source!r}, which fails with {told(error)}"
+            f"Received: {shown(source)}, which fails with {told(error)}"
         ) from error
     shape = None if value is None else value.shape
     found = None if value is None else value.dtype.name

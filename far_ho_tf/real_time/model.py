@@ -1,5 +1,6 @@
 """A Keras model that tunes its hyperparameters while it trains."""
 
+import functools
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
@@ -9,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from far_ho_tf._types import OuterOptimizer, Structure
-from far_ho_tf.checks import check_count, check_limit, require, warn_user
+from far_ho_tf.checks import check_count, check_limit, warn_user
 from far_ho_tf.data import Placeholder, as_source
 from far_ho_tf.data.array_sources import Data
 from far_ho_tf.dynamics import Dynamics, as_dynamics
@@ -19,16 +20,21 @@ from far_ho_tf.hyperparameters.hyperparameter import Hyperparameter, scalar_name
 from far_ho_tf.notices import listener_of_fit, told_to
 from far_ho_tf.problem.bilevel_problem import BilevelProblem
 from far_ho_tf.real_time.checks import (
+    REFUSED_CALLBACKS,
+    check_compiled,
     checked,
     divergence,
+    given_to_fit,
+    not_finite,
     refuse_strategy,
+    updates_of,
     warn_of_no_update,
     warn_of_reading,
 )
 from far_ho_tf.real_time.objectives import Loss, LossWeights, Objectives
 from far_ho_tf.real_time.steps import RealTimeTraining
+from far_ho_tf.tuning.callbacks import prepare_callbacks
 from far_ho_tf.tuning.outer_update import OuterUpdate
-from far_ho_tf.variables.identity import find
 
 
 class RealTimeModel(keras.Model):
@@ -43,10 +49,10 @@ class RealTimeModel(keras.Model):
 
     Metrics, `evaluate`, `predict`, `save_weights` (weights and hyperparameters)
     and callbacks work as for any Keras model, but for those that need an
-    optimizer (`ReduceLROnPlateau`, `LearningRateScheduler`) or save the whole
-    model: save `model`, which is trained too. The logs, and so progress bar,
-    CSVLogger and TensorBoard, show `outer_value` and the scalar hyperparameters
-    by name.
+    optimizer (`ReduceLROnPlateau`, `LearningRateScheduler`) or save more than
+    weights, which are refused: save `model`, which is trained too. The logs, and
+    so progress bar, CSVLogger and TensorBoard, show `outer_value` and the scalar
+    hyperparameters by name.
 
     A second `fit` or `compile` goes on from where the first ended. `load_weights` and
     `set_weights` begin anew, as `restart` does: slots and tangents, which are not
@@ -136,6 +142,8 @@ class RealTimeModel(keras.Model):
         self._objectives = Objectives(self, hyper_loss)
         self._training: RealTimeTraining = None  # pyright: ignore[reportAttributeAccessIssue]
         self._is_compiled_anew = False
+        # Of the last `fit`: updates before it, and which of its data are not finite.
+        self._updates_before, self._search = 0, list
         self.built = True
 
     def call(self, inputs: Structure, training: bool | None = None) -> Structure:
@@ -171,26 +179,9 @@ class RealTimeModel(keras.Model):
             ValueError: If a hyperparameter would be judged by a loss that it
                 weighs itself.
         """
-        require(
-            optimizer is None,
-            "`compile` takes no optimizer: the `dynamics` of the RealTimeModel "
-            "train the weights, and its `hyper_optimizer` the hyperparameters.",
-            optimizer=optimizer,
-        )
-        for weight in tf.nest.flatten(loss_weights):
-            require(
-                find(weight, self.hyperparameters) is None
-                or self._objectives.hyper_loss is not None,
-                "`loss_weights` holds a hyperparameter, and the outer objective, the "
-                "same loss, would drive it to zero. Give RealTimeModel a `hyper_loss` "
-                "without it.",
-                loss_weights=loss_weights,
-            )
-        require(
-            jit_compile in (True, False, "auto"),
-            "`jit_compile` must be True, False or 'auto'.",
-            jit_compile=jit_compile,
-        )
+        is_judged_apart = self._objectives.hyper_loss is not None
+        judged = [] if is_judged_apart else self.hyperparameters
+        check_compiled(optimizer, loss_weights, judged, jit_compile)
         super().compile(
             optimizer=None,
             loss=loss,
@@ -216,11 +207,16 @@ class RealTimeModel(keras.Model):
         self.divergence = None
         if self._training is not None:
             self._training.keep_as_good()
-        with told_to(listener_of_fit(self, *args, **kwargs)):
+        given = given_to_fit(self, *args, **kwargs)
+        prepare_callbacks(given.get("callbacks"), REFUSED_CALLBACKS)
+        self._updates_before = updates_of(self._outer_update)
+        self._search = functools.partial(not_finite, given)
+        with told_to(listener_of_fit(given)):
             history = super().fit(*args, **kwargs)
         if self._training is None:  # Of no epochs.
             return history
         self._recover(finished=True)
+        self._search = list  # The data may be large.
         if self._outer_update and not self.divergence:
             warn_of_no_update(self._outer_update, self.update_every)
         return history
@@ -346,5 +342,8 @@ class RealTimeModel(keras.Model):
         training.recover()
         self.stop_training = True
         limit = self._outer_limit
-        self.divergence = divergence(step, value, limit, self.hyperparameters)
+        updates = updates_of(self._outer_update) - self._updates_before
+        self.divergence = divergence(
+            step, value, limit, self.hyperparameters, updates, self._search()
+        )
         warn_user(str(self.divergence))

@@ -81,6 +81,13 @@ def check_batch(batch: Structure) -> None:
         "`hyper_data` must not be empty.",
         hyper_data=_outline(batch),
     )
+    shapes = [tf.TensorShape(leaf.shape) for leaf in leaves if leaf is not None]
+    numbers = {shape[0] for shape in shapes if shape.rank} - {None}
+    require(
+        len(numbers) < 2,
+        "`hyper_data` must have one first dimension, the number of examples.",
+        hyper_data=_outline(batch),
+    )
 
 
 class _Judge(keras.Model):

@@ -2,14 +2,13 @@
 
 import numbers
 import os
-import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from far_ho_tf.checks import check_count, is_integer, require, warn_user
+from far_ho_tf.checks import call_of, check_count, is_integer, require, shown, warn_user
 from far_ho_tf.distribution.strategies import gathered, worker_name
 from far_ho_tf.hypergradients import DivergenceError, NonFiniteError
 from far_ho_tf.resuming import tuner_state
@@ -107,6 +106,12 @@ class Checkpoint(keras.callbacks.Callback):
         self._fits: list[dict[str, Any]] = []
         self._index = -1  # Of the last `fit`.
         self._under_way = False
+
+    def __repr__(self) -> str:
+        kept = self._files.max_to_keep
+        return call_of(
+            self, directory=self._files.directory, every=self._every, max_to_keep=kept
+        )
 
     # The hooks, as `fit` calls them.
 
@@ -262,7 +267,7 @@ class Checkpoint(keras.callbacks.Callback):
         }
         content = {
             "of": self._description,
-            "versions": _versions(),
+            "versions": tuner_state.versions(),
             "fits": self._fits,
             "tuner": tuner_state.capture(tuner),
         }
@@ -300,9 +305,10 @@ class Checkpoint(keras.callbacks.Callback):
         if found:
             name, expected, received = found
             raise ValueError(
-                f"{self._belongs()} {having} {name}={expected!r} "
-                f"(saved with {self._saved['versions']}). Continue that one, or begin "
-                f"this one in another directory. Received: {name}={received!r}"
+                f"{self._belongs()} {having} {name}={shown(expected)} "
+                f"(saved with {self._saved['versions']}). "
+                f"{tuner_state.remedy(expected, received)} "
+                f"Received: {name}={shown(received)}"
             )
 
     def _belongs(self) -> str:
@@ -337,11 +343,3 @@ def _plain(episodes: Any) -> int | list[int] | None:
     """As JSON will give it back."""
     one = episodes is None or is_integer(episodes)
     return episodes if one else [int(number) for number in episodes]  # pyright: ignore[reportOptionalIterable]
-
-
-def _versions() -> str:
-    package = sys.modules["far_ho_tf"]
-    return (
-        f"far_ho_tf {package.__version__}, TensorFlow {tf.__version__}, "
-        f"Keras {keras.__version__}"
-    )

@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import re
+import sys
 from typing import Any, Protocol
 
 import keras
@@ -147,6 +149,31 @@ def difference(
         if found:
             return found
     return place.removeprefix("."), expected, received
+
+
+def remedy(expected: Any, received: Any) -> str:
+    """What to do where a run differs from the one that was saved.
+
+    Args:
+        expected, received: Where they differ first; see `difference`.
+    """
+    names = [re.sub(r"_\d+(?=[/:])", "", str(one)) for one in (expected, received)]
+    if names[0] == names[1]:
+        return (
+            "The names differ by Keras' counters alone: call "
+            "keras.backend.clear_session() before the model is made, as where a cell "
+            "of a notebook is run again."
+        )
+    return "Continue that one, or begin this one in another directory."
+
+
+def versions() -> str:
+    """Those that a checkpoint was saved with."""
+    package = sys.modules["far_ho_tf"]
+    return (
+        f"far_ho_tf {package.__version__}, TensorFlow {tf.__version__}, "
+        f"Keras {keras.__version__}"
+    )
 
 
 def warn_of_orders(tuner: Tuner) -> None:

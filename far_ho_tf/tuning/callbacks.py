@@ -6,10 +6,11 @@ epoch, and the `HyperOptimizer` that of the model.
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 
+from far_ho_tf.checks import require, shown
 from far_ho_tf.notices import once, show
 from far_ho_tf.resuming.tuner_state import Tuner
 
@@ -64,17 +65,75 @@ class ProgressBar(keras.callbacks.Callback):
         self._tell = once(self._show)  # Of the next one, which may wait for the same.
 
 
+def progress_bar(verbose: Any) -> ProgressBar | None:
+    """The bar that `verbose` asks for, if any."""
+    require(
+        verbose in (0, 1, 2, "auto"),
+        "`verbose` must be 0, 1, 2 or 'auto'.",
+        verbose=verbose,
+    )
+    return ProgressBar(2 if verbose == 2 else 1) if verbose else None
+
+
+# Keras' callbacks that a `fit` cannot serve: the method that would fail, and why.
+Refused: TypeAlias = Mapping[type[keras.callbacks.Callback], tuple[str, str]]
+_REFUSED: Refused = {
+    keras.callbacks.ModelCheckpoint: (
+        "on_epoch_end",
+        "saves a Keras model, and `fit` runs a HyperOptimizer. Remedy: "
+        "far.Checkpoint(directory), by which a stopped run goes on; or, after `fit`, "
+        "`save` of the model.",
+    ),
+    keras.callbacks.BackupAndRestore: (
+        "on_train_begin",
+        "saves a Keras model, and `fit` runs a HyperOptimizer. Remedy: "
+        "far.Checkpoint(directory), by which a stopped run goes on.",
+    ),
+}
+# What Keras cannot tell to be better where it is lower.
+_LOWER_IS_BETTER = ("outer_value", "hypergradient_norm")
+
+
 def check_callbacks(callbacks: Any) -> list[keras.callbacks.Callback]:
-    """A list of Keras callbacks."""
-    if isinstance(callbacks, keras.callbacks.CallbackList):
-        callbacks = callbacks.callbacks
-    if not isinstance(callbacks, (list, tuple)):
-        callbacks = [] if callbacks is None else [callbacks]
+    """A list of Keras callbacks that `HyperOptimizer.fit` can serve."""
+    callbacks = _listed(callbacks)
     for index, callback in enumerate(callbacks):
         if not isinstance(callback, keras.callbacks.Callback):
             raise ValueError(
                 "`callbacks` must be a list of `keras.callbacks.Callback`s (of a "
                 "function one is made by keras.callbacks.LambdaCallback). Received: "
-                f"callbacks[{index}]={callback!r}"
+                f"callbacks[{index}]={shown(callback)}"
             )
+    prepare_callbacks(callbacks, _REFUSED)
+    return callbacks
+
+
+def prepare_callbacks(callbacks: Any, refused: Refused) -> None:
+    """Refuses some of Keras' callbacks, and tells the others what to minimize.
+
+    Args:
+        callbacks: As `fit` takes them.
+        refused: A subclass that has a method of its own in the place of the one that
+            would fail is none of these.
+    """
+    for callback in _listed(callbacks):
+        for kind, (method, why) in refused.items():
+            harmful = isinstance(callback, kind) and (
+                getattr(type(callback), method) is getattr(kind, method)
+            )
+            require(
+                not harmful,
+                f"`callbacks` holds {kind.__name__}, which {why}",
+                callback=callback,
+            )
+        monitor = getattr(callback, "monitor", None)
+        if getattr(callback, "mode", None) == "auto" and monitor in _LOWER_IS_BETTER:
+            callback.mode = "min"  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _listed(callbacks: Any) -> list[keras.callbacks.Callback]:
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        callbacks = callbacks.callbacks
+    if not isinstance(callbacks, (list, tuple)):
+        callbacks = [] if callbacks is None else [callbacks]
     return list(callbacks)

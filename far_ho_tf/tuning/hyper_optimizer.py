@@ -14,6 +14,7 @@ from far_ho_tf.checks import (
     check_limit,
     check_steps,
     did_you_mean,
+    shown,
     warn_user,
 )
 from far_ho_tf.distribution.strategies import check_strategy, in_scope_of, outside_scope
@@ -30,7 +31,7 @@ from far_ho_tf.hyperparameters.hyperparameter import scalar_names
 from far_ho_tf.notices import told_to
 from far_ho_tf.problem.bilevel_problem import BilevelProblem
 from far_ho_tf.resuming.checkpoint import with_checkpoint_last
-from far_ho_tf.tuning.callbacks import ProgressBar, check_callbacks
+from far_ho_tf.tuning.callbacks import check_callbacks, progress_bar
 from far_ho_tf.tuning.inner_runs import InnerRuns, Result, check_mode
 from far_ho_tf.tuning.outer_update import OuterUpdate
 from far_ho_tf.variables.identity import assign, read
@@ -118,7 +119,7 @@ class HyperOptimizer:
             raise ValueError(
                 "`hypergradient` must be a HyperGradient, such as `far.ReverseHG()` or "
                 "`far.ForwardHG()`, and not a class or its name; an optimizer is given "
-                f"as `optimizer=`. Received: {hypergradient!r}"
+                f"as `optimizer=`. Received: {shown(hypergradient)}"
             )
         self.strategy = check_strategy(strategy)
         update = in_scope_of(
@@ -223,9 +224,9 @@ class HyperOptimizer:
                 by name, in the logs. Their `model` is this object:
                 `stop_training`, `optimizer`, `get_weights` and `set_weights`
                 (of the hyperparameters) work, and so do
-                `EarlyStopping("outer_value", mode="min")`,
+                `EarlyStopping("outer_value")`, which minimizes it,
                 `ReduceLROnPlateau`, `CSVLogger` and the like; those that save
-                a model do not.
+                a model are refused: see `Checkpoint`.
             verbose: 0 is silent, 1 (or "auto") a progress bar, 2 one line.
             outer_limit: Number; an outer value above it counts as divergence.
 
@@ -240,11 +241,11 @@ class HyperOptimizer:
         num_steps = check_steps(num_steps)
         check_limit("outer_limit", outer_limit)
         check_mode(mode)
+        bar = progress_bar(verbose)
         checkpoint = None
         if callbacks is not None:
             callbacks, checkpoint = with_checkpoint_last(check_callbacks(callbacks))
         callbacks = callbacks or []
-        bar = ProgressBar(2 if verbose == 2 else 1) if verbose else None
         if bar:
             callbacks.append(bar)
         callbacks = keras.callbacks.CallbackList(
@@ -329,7 +330,7 @@ def _check_problems(problem: Any) -> list[BilevelProblem]:
         if not isinstance(other, BilevelProblem):
             raise ValueError(
                 "`problem` must be a BilevelProblem or a list of them. Received: "
-                f"{other!r}"
+                f"{shown(other)}"
             )
         shared = problems[0].hyperparameters
         if len(other.hyperparameters) != len(shared) or any(
@@ -338,6 +339,7 @@ def _check_problems(problem: Any) -> list[BilevelProblem]:
         ):
             raise ValueError(
                 "All problems must have the same hyperparameters (the same objects) "
-                f"in the same order: {shared}. Received: {other.hyperparameters}"
+                f"in the same order: {shown(shared)}. Received: "
+                f"{shown(other.hyperparameters)}"
             )
     return problems

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 import tensorflow as tf
 
-from far_ho_tf.checks import check_count, is_integer, require
+from far_ho_tf.checks import check_count, is_integer, require, shown
 from far_ho_tf.distribution.strategies import outside_scope
 from far_ho_tf.hypergradients.base import HyperGradient
 from far_ho_tf.hypergradients.episodes import Episodes, check_episodes
@@ -242,7 +242,9 @@ class InnerRuns:
 def check_mode(mode: Any) -> None:
     """Refuses what is no mode of `HyperOptimizer.run`."""
     if mode not in _MODES:
-        raise ValueError(f"`mode` must be one of {_MODES}. Received: mode={mode!r}")
+        raise ValueError(
+            f"`mode` must be one of {_MODES}. Received: mode={shown(mode)}"
+        )
 
 
 def _check_limit(value: tf.Tensor, limit: float | None) -> None:

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from far_ho_tf._types import OuterOptimizer, Variable
-from far_ho_tf.checks import require
+from far_ho_tf.checks import require, shown
 from far_ho_tf.variables.identity import find, is_variable, path_of
 
 
@@ -102,7 +102,7 @@ def _group(pair: Any) -> tuple[Sequence[Variable], keras.optimizers.Optimizer]:
     if not (isinstance(pair, (list, tuple)) and len(pair) == 2):
         raise ValueError(
             "`optimizer` must be a Keras optimizer, or a list of pairs "
-            f"(hyperparameters, Keras optimizer). Received the element: {pair!r}"
+            f"(hyperparameters, Keras optimizer). Received the element: {shown(pair)}"
         )
     variables, optimizer = pair
     if is_variable(variables):
@@ -123,7 +123,7 @@ def _keras_optimizer(optimizer: Any) -> keras.optimizers.Optimizer:
     except (ValueError, TypeError) as error:
         raise ValueError(
             "The outer `optimizer` must be a Keras optimizer or its name, or a list of "
-            f"pairs (hyperparameters, Keras optimizer). Received: {optimizer!r}"
+            f"pairs (hyperparameters, Keras optimizer). Received: {shown(optimizer)}"
         ) from error
 
 

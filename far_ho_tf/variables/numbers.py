@@ -9,9 +9,11 @@ import numpy as np
 import tensorflow as tf
 
 from far_ho_tf._types import Number
-from far_ho_tf.checks import require
+from far_ho_tf.checks import require, shown
 from far_ho_tf.graphs.failures import told
-from far_ho_tf.variables.identity import is_variable
+from far_ho_tf.variables.identity import is_variable, path_of
+
+_FEW = 8  # Numbers of an array that are shown.
 
 
 @functools.lru_cache(maxsize=1024)
@@ -55,6 +57,14 @@ def check_numbers(label: str, value: Any) -> Any:
     return array
 
 
+def text_of(source: Any) -> str:
+    """A source as a `repr` shows it: a variable by its path, others as numbers."""
+    if is_variable(source):
+        return f"`{path_of(source)}`"
+    is_plain = isinstance(source, np.ndarray) and source.size <= _FEW
+    return shown(source.tolist() if is_plain else source)
+
+
 def to_tensor(value: Any, dtype: tf.DType | str) -> tf.Tensor:
     """A variable's, tensor's or number's value; plain numbers in `dtype`.
 
@@ -84,5 +94,5 @@ def value_of(label: str, source: Number, dtype: tf.DType | str) -> tf.Tensor:
     except Exception as error:
         raise ValueError(
             f"{label} must be a number, an array, a Hyperparameter, or a callable() "
-            f"that gives one. Received: {source!r}, which fails with {told(error)}"
+            f"that gives one. Received: {shown(source)}, which fails with {told(error)}"
         ) from error

@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from far_ho_tf._types import Variable
+from far_ho_tf.checks import shown, warn_user
 from far_ho_tf.variables.identity import (
     VARIABLES,
     dtype_of,
@@ -43,12 +44,19 @@ def trained_variables(
                 "`variables` must have trainable variables; a Keras model has them "
                 "once it is built (give it an `Input` or call it on data first), "
                 "unless trainable=False or all are hyperparameters. Received: "
-                f"variables={owner!r}"
+                f"variables={shown(owner)}"
             )
         return check_variables("variables", trained), owned
     trained = check_variables(
         "variables", owner, "a keras.Model or Layer, a tf.Module or a list of variables"
     )
+    fixed = [path_of(variable) for variable in trained if not variable.trainable]
+    if fixed:
+        warn_user(
+            f"`variables` holds {shown(fixed)}, of which `trainable` is False (as of "
+            "the moving statistics of BatchNormalization): gradient descent trains "
+            "them all the same. Remedy: the model itself, or its `trainable_variables`."
+        )
     for variable in trained:
         if find(variable, hyperparameters) is not None:
             raise ValueError(
@@ -68,7 +76,10 @@ def check_variables(
 ) -> list[Variable]:
     """Returns floating variables as a list, or says what is wrong with them."""
     if not isinstance(variables, (list, tuple)):
-        raise ValueError(f"`{name}` must be {expected}. Received: {name}={variables!r}")
+        remedy = f" Remedy: {name}=[it]." if is_variable(variables) else ""
+        raise ValueError(
+            f"`{name}` must be {expected}.{remedy} Received: {name}={shown(variables)}"
+        )
     if not variables:
         raise ValueError(f"`{name}` must not be empty. Received: {name}=[]")
     for index, variable in enumerate(variables):
@@ -79,12 +90,15 @@ def check_variables(
                 f"`{name}` must hold keras.Variables or tf.Variables, not layers or "
                 "models. Remedy: their variables, such as [*one.trainable_variables, "
                 "*other.trainable_variables], or one model or tf.Module that holds "
-                f"them. Received: {name}[{index}]={variable!r}"
+                f"them. Received: {name}[{index}]={shown(variable)}"
             )
         if not is_variable(variable):
+            remedy = ""
+            if name == "hyperparameters" and not callable(variable):
+                remedy = "Remedy: far.Hyperparameter(value). "
             raise ValueError(
-                f"`{name}` must hold keras.Variables or tf.Variables. "
-                f"Received: {name}[{index}]={variable!r}"
+                f"`{name}` must hold keras.Variables or tf.Variables. {remedy}"
+                f"Received: {name}[{index}]={shown(variable)}"
             )
         if not dtype_of(variable).is_floating:
             raise ValueError(
@@ -183,9 +197,12 @@ def common_dtype(
     dtype = dtype_of(variables[0])
     for variable in variables + hyperparameters:
         if dtype_of(variable) != dtype:
+            remedy = ""
+            if find(variable, hyperparameters) is not None:
+                remedy = f'Remedy: Hyperparameter(..., dtype="{dtype.name}"). '
             raise ValueError(
                 "All variables and hyperparameters must have one dtype: "
-                f"`{path_of(variables[0])}` is {dtype.name}. Received: "
+                f"`{path_of(variables[0])}` is {dtype.name}. {remedy}Received: "
                 f"`{path_of(variable)}` of dtype {dtype_of(variable).name}"
             )
     return dtype

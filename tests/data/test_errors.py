@@ -104,3 +104,50 @@ class TestKindsOfTensors:
                 compute(parts, **{role: data})
         with fails("`tensors` of `Batches`", r"shapes=\[\(0, 3\)\]"):
             far.Batches(empty, 1)
+
+
+class TestLists:
+    """Lists are structures of tensors here."""
+
+    @pytest.mark.parametrize("role", ["inner_data", "outer_data"])
+    def test_of_numbers(self, parts, role):
+        x, y = np.ones((20, 2)), np.ones(20)
+        for data in (
+            y.tolist(),
+            (x.tolist(), y),
+            {"x": x, "y": [*"abcdefghijklmnopqr"]},
+        ):
+            with fails(f"`{role}` must be arrays or tensors", "np.asarray"):
+                compute(parts, **{role: data})
+
+    def test_of_numbers_in_batches(self):
+        x = np.ones((20, 2))
+        with fails("`tensors` of `Batches` must be arrays or tensors", "np.asarray"):
+            far.Batches((x.tolist(), x[:, 0].tolist()), 4)
+
+    def test_of_tensors(self, parts):
+        many = [tf.ones(2)] * 20
+        compute(parts, inner_objective=_ignoring(parts), inner_data=many)
+        compute(parts, inner_objective=_ignoring(parts), inner_data=[1.0, 2.0])
+
+
+class TestBroadcasting:
+    @pytest.mark.parametrize("role", ["inner_data", "outer_data"])
+    def test_one_example_and_more(self, parts, role):
+        objective = role.replace("data", "objective")
+        changes = {
+            objective: _ignoring(parts),
+            role: (np.ones((4, 2)), np.ones((1, 2))),
+        }
+        with pytest.warns(UserWarning, match=rf"`{role}` holds .*\(4, 2\), \(1, 2\)"):
+            compute(parts, **changes)
+
+    def test_others_are_silent(self, parts):
+        """Warnings of this package are errors in tests."""
+        for data in [(1.0, np.ones(4)), (np.ones((1, 2)), np.ones(1)), np.ones((1, 3))]:
+            compute(parts, inner_objective=_ignoring(parts), inner_data=data)
+
+
+def _ignoring(parts):
+    """The objective, which takes data and does not read them."""
+    return lambda batch: parts["inner_objective"]()

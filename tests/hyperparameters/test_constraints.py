@@ -259,6 +259,11 @@ def test_serialization(constraint):
     [
         (lambda: Interval(1.0, 0.0), "low"),
         (lambda: Interval([0.0, 2.0], 1.0), "low"),
+        (lambda: Interval("0", 1), "low"),
+        (lambda: Interval(0, float("nan")), "high"),
+        (lambda: Interval([[0.0], [1.0, 2.0]]), "low"),
+        (lambda: L1Ball("1"), "radius"),
+        (lambda: CappedSimplex(None), "total"),
         (lambda: L1Ball(0.0), "radius"),
         (lambda: L1Ball(-1.0), "radius"),
         (lambda: L1Ball(float("nan")), "radius"),

@@ -102,7 +102,7 @@ def test_representation():
     rates = hyper([0.5, 0.25], "rates")
     assert repr(far.Schedule(rates)) == "Schedule(values=`rates`)"
     shown = repr(far.Schedule.cosine(0.5, hyper(4.0, "steps")))
-    assert shown.startswith("Schedule.cosine(initial=array(0.5), decay_steps=`steps`")
+    assert shown.startswith("Schedule.cosine(initial=0.5, decay_steps=`steps`")
 
 
 class TestErrors:

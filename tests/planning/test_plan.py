@@ -160,6 +160,7 @@ def test_the_peak_of_a_graph_by_hand():
         (("problem", 10), "`problem` must be a BilevelProblem"),
         ((None, 0), "`num_steps` must be an integer"),
         ((None, 10, 1.5), "`memory_budget` must be an integer"),
+        ((None, 10, "1GB"), "`memory_budget` must be .* at least 1, in bytes"),
     ],
 )
 def test_errors(arguments, message):

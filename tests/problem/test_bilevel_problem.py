@@ -57,7 +57,8 @@ class TestObjectives:
         def loss(batch):
             return tf.reduce_sum(batch)
 
-        with fails(f"`{role}` .loss. failed", "batch", r"Received: arguments=\[\]"):
+        data = role.replace("objective", "data")
+        with fails(f"`{role}` .loss. is called without", f"`{data}` is None: give it"):
             compute(parts, **{role: loss})
 
     def test_a_branch_in_a_nested_tf_function(self, parts, role):

@@ -288,7 +288,7 @@ class TestDivergence:
         loaded = [np.full((3, 1), 0.3), np.ones(1)]
         model.model.set_weights(loaded)
         rate.assign(1e200)
-        with pytest.warns(UserWarning, match="last good update"):
+        with pytest.warns(UserWarning, match="no update had been made"):
             trained(model, epochs=3)
         assert_close(model.model.get_weights(), loaded, 0)
         # Slots and tangents are zero: it goes on as a new run does.
@@ -307,7 +307,7 @@ class TestDivergence:
             hyper_optimizer=keras.optimizers.SGD(1.0, clipvalue=1e-3),
             compiled={"steps_per_execution": 16},
         )
-        with pytest.warns(UserWarning, match="last good update"):
+        with pytest.warns(UserWarning, match="no update had been made"):
             trained(model, epochs=4)
         assert int(model._training.carried.outer_step) <= 4
         assert float(rate) == 1e200
@@ -323,6 +323,9 @@ class TestErrors:
             ((X.tolist(), Y.tolist()), "must be arrays"),
             ((X[:0], Y[:0]), "must not be empty"),
             ((row for row in X), "must be arrays"),
+            ((X, Y[:3]), "must have one first dimension.*22, 3.*3, 1"),
+            ((X, Y[:1]), "must have one first dimension"),
+            ((X, Y, np.ones(3)), "must have one first dimension"),
         ],
     )
     def test_hyper_data(self, hyper_data, message):
@@ -383,3 +386,60 @@ class TestErrors:
         with pytest.raises(NotImplementedError, match=r"tuned\.model\.save"):
             model.save(tmp_path / "a.keras")
         model.model.save(tmp_path / "b.keras")
+
+
+class TestCallbacks:
+    @pytest.mark.parametrize(
+        ("make", "message"),
+        [
+            (keras.callbacks.ReduceLROnPlateau, "an `optimizer`.*hyper_optimizer"),
+            (
+                lambda: keras.callbacks.LearningRateScheduler(lambda epoch: 0.1),
+                "an `optimizer`.*far.Schedule",
+            ),
+            (
+                lambda: keras.callbacks.BackupAndRestore("backup"),
+                "slots and tangents .* are not saved.*save_weights_only",
+            ),
+        ],
+    )
+    def test_those_that_are_refused(self, make, message):
+        model, _ = tuned()
+        callback = make()
+        with pytest.raises(ValueError, match=f"{type(callback).__name__}, .*{message}"):
+            model.fit(*TRAIN, verbose=0, callbacks=callback)
+        assert model.status is None
+
+    def test_early_stopping_knows_that_lower_is_better(self):
+        """It stops at the first epoch that is above one before."""
+        model, _ = tuned()
+        stopping = keras.callbacks.EarlyStopping("outer_value", patience=1)
+        values = trained_with(model, stopping)["outer_value"]
+        assert len(values) == 3 and values[0] > values[2] > values[1]
+        model, _ = tuned()
+        stopping = keras.callbacks.EarlyStopping("outer_value", 1e3, patience=2)
+        assert len(trained_with(model, stopping)["outer_value"]) == 3
+
+
+def trained_with(model, callback):
+    data = DATA.batch(4, drop_remainder=True)
+    options = {"shuffle": False, "verbose": 0, "callbacks": [callback]}
+    return model.fit(data, epochs=4, **options).history
+
+
+def test_data_that_are_not_finite():
+    model, rate = tuned(update_every=1)
+    start = model.model.get_weights()
+    x, y = TRAIN
+    bad = np.where(np.arange(16)[:, None] == 1, np.nan, y)
+    with pytest.warns(UserWarning, match="`y` of `fit` holds NaN.* no update had been"):
+        model.fit(x, bad, batch_size=16, shuffle=False, verbose=0)
+    assert_close(model.model.get_weights(), start, 0)
+    assert float(rate) == 0.02
+
+
+def test_a_model_that_trains_nothing():
+    frozen = line()
+    frozen.trainable = False
+    with pytest.raises(ValueError, match="`model` must have weights to train"):
+        tuned(model=frozen)

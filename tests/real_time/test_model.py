@@ -345,7 +345,7 @@ def test_divergence_to_infinity_stops_too():
     start = [w.copy() for w in case.model.get_weights()]
     frozen = keras.optimizers.SGD(0.0)
     tuned = case.real_time([case.rate], hyper_optimizer=frozen)
-    with pytest.warns(UserWarning, match="last good update"):
+    with pytest.warns(UserWarning, match="no update had been made"):
         tuned.fit(*TRAIN, batch_size=5, epochs=9, verbose=0)
     assert isinstance(tuned.divergence, far.NonFiniteError)
     assert_close(case.model.get_weights(), start, 0)  # There was no good update.

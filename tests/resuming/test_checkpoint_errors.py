@@ -315,3 +315,24 @@ def test_datasets_that_draw_from_one_order(tmp_path):
 def test_another_dataset(tmp_path):
     fit(anew(shuffling, seed=1), 2, callbacks=[far.Checkpoint(tmp_path)])
     refused(anew(shuffling, seed=2), tmp_path, "`inner_data` must give the elements", 3)
+
+
+def layered():
+    """A problem whose variables Keras names with counters."""
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    decay = far.Hyperparameter(0.1, name="decay")
+    loss = lambda: tf.reduce_sum(model(tf.ones((1, 2))) ** 2)  # noqa: E731
+    problem = far.BilevelProblem(
+        lambda: loss() * decay, loss, model, far.GradientDescent(0.1), [decay]
+    )
+    return far.HyperOptimizer(problem, far.ReverseHG(jit_compile=False))
+
+
+def test_names_with_counters(tmp_path):
+    """As in a notebook, where a cell is run again."""
+    fit(anew(layered), 2, callbacks=[far.Checkpoint(tmp_path)])
+    remedy = "counters alone: call keras.backend.clear_session"
+    refused(layered(), tmp_path, f"'sequential/.*{remedy}.*'sequential_1/")
+    tuner = anew(layered)
+    fit(tuner, 3, callbacks=[far.Checkpoint(tmp_path)])
+    assert tuner.history.epoch == [0, 1, 2] and tuner.initial_iteration == 2

@@ -185,3 +185,56 @@ def test_constraint_is_applied_in_each_iteration():
 def test_wrong_number_of_iterations(hyper_iterations):
     with pytest.raises(ValueError, match=f"Received: .*={hyper_iterations}"):
         make_tuner().fit(hyper_iterations, num_steps=2)
+
+
+def test_early_stopping_knows_that_lower_is_better():
+    """As with mode="min": it stops after three iterations without a lower value."""
+    for monitor in ("outer_value", "hypergradient_norm"):
+        tuner = make_tuner(rate=4.0)
+        callback = keras.callbacks.EarlyStopping(monitor, patience=3)
+        assert fit(tuner, 20, [callback]).epoch == [0, 1, 2, 3]
+        assert callback.mode == "min" and callback.best_epoch == 0
+    falling = keras.callbacks.EarlyStopping("outer_value", patience=3)
+    assert fit(make_tuner(rate=0.5), 6, [falling]).epoch == [0, 1, 2, 3, 4, 5]
+    highest = keras.callbacks.EarlyStopping("outer_value", mode="max", patience=1)
+    assert fit(make_tuner(rate=0.5), 6, [highest]).epoch == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (keras.callbacks.ModelCheckpoint, "ModelCheckpoint"),
+        (
+            lambda path: keras.callbacks.ModelCheckpoint(
+                path.replace("keras", "weights.h5"), save_weights_only=True
+            ),
+            "ModelCheckpoint",
+        ),
+        (keras.callbacks.BackupAndRestore, "BackupAndRestore"),
+    ],
+)
+def test_callbacks_that_save_a_model(make, name, tmp_path):
+    tuner = make_tuner()
+    saving = make(str(tmp_path / "x.keras"))
+    message = f"`callbacks` holds {name}, which saves a Keras model.*far.Checkpoint"
+    with pytest.raises(ValueError, match=message):
+        fit(tuner, 2, [keras.callbacks.TerminateOnNaN(), saving])
+    assert tuner.inner_runs.outer_step == 0 and target_of(tuner) == 0.0
+
+
+def test_a_subclass_that_saves_in_its_own_way(tmp_path):
+    class Saving(keras.callbacks.ModelCheckpoint):
+        def on_epoch_end(self, epoch, logs=None):
+            saved.append(epoch)
+
+    saved = []
+    fit(make_tuner(), 2, [Saving(str(tmp_path / "x.keras"))])
+    assert saved == [0, 1]
+
+
+@pytest.mark.parametrize("verbose", ["yes", 3, -1, None])
+def test_wrong_verbose(verbose):
+    with pytest.raises(
+        ValueError, match=f"`verbose` must be 0, .* verbose={verbose!r}"
+    ):
+        fit(make_tuner(), 1, verbose=verbose)

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 import far_ho_tf as far
 from far_ho_tf.variables.identity import path_of
-from far_ho_tf.variables.owners import trained_variables
+from far_ho_tf.variables.owners import check_variables, common_dtype, trained_variables
 from tests.helpers import assert_close, hyper, in_tiers
 
 
@@ -301,3 +301,33 @@ def test_what_is_trained_is_settled_when_the_problem_is_made():
         assert first.get_weights()[0] == pytest.approx(1.4)
         assert second.get_weights()[0] == 1.0
         assert float(result.hypergradients[0]) == pytest.approx(2 * -1.6 * 4)
+
+
+def test_a_list_with_what_is_not_trainable():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.BatchNormalization()])
+    message = "moving_mean.*moving_variance.*`trainable` is False.*trainable_variables"
+    with pytest.warns(UserWarning, match=f"(?s){message}"):
+        trained, _ = trained_variables(model.weights, [])
+    assert len(trained) == 4
+    trained, _ = trained_variables(model.trainable_variables, [])
+    assert len(trained) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        ("hyperparameters", [0.1], r"far.Hyperparameter\(value\).*\[0\]=0.1"),
+        ("hyperparameters", _variable("w"), r"hyperparameters=\[it\]"),
+        ("variables", _variable("w"), r"variables=\[it\]"),
+    ],
+)
+def test_remedies(name, given, message):
+    with pytest.raises(ValueError, match=f"`{name}` must .*Remedy: .*{message}"):
+        check_variables(name, given)
+
+
+def test_a_hyperparameter_of_another_dtype():
+    rate = far.Hyperparameter(0.1, dtype="float64")
+    message = r'Remedy: Hyperparameter\(..., dtype="float32"\)'
+    with pytest.raises(ValueError, match=message):
+        common_dtype([keras.Variable(0.0, dtype="float32")], [rate])
