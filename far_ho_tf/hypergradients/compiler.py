@@ -186,7 +186,9 @@ def _reason(error: BaseException) -> str:
     """Why XLA could not compile a program, in short."""
     missing = re.findall(r"(\w+) \(No registered '\w+' OpKernel", str(error))
     if missing:
-        return f"it has no kernel for {', '.join(sorted(set(missing)))}"
+        # It is given what is no number.
+        kinds = {"strings" if one == "_Arg" else one for one in missing}
+        return f"it has no kernel for {', '.join(sorted(kinds))}"
     return essence(error)[:200]
 
 

@@ -97,7 +97,8 @@ class ReverseHG(HyperGradient):
         )
         for name in ("truncation", "memory_budget"):
             if getattr(self, name) is not None:
-                check_count(name, getattr(self, name))
+                unit = "bytes" if name == "memory_budget" else ""
+                check_count(name, getattr(self, name), of=unit)
         require(
             self.checkpointing is None or self.memory_budget is None,
             "`memory_budget` chooses the checkpoints: give one of the two.",
