@@ -194,7 +194,7 @@ def _searched(run: ReverseRun, first: int) -> _Found:
         zero = tf.nest.map_structure(tf.zeros_like, run.hyperparameters)
         derivatives = run.visit(step, state, log.choice, (ones, zero))
         counts = (step >= first) & (derivative_step < 0)  # pyright: ignore[reportOperatorIssue]
-        is_first = counts & ~all_finite(derivatives)
+        is_first = counts & ~all_finite(derivatives)  # pyright: ignore[reportOperatorIssue]
         derivative_step = tf.where(is_first, step, derivative_step)
         logs = write(logs, step, log)
         return step + 1, state, new_state, logs, log.value, derivative_step

@@ -196,13 +196,19 @@ def _part(
     )
 
 
+def _state_of_numpy() -> tuple[int, int, bytes]:
+    """That of the generator behind `np.random.rand` and the like."""
+    whole = np.random.get_state(legacy=False)
+    state = whole["state"]
+    return state["pos"], whole["has_gauss"], state["key"].tobytes()
+
+
 @contextlib.contextmanager
 def _drawing_told(name: str) -> Iterator[None]:
     """Warns where NumPy's own random numbers are drawn within, which is a trace."""
-    before = np.random.get_state()
+    before = _state_of_numpy()
     yield
-    after = np.random.get_state()
-    if before[2:] == after[2:] and np.array_equal(before[1], after[1]):
+    if _state_of_numpy() == before:
         return
     data = name.replace("objective", "data")
     warn_user(
