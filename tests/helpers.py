@@ -22,6 +22,10 @@ from far_ho_tf.patches import kernels, registry
 ROOT = pathlib.Path(__file__).parents[1]
 
 
+# For tests of what a hyperparameter does there.
+begins_out_of_bounds = pytest.mark.filterwarnings("ignore:.*and begins outside")
+
+
 def in_tiers(values, first):
     """Parameters of a test, of which only those in `first` are in the first tier.
 

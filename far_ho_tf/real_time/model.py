@@ -16,7 +16,7 @@ from far_ho_tf.data.array_sources import Data
 from far_ho_tf.dynamics import Dynamics, as_dynamics
 from far_ho_tf.hypergradients import NonFiniteError
 from far_ho_tf.hypergradients.result import Status
-from far_ho_tf.hyperparameters.hyperparameter import Hyperparameter, scalar_names
+from far_ho_tf.hyperparameters.hyperparameter import scalar_names
 from far_ho_tf.notices import listener_of_fit, told_to
 from far_ho_tf.problem.bilevel_problem import BilevelProblem
 from far_ho_tf.real_time.checks import (
@@ -313,11 +313,9 @@ class RealTimeModel(keras.Model):
             self._objectives.outer,
             self.model,
             self.dynamics,
-            # A problem must have hyperparameters; this one is left alone.
-            self.hyperparameters
-            or [Hyperparameter(0.0, dtype=self.model.variable_dtype, name="unused")],
+            self.hyperparameters or [self._objectives.idle],
             inner_data=batches,
-            outer_data=self._hyper_data,
+            outer_data=self._hyper_data if self.hyperparameters else None,
         ).pure
         with problem.explained():
             training = RealTimeTraining(

@@ -1,5 +1,6 @@
 """The two objectives that a compiled Keras model stands for."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -8,6 +9,7 @@ import tensorflow as tf
 
 from far_ho_tf._types import Structure
 from far_ho_tf.checks import require
+from far_ho_tf.hyperparameters.hyperparameter import Hyperparameter
 
 # As `keras.Model.compile` takes them.
 Loss: TypeAlias = str | Callable[..., Any] | Sequence[Any] | Mapping[str, Any] | None
@@ -38,6 +40,11 @@ class Objectives:
         self._judge = _Judge(model.output_names)
         self.predictions = None
 
+    @functools.cached_property
+    def idle(self) -> Hyperparameter:
+        """The one of a model that has none, since a problem must; it is 0."""
+        return Hyperparameter(0.0, dtype=self._model.variable_dtype, name="idle")
+
     def compile(self, loss: Loss, loss_weights: LossWeights) -> None:
         """Sets the outer objective; takes what the model is compiled with."""
         if self.hyper_loss is not None:
@@ -56,8 +63,8 @@ class Objectives:
 
     def outer(self, batch: Structure = None) -> tf.Tensor:
         """The outer loss, in inference mode."""
-        if batch is None:  # No data, as there are no hyperparameters.
-            return tf.zeros([], self._model.variable_dtype)
+        if batch is None:
+            return tf.convert_to_tensor(self.idle)
         check_batch(batch)
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
         predictions = self._model(x, training=False)

@@ -136,14 +136,18 @@ class TestKerasLosses:
     def problem(self):
         setting = Classification()
         loss = keras.losses.CategoricalCrossentropy(from_logits=True, dtype="float64")
-        setting.inner = lambda batch: (
-            loss(batch[1], setting.model(batch[0])) + 0.0 * setting.penalty
-        )
+        setting.inner = lambda batch: loss(batch[1], setting.model(batch[0]))
         setting.outer = lambda batch: loss(batch[1], setting.model(batch[0]))
         rate = setting.hyper(0.1, "rate")
-        problem = setting.bilevel(far.Momentum(rate, 0.9), [rate])
-        problem.pure.hyperparameters = problem.hyperparameters = [rate]
-        return problem
+        return far.BilevelProblem(
+            setting.inner,
+            setting.outer,
+            setting.model,
+            far.Momentum(rate, 0.9),
+            [rate],
+            setting.train,
+            setting.validation,
+        )
 
     def test_the_loss_is_that_of_one_device(self):
         strategy = mirrored(2)

@@ -9,7 +9,14 @@ import tensorflow as tf
 
 import far_ho_tf as far
 from tests import reference
-from tests.helpers import Classification, assert_close, hyper, in_tiers, pairwise
+from tests.helpers import (
+    Classification,
+    assert_close,
+    begins_out_of_bounds,
+    hyper,
+    in_tiers,
+    pairwise,
+)
 
 METHODS = [far.ReverseHG, far.ForwardHG]
 MODES = pytest.mark.parametrize("method", METHODS)
@@ -162,6 +169,7 @@ def test_the_backward_pass_searches_for_nothing():
     assert Counting.made == 1
 
 
+@begins_out_of_bounds
 @MODES
 def test_a_factor_of_zero_where_nothing_is_reduced(method):
     w, tau = keras.Variable(1.0, dtype="float64", name="w"), hyper(0.0, "tau")

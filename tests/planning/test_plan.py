@@ -8,7 +8,7 @@ import tensorflow as tf
 import far_ho_tf as far
 from far_ho_tf.graphs.peak_memory import peak
 from far_ho_tf.planning.prediction import predict
-from tests.helpers import Classification, hyper
+from tests.helpers import Classification, begins_out_of_bounds, hyper
 
 ELEMENTS = 5 * 4 + 4 + 4 * 3 + 3  # Of the network of `Classification`.
 
@@ -119,6 +119,7 @@ def test_a_budget_of_its_own():
     assert plan.memory_budget > 2**20 and plan.recommended == far.ReverseHG()
 
 
+@begins_out_of_bounds
 def test_dynamics_that_cannot_be_reversed():
     problem = Classification()
     options = options_of(far.plan(problem.bilevel(far.Adam(0.1)), 100, 10**9))

@@ -156,11 +156,15 @@ class TestErrors:
             mode.compute(problem, 5)
         assert error.value.step == 0
 
-    def test_a_hyperparameter_that_nothing_reads(self):
+    def test_a_hyperparameter_without_effect(self):
         w = keras.Variable(1.0, dtype="float64", name="w")
         rate, unread = hyper(0.1, "rate"), hyper(1.0, "unread")
         problem = far.BilevelProblem(
-            lambda: w * w, lambda: w * w, [w], far.GradientDescent(rate), [rate, unread]
+            lambda: w * w + unread,
+            lambda: w * w,
+            [w],
+            far.GradientDescent(rate),
+            [rate, unread],
         )
         with pytest.raises(ValueError, match=r"Nothing depends on.*`unread`"):
             far.ForwardHG().compute(problem, 2)

@@ -9,6 +9,7 @@ import far_ho_tf as far
 from tests.helpers import (
     Classification,
     assert_close,
+    begins_out_of_bounds,
     hyper,
     in_tiers,
     normalized_network,
@@ -424,6 +425,7 @@ class TestErrors:
         with pytest.raises(ValueError, match="below 2¹⁴"):
             far.ReversibleHG().compute(self.problem(far.Momentum(0.1), w), 3)
 
+    @begins_out_of_bounds
     @COMPILERS
     @pytest.mark.parametrize(
         ("slope", "rate"),
