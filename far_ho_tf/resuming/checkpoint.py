@@ -2,8 +2,7 @@
 
 import numbers
 import os
-import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -12,9 +11,10 @@ import tensorflow as tf
 from far_ho_tf.checks import check_count, is_integer, require, warn_user
 from far_ho_tf.distribution.strategies import gathered, worker_name
 from far_ho_tf.hypergradients import DivergenceError, NonFiniteError
-from far_ho_tf.resuming import tuner_state
+from far_ho_tf.resuming import description, tuner_state
 from far_ho_tf.resuming.files import CheckpointError, Files, number_of
-from far_ho_tf.resuming.tuner_state import as_named_now
+from far_ho_tf.resuming.interfaces import Tuner
+from far_ho_tf.resuming.same_run import SameRun
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -52,6 +52,12 @@ class Checkpoint(keras.callbacks.Callback):
         every: Positive integer, hyper-iterations between two savings. The end of a
             `fit` is always saved.
         max_to_keep: Positive integer: how many savings stay.
+        allow: List of what may be another than it was before the stop, for the run to
+            go on with as it is now; anything else that is another is refused:
+            "outer_optimizer" (of the same kind it keeps its moments and counts),
+            "hypergradient" (the mode), "dynamics", "objectives", "data" (read from
+            their start), "constraints", "initial_values" (those that were saved
+            count), "fit" (its `num_steps`, `mode`, `episodes` and `outer_limit`).
 
     Raises:
         ValueError: If an argument is wrong; a `CheckpointError`, which is one, if
@@ -87,20 +93,25 @@ class Checkpoint(keras.callbacks.Callback):
     """
 
     # What `fit` gives it.
-    model: tuner_state.Tuner
+    model: Tuner
     params: dict[str, Any]
 
     def __init__(
-        self, directory: str | os.PathLike[str], every: int = 1, max_to_keep: int = 2
+        self,
+        directory: str | os.PathLike[str],
+        every: int = 1,
+        max_to_keep: int = 2,
+        allow: Sequence[str] = (),
     ) -> None:
         super().__init__()
+        self._same = SameRun(allow)
         self._every = check_count("every", every)
         max_to_keep = check_count("max_to_keep", max_to_keep)
         try:
             self._files = Files(directory, max_to_keep)
         except ValueError as error:
             raise CheckpointError(str(error)) from error
-        self._tuner: tuner_state.Tuner = None  # pyright: ignore[reportAttributeAccessIssue]
+        self._tuner: Tuner = None  # pyright: ignore[reportAttributeAccessIssue]
         self._description: dict[str, Any] = {}
         self._saved: Any = None  # What was found, as long as its fits are repeated.
         # A record of each `fit`, of those before the stop too.
@@ -134,6 +145,7 @@ class Checkpoint(keras.callbacks.Callback):
         steps = check_count("num_steps", self.params["steps"])
         asked = {"num_steps": steps, "mode": self.params["mode"]}
         asked["episodes"] = _plain(self.params["episodes"])
+        asked["outer_limit"] = self.params["outer_limit"]
         if self._under_way:
             self._forget_failed()
         if self._index + 1 < len(self._fits):
@@ -159,9 +171,9 @@ class Checkpoint(keras.callbacks.Callback):
             self._save(done)
         self._under_way = False
 
-    def _attach(self, tuner: tuner_state.Tuner) -> None:
+    def _attach(self, tuner: Tuner) -> None:
         """Finds out what the folder holds, and whether it is of this run."""
-        description = tuner_state.describe(tuner)
+        described = description.describe(tuner)
         path = self._find(tuner.strategy)
         require(
             tuner_state.runs_of(tuner) == 0,
@@ -174,9 +186,9 @@ class Checkpoint(keras.callbacks.Callback):
             tuner_state.warn_of_orders(tuner)
         else:
             self._saved = self._files.read(path)
-            self._check_same("with", as_named_now(self._saved["of"]), description)
+            self._same.check(self._saved, described, self._belongs())
             self._fits = self._saved["fits"]
-        self._description = description
+        self._description = described
         self._tuner = tuner
 
     def _find(self, strategy: tf.distribute.Strategy | None) -> str | None:
@@ -222,7 +234,9 @@ class Checkpoint(keras.callbacks.Callback):
         fit, last = self._fits[index], index + 1 == len(self._fits)
         whose = f"whose fit {index}"
         done, wanted = fit["done"], self.params["epochs"]
-        self._check_same(f"{whose} had", {name: fit[name] for name in asked}, asked)
+        expected = {name: fit[name] for name in asked}
+        self._same.check_fit(expected, asked, f"{self._belongs()} {whose} was called")
+        fit |= asked
         ended = fit["stopped"] or bool(fit["diverged"])
         require(
             done <= wanted and (last or ended or done == wanted),
@@ -231,7 +245,7 @@ class Checkpoint(keras.callbacks.Callback):
             f"be {'at least ' if last else ''}as many.",
             hyper_iterations=wanted,
         )
-        tuner_state.restore(self._tuner, self._saved["tuner"])
+        tuner_state.restore(self._tuner, self._saved["tuner"], self._same.changed)
         if last:
             self._saved = None  # It is as large as the state.
         else:  # What the script reads before the next `fit`.
@@ -262,7 +276,8 @@ class Checkpoint(keras.callbacks.Callback):
         }
         content = {
             "of": self._description,
-            "versions": _versions(),
+            "versions": description.versions(),
+            "seed": description.random_seed(),
             "fits": self._fits,
             "tuner": tuner_state.capture(tuner),
         }
@@ -292,18 +307,6 @@ class Checkpoint(keras.callbacks.Callback):
             "may be made: give it to every `fit`, and do not `run` before the last.",
             hyper_iterations=tuner_state.runs_of(self._tuner),
         )
-
-    def _check_same(
-        self, having: str, expected: dict[str, Any], received: dict[str, Any]
-    ) -> None:
-        found = tuner_state.difference(expected, received)
-        if found:
-            name, expected, received = found
-            raise ValueError(
-                f"{self._belongs()} {having} {name}={expected!r} "
-                f"(saved with {self._saved['versions']}). Continue that one, or begin "
-                f"this one in another directory. Received: {name}={received!r}"
-            )
 
     def _belongs(self) -> str:
         return f"The checkpoint `{self._files.latest()}` belongs to a run"
@@ -337,11 +340,3 @@ def _plain(episodes: Any) -> int | list[int] | None:
     """As JSON will give it back."""
     one = episodes is None or is_integer(episodes)
     return episodes if one else [int(number) for number in episodes]  # pyright: ignore[reportOptionalIterable]
-
-
-def _versions() -> str:
-    package = sys.modules["far_ho_tf"]
-    return (
-        f"far_ho_tf {package.__version__}, TensorFlow {tf.__version__}, "
-        f"Keras {keras.__version__}"
-    )

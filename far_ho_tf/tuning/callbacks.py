@@ -11,7 +11,7 @@ from typing import Any
 import keras
 
 from far_ho_tf.notices import once, show
-from far_ho_tf.resuming.tuner_state import Tuner
+from far_ho_tf.resuming.interfaces import Tuner
 
 
 class ProgressBar(keras.callbacks.Callback):

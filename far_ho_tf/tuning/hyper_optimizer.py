@@ -256,6 +256,7 @@ class HyperOptimizer:
             steps=num_steps,
             mode=mode,
             episodes=episodes,
+            outer_limit=outer_limit,
         )
         self.stop_training = False
         self.divergence = self._good = None
