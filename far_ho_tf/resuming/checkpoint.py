@@ -14,6 +14,7 @@ from far_ho_tf.hypergradients import DivergenceError, NonFiniteError
 from far_ho_tf.resuming import description, tuner_state
 from far_ho_tf.resuming.files import CheckpointError, Files, number_of
 from far_ho_tf.resuming.interfaces import Tuner
+from far_ho_tf.resuming.locks import lock, unlock
 from far_ho_tf.resuming.same_run import SameRun
 
 
@@ -137,6 +138,8 @@ class Checkpoint(keras.callbacks.Callback):
         )
         if self._tuner is None:
             self._attach(tuner)
+        lock(self._files.directory)
+        self._files.check_last()
         require(
             tuner is self._tuner,
             "A far.Checkpoint serves one HyperOptimizer; make one for each.",
@@ -170,6 +173,7 @@ class Checkpoint(keras.callbacks.Callback):
         if done > fit["done"] or (self.model.divergence and not fit["diverged"]):
             self._save(done)
         self._under_way = False
+        unlock(self._files.directory)
 
     def _attach(self, tuner: Tuner) -> None:
         """Finds out what the folder holds, and whether it is of this run."""
@@ -184,10 +188,12 @@ class Checkpoint(keras.callbacks.Callback):
         if path is None:
             self._files.check_writable()
             tuner_state.warn_of_orders(tuner)
-        else:
+        lock(self._files.directory)
+        if path is not None:
             self._saved = self._files.read(path)
             self._same.check(self._saved, described, self._belongs())
             self._fits = self._saved["fits"]
+        self._files.clean()
         self._description = described
         self._tuner = tuner
 

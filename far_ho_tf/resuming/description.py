@@ -88,8 +88,7 @@ def describe(tuner: Tuner) -> dict[str, Any]:
             },
             "map": [prints["initial_values"] for prints in made],
             "weights": [
-                checksum([problem.start, problem.snapshots])
-                for problem in problems
+                checksum([problem.start, problem.snapshots]) for problem in problems
             ],
         },
     }
