@@ -11,6 +11,7 @@ from far_ho_tf.data.readings import Readings
 from far_ho_tf.data.source import Source, checksum, ended
 from far_ho_tf.graphs.buffers import capacity
 from far_ho_tf.graphs.failures import NOT_EXPLAINED, told
+from far_ho_tf.graphs.fingerprint import fingerprint_of_dataset
 from far_ho_tf.variables.numbers import scalar
 
 
@@ -119,6 +120,11 @@ class DatasetSource(Source):
                 "`keras.utils.set_random_seed` before it is made. Received others, "
                 f"from {self._dataset}"
             )
+
+    def description(self) -> dict[str, Any]:
+        if not all(seeded for _, seeded in self.shuffles()):
+            return {}  # Another one each time.
+        return {"fingerprint": fingerprint_of_dataset(self._dataset)}
 
     def shuffles(self) -> list[tuple[tf.data.Dataset, bool]]:
         return [

@@ -159,11 +159,19 @@ def in_scope_of(
     Where they were made in none, outside of any.
     """
     for variable in variables:
-        value = variable.value if isinstance(variable, keras.Variable) else variable
-        if isinstance(value, tf.distribute.DistributedValues):
-            with value.distribute_strategy.scope():
+        strategy = strategy_of(variable)
+        if strategy is not None:
+            with strategy.scope():
                 return function(*arguments)
     return outside_scope(function)(*arguments)
+
+
+def strategy_of(variable: Variable) -> tf.distribute.Strategy | None:
+    """In whose `strategy.scope()` a variable was made; `None` for an ordinary one."""
+    value = variable.value if isinstance(variable, keras.Variable) else variable
+    if isinstance(value, tf.distribute.DistributedValues):
+        return value.distribute_strategy  # pyright: ignore[reportAttributeAccessIssue]
+    return None
 
 
 def gathered(strategy: tf.distribute.Strategy, tensor: tf.Tensor) -> tf.Tensor:

@@ -5,14 +5,17 @@ changes, and whether they hold operations whose derivatives TensorFlow gets
 wrong or whose values cannot be replayed.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import keras
 import tensorflow as tf
+from tensorflow.python.framework.func_graph import FuncGraph
 
 from far_ho_tf._types import Gradient, Variable
 from far_ho_tf.checks import warn_user
 from far_ho_tf.graphs import search
+from far_ho_tf.graphs.fingerprint import fingerprint
 from far_ho_tf.hyperparameters.hyperparameter import unlisted
 from far_ho_tf.notices import tell
 from far_ho_tf.problem import jumps, kinks
@@ -42,6 +45,7 @@ class Report(NamedTuple):
         symmetric: Whether its second derivatives commute for certain: they go through
             no `tf.custom_gradient`, and it does not read again what it assigned, nor
             rows of a variable again whose gradient is `Slices`.
+        graphs: Mapping from the names of the parts to their `FuncGraph`s.
     """
 
     assigned: list[Variable]
@@ -55,6 +59,11 @@ class Report(NamedTuple):
     loop: str
     outer_reads: bool
     symmetric: bool
+    graphs: Mapping[str, FuncGraph] = {}
+
+    def fingerprints(self) -> dict[str, str]:
+        """Digests of what the parts compute, the same in every process; by name."""
+        return {name: fingerprint(graph) for name, graph in self.graphs.items()}
 
 
 def inspect(problem: Problem) -> Report:
@@ -124,6 +133,7 @@ def inspect(problem: Problem) -> Report:
             or _differentiated(operations, "IdentityN")
             or any(_reads_rows_again(gradient) for gradient in gradients)
         ),
+        graphs={part.name: part.graph for part in parts},
     )
 
 

@@ -43,6 +43,7 @@ class PureProblem(TraceableProblem):
         initial_map: List of pairs: the index of a variable, and what it starts from.
 
     Attributes:
+        snapshots: List of tensors: what `owned` were when the problem was made.
         executions: Mapping that `execution_of` keeps: what was made for gradient modes.
     """
 
@@ -74,7 +75,7 @@ class PureProblem(TraceableProblem):
             "dynamics": "`dynamics`",
             "initial_values": "`initial_values`",
         }
-        self._snapshots = read(owned)
+        self.snapshots = read(owned)
 
     @part_of("initial_values")
     def initial_state(
@@ -319,7 +320,7 @@ class PureProblem(TraceableProblem):
 
         def snapshot(variable: Variable) -> tf.Tensor:
             index = find(variable, self.owned)
-            return read([variable])[0] if index is None else self._snapshots[index]
+            return read([variable])[0] if index is None else self.snapshots[index]
 
         return State(
             [snapshot(variable) for variable in self.variables],

@@ -2,18 +2,20 @@
 
 import numbers
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from far_ho_tf.checks import call_of, check_count, is_integer, require, shown, warn_user
+from far_ho_tf.checks import call_of, check_count, is_integer, require, warn_user
 from far_ho_tf.distribution.strategies import gathered, worker_name
 from far_ho_tf.hypergradients import DivergenceError, NonFiniteError
-from far_ho_tf.resuming import tuner_state
+from far_ho_tf.resuming import description, tuner_state
 from far_ho_tf.resuming.files import CheckpointError, Files, number_of
-from far_ho_tf.resuming.tuner_state import as_named_now
+from far_ho_tf.resuming.interfaces import Tuner
+from far_ho_tf.resuming.locks import lock, unlock
+from far_ho_tf.resuming.same_run import SameRun
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -51,6 +53,12 @@ class Checkpoint(keras.callbacks.Callback):
         every: Positive integer, hyper-iterations between two savings. The end of a
             `fit` is always saved.
         max_to_keep: Positive integer: how many savings stay.
+        allow: List of what may be another than it was before the stop, for the run to
+            go on with as it is now; anything else that is another is refused:
+            "outer_optimizer" (of the same kind it keeps its moments and counts),
+            "hypergradient" (the mode), "dynamics", "objectives", "data" (read from
+            their start), "constraints", "initial_values" (those that were saved
+            count), "fit" (its `num_steps`, `mode`, `episodes` and `outer_limit`).
 
     Raises:
         ValueError: If an argument is wrong; a `CheckpointError`, which is one, if
@@ -86,20 +94,25 @@ class Checkpoint(keras.callbacks.Callback):
     """
 
     # What `fit` gives it.
-    model: tuner_state.Tuner
+    model: Tuner
     params: dict[str, Any]
 
     def __init__(
-        self, directory: str | os.PathLike[str], every: int = 1, max_to_keep: int = 2
+        self,
+        directory: str | os.PathLike[str],
+        every: int = 1,
+        max_to_keep: int = 2,
+        allow: Sequence[str] = (),
     ) -> None:
         super().__init__()
+        self._same = SameRun(allow)
         self._every = check_count("every", every)
         max_to_keep = check_count("max_to_keep", max_to_keep)
         try:
             self._files = Files(directory, max_to_keep)
         except ValueError as error:
             raise CheckpointError(str(error)) from error
-        self._tuner: tuner_state.Tuner = None  # pyright: ignore[reportAttributeAccessIssue]
+        self._tuner: Tuner = None  # pyright: ignore[reportAttributeAccessIssue]
         self._description: dict[str, Any] = {}
         self._saved: Any = None  # What was found, as long as its fits are repeated.
         # A record of each `fit`, of those before the stop too.
@@ -131,6 +144,8 @@ class Checkpoint(keras.callbacks.Callback):
         )
         if self._tuner is None:
             self._attach(tuner)
+        lock(self._files.directory)
+        self._files.check_last()
         require(
             tuner is self._tuner,
             "A far.Checkpoint serves one HyperOptimizer; make one for each.",
@@ -139,6 +154,7 @@ class Checkpoint(keras.callbacks.Callback):
         steps = check_count("num_steps", self.params["steps"])
         asked = {"num_steps": steps, "mode": self.params["mode"]}
         asked["episodes"] = _plain(self.params["episodes"])
+        asked["outer_limit"] = self.params["outer_limit"]
         if self._under_way:
             self._forget_failed()
         if self._index + 1 < len(self._fits):
@@ -163,10 +179,11 @@ class Checkpoint(keras.callbacks.Callback):
         if done > fit["done"] or (self.model.divergence and not fit["diverged"]):
             self._save(done)
         self._under_way = False
+        unlock(self._files.directory)
 
-    def _attach(self, tuner: tuner_state.Tuner) -> None:
+    def _attach(self, tuner: Tuner) -> None:
         """Finds out what the folder holds, and whether it is of this run."""
-        description = tuner_state.describe(tuner)
+        described = description.describe(tuner)
         path = self._find(tuner.strategy)
         require(
             tuner_state.runs_of(tuner) == 0,
@@ -177,11 +194,13 @@ class Checkpoint(keras.callbacks.Callback):
         if path is None:
             self._files.check_writable()
             tuner_state.warn_of_orders(tuner)
-        else:
+        lock(self._files.directory)
+        if path is not None:
             self._saved = self._files.read(path)
-            self._check_same("with", as_named_now(self._saved["of"]), description)
+            self._same.check(self._saved, described, self._belongs())
             self._fits = self._saved["fits"]
-        self._description = description
+        self._files.clean()
+        self._description = described
         self._tuner = tuner
 
     def _find(self, strategy: tf.distribute.Strategy | None) -> str | None:
@@ -227,7 +246,9 @@ class Checkpoint(keras.callbacks.Callback):
         fit, last = self._fits[index], index + 1 == len(self._fits)
         whose = f"whose fit {index}"
         done, wanted = fit["done"], self.params["epochs"]
-        self._check_same(f"{whose} had", {name: fit[name] for name in asked}, asked)
+        expected = {name: fit[name] for name in asked}
+        self._same.check_fit(expected, asked, f"{self._belongs()} {whose} was called")
+        fit |= asked
         ended = fit["stopped"] or bool(fit["diverged"])
         require(
             done <= wanted and (last or ended or done == wanted),
@@ -236,7 +257,7 @@ class Checkpoint(keras.callbacks.Callback):
             f"be {'at least ' if last else ''}as many.",
             hyper_iterations=wanted,
         )
-        tuner_state.restore(self._tuner, self._saved["tuner"])
+        tuner_state.restore(self._tuner, self._saved["tuner"], self._same.changed)
         if last:
             self._saved = None  # It is as large as the state.
         else:  # What the script reads before the next `fit`.
@@ -267,7 +288,8 @@ class Checkpoint(keras.callbacks.Callback):
         }
         content = {
             "of": self._description,
-            "versions": tuner_state.versions(),
+            "versions": description.versions(),
+            "seed": description.random_seed(),
             "fits": self._fits,
             "tuner": tuner_state.capture(tuner),
         }
@@ -298,45 +320,8 @@ class Checkpoint(keras.callbacks.Callback):
             hyper_iterations=tuner_state.runs_of(self._tuner),
         )
 
-    def _check_same(
-        self, having: str, expected: dict[str, Any], received: dict[str, Any]
-    ) -> None:
-        found = tuner_state.difference(expected, received)
-        if found:
-            name, expected, received = found
-            raise ValueError(
-                f"{self._belongs()} {having} {name}={shown(expected)} "
-                f"(saved with {self._saved['versions']}). "
-                f"{tuner_state.remedy(expected, received)} "
-                f"Received: {name}={shown(received)}"
-            )
-
     def _belongs(self) -> str:
         return f"The checkpoint `{self._files.latest()}` belongs to a run"
-
-
-def with_checkpoint_last(
-    callbacks: Iterable[keras.callbacks.Callback],
-) -> tuple[list[keras.callbacks.Callback], Checkpoint | None]:
-    """Puts a `Checkpoint` behind the other callbacks, whose effects it saves.
-
-    Args:
-        callbacks: Iterable of Keras callbacks.
-
-    Returns:
-        List of callbacks, and the `Checkpoint` or `None`.
-
-    Raises:
-        ValueError: If there are several.
-    """
-    callbacks = sorted(callbacks, key=lambda one: isinstance(one, Checkpoint))
-    found = [one for one in callbacks if isinstance(one, Checkpoint)]
-    require(
-        len(found) <= 1,
-        "`callbacks` may hold one far.Checkpoint: the state to go on from is one.",
-        callbacks=found,
-    )
-    return callbacks, found[0] if found else None
 
 
 def _plain(episodes: Any) -> int | list[int] | None:

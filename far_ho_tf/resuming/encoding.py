@@ -12,7 +12,7 @@ from far_ho_tf.checks import require
 from far_ho_tf.variables.state import State
 
 # Of the layout. Another number is refused.
-_FORMAT = 2
+_FORMAT = 3
 
 
 def to_bytes(content: Any) -> bytes:
@@ -47,7 +47,11 @@ def from_bytes(data: bytes) -> Any:
         found = decoded["format"]
     except Exception as error:  # Bytes of any other kind fail in any way.
         raise ValueError(f"They are no saved structure: {error}") from error
-    require(found == _FORMAT, f"Its format must be {_FORMAT}.", format=found)
+    require(
+        found == _FORMAT,
+        f"Its format must be {_FORMAT}: it was saved by another release of far_ho_tf.",
+        format=found,
+    )
     return decoded["content"]
 
 

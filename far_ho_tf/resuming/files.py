@@ -1,7 +1,9 @@
 """Files that a kill cannot damage: one for each hyper-iteration that is saved."""
 
+import contextlib
 import os
 import re
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +14,15 @@ from far_ho_tf.resuming.encoding import from_bytes, to_bytes
 
 # The folders of workers, as `strategies.worker_name` names them.
 _WORKER = re.compile(r"(worker|chief)-\d+")
+# How checkpoints are called.
+_SAVED = re.compile(r"ckpt-\d+")
+# Files of `tf.train.CheckpointManager`, and in `rest` how those end, or begin, that it
+# writes before they count.
+_WRITTEN = re.compile(
+    r"(?P<name>ckpt-\d+)(\.index|\.data-\d+-of-\d+)?"
+    r"(?P<rest>_temp.*|(\.index|\.data-\d+-of-\d+)?\.tempstate.*)?"
+    r"|checkpoint(?P<tmp>\.tmp[0-9a-f]+)"
+)
 # What TensorFlow raises for files that are damaged, missing or of another kind.
 _UNREADABLE = (
     *(AssertionError, ValueError, LookupError, RuntimeError),
@@ -58,7 +69,9 @@ class Files:
             directory=self.directory,
         )
         self.max_to_keep = max_to_keep
+        self._last: str | None = None  # What was written here.
         self._record = os.path.join(self.directory, "checkpoint")
+        self._refuse_foreign()
         self._content = _Content()
         checkpoint = tf.train.Checkpoint(far_ho_tf=self._content)
         try:
@@ -67,6 +80,46 @@ class Files:
             )
         except ValueError as error:
             raise ValueError(f"{self._unnamed()} Received: {error}") from error
+
+    def _refuse_foreign(self) -> None:
+        """Refuses a record that names other files than those of the folder.
+
+        TensorFlow would read them, and remove them as the oldest.
+        """
+        try:
+            record = tf.train.get_checkpoint_state(self.directory)
+        except (ValueError, tf.errors.OpError):
+            return  # What is damaged is told by whoever needs it.
+        named = [] if record is None else list(record.all_model_checkpoint_paths)
+        named += [] if record is None else [record.model_checkpoint_path]
+        own = os.path.normpath(self.directory)
+        foreign = [
+            path
+            for path in named
+            if os.path.dirname(os.path.normpath(path)) != own
+            or not _SAVED.fullmatch(os.path.basename(path))
+        ]
+        require(
+            not foreign,
+            f"The file `{self._record}` must name checkpoints of its own folder alone. "
+            "It was written by something else: begin anew in another directory.",
+            found=foreign,
+        )
+
+    def clean(self) -> None:
+        """Removes what writes that were killed have left."""
+        if not tf.io.gfile.exists(self.directory):
+            return
+        kept = {os.path.basename(path) for path in self._manager.checkpoints}
+        latest = self.latest()
+        kept |= {os.path.basename(latest)} if latest else set()
+        for name in tf.io.gfile.listdir(self.directory):
+            found = _WRITTEN.fullmatch(name.rstrip("/"))
+            if found and not (found["name"] in kept and not found["rest"]):
+                path = os.path.join(self.directory, name)
+                with contextlib.suppress(tf.errors.OpError):  # Of another process.
+                    folder = tf.io.gfile.isdir(path)
+                    (tf.io.gfile.rmtree if folder else tf.io.gfile.remove)(path)
 
     def latest(self) -> str | None:
         """The path of what was saved last, without its endings, or `None`.
@@ -151,7 +204,19 @@ class Files:
         """
         self._content.data = to_bytes(content)
         self._writing(lambda: self._manager.save(checkpoint_number=number))
+        self._last = self._manager.latest_checkpoint
         self._content.data = b""
+
+    def check_last(self) -> None:
+        """Refuses a folder into which another process has written meanwhile."""
+        found = tf.train.latest_checkpoint(self.directory)
+        require(
+            self._last in (None, found),
+            f"`{self.directory}` has been written to by another run since. Begin anew "
+            "in another directory.",
+            saved_here=self._last,
+            found=found,
+        )
 
     def check_writable(self) -> None:
         """Says so now if the folder cannot be written to.
@@ -159,7 +224,7 @@ class Files:
         Raises:
             OSError: If it cannot.
         """
-        probe = os.path.join(self.directory, "writable")
+        probe = os.path.join(self.directory, f"writable-{uuid.uuid4().hex}")
 
         def attempt() -> None:
             tf.io.gfile.makedirs(self.directory)

@@ -5,14 +5,15 @@ epoch, and the `HyperOptimizer` that of the model.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 import keras
 
 from far_ho_tf.checks import require, shown
 from far_ho_tf.notices import once, show
-from far_ho_tf.resuming.tuner_state import Tuner
+from far_ho_tf.resuming.checkpoint import Checkpoint
+from far_ho_tf.resuming.interfaces import Tuner
 
 
 class ProgressBar(keras.callbacks.Callback):
@@ -137,3 +138,27 @@ def _listed(callbacks: Any) -> list[keras.callbacks.Callback]:
     if not isinstance(callbacks, (list, tuple)):
         callbacks = [] if callbacks is None else [callbacks]
     return list(callbacks)
+
+
+def with_checkpoint_last(
+    callbacks: Iterable[keras.callbacks.Callback],
+) -> tuple[list[keras.callbacks.Callback], Checkpoint | None]:
+    """Puts a `Checkpoint` behind the other callbacks, whose effects it saves.
+
+    Args:
+        callbacks: Iterable of Keras callbacks.
+
+    Returns:
+        List of callbacks, and the `Checkpoint` or `None`.
+
+    Raises:
+        ValueError: If there are several.
+    """
+    callbacks = sorted(callbacks, key=lambda one: isinstance(one, Checkpoint))
+    found = [one for one in callbacks if isinstance(one, Checkpoint)]
+    require(
+        len(found) <= 1,
+        "`callbacks` may hold one far.Checkpoint: the state to go on from is one.",
+        callbacks=found,
+    )
+    return callbacks, found[0] if found else None

@@ -30,8 +30,11 @@ from far_ho_tf.hypergradients.episodes import Episodes
 from far_ho_tf.hyperparameters.hyperparameter import scalar_names
 from far_ho_tf.notices import told_to
 from far_ho_tf.problem.bilevel_problem import BilevelProblem
-from far_ho_tf.resuming.checkpoint import with_checkpoint_last
-from far_ho_tf.tuning.callbacks import check_callbacks, progress_bar
+from far_ho_tf.tuning.callbacks import (
+    check_callbacks,
+    progress_bar,
+    with_checkpoint_last,
+)
 from far_ho_tf.tuning.inner_runs import InnerRuns, Result, check_mode
 from far_ho_tf.tuning.outer_update import OuterUpdate
 from far_ho_tf.variables.identity import assign, read
@@ -257,6 +260,7 @@ class HyperOptimizer:
             steps=num_steps,
             mode=mode,
             episodes=episodes,
+            outer_limit=outer_limit,
         )
         self.stop_training = False
         self.divergence = self._good = None

@@ -10,7 +10,11 @@ import tensorflow as tf
 
 from far_ho_tf._types import OuterOptimizer, Variable
 from far_ho_tf.checks import require, shown
+from far_ho_tf.distribution.strategies import strategy_of
 from far_ho_tf.variables.identity import find, is_variable, path_of
+
+# Strategies whose variables are not ordinary ones.
+_MIRRORED = (tf.distribute.MirroredStrategy, tf.distribute.MultiWorkerMirroredStrategy)
 
 
 class OuterUpdate:
@@ -54,6 +58,7 @@ class OuterUpdate:
         ]
         self._hyperparameters = hyperparameters
         for variables, one in groups:
+            _check_scope(one, variables)
             if not one.built:
                 _build(one, variables)
 
@@ -73,18 +78,27 @@ class OuterUpdate:
 def _build(
     optimizer: keras.optimizers.Optimizer, variables: Sequence[Variable]
 ) -> None:
-    try:
-        with _scope_of(optimizer):
-            optimizer.build(variables)
-    except (RuntimeError, ValueError) as error:
-        if "distribute" not in str(error):
-            raise
-        raise ValueError(
+    with _scope_of(optimizer):
+        optimizer.build(variables)
+
+
+def _check_scope(
+    optimizer: keras.optimizers.Optimizer, variables: Sequence[Variable]
+) -> None:
+    """Refuses an optimizer that was made in another `strategy.scope()`, or in none.
+
+    It would fail at its first update, after the inner run.
+    """
+    made_in = getattr(optimizer, "_distribution_strategy", None)
+    mirrored = isinstance(made_in, _MIRRORED)
+    for variable in variables:
+        require(
+            strategy_of(variable) is (made_in if mirrored else None),
             "The outer `optimizer` and the hyperparameters must both be made in one "
-            "`strategy.scope()`, or both outside. Received: "
-            f"optimizer={optimizer.name}, for "
-            f"{[path_of(variable) for variable in variables]}"
-        ) from error
+            "`strategy.scope()`, or both outside.",
+            optimizer=optimizer.name,
+            hyperparameters=[path_of(variable) for variable in variables],
+        )
 
 
 def _scope_of(optimizer: keras.optimizers.Optimizer) -> AbstractContextManager[Any]:

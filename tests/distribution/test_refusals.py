@@ -110,13 +110,14 @@ class TestErrors:
             with pytest.raises(ValueError, match="MultiWorkerMirroredStrategy"):
                 far.ReverseHG().compute(problem, 2, strategy=strategy)
 
-    def test_an_optimizer_of_another_scope(self):
-        adam = keras.optimizers.Adam()
+    @pytest.mark.parametrize("kind", [keras.optimizers.Adam, keras.optimizers.SGD])
+    def test_an_optimizer_of_another_scope(self, kind):
+        """One without slots, too, of which Keras would say so at its first update."""
         outside = Classification().bilevel(far.GradientDescent(0.1))
         with mirrored(2).scope():
             inside = Classification().bilevel(far.GradientDescent(0.1))
-            other = keras.optimizers.Adam()
-        for problem, optimizer in ((inside, adam), (outside, other)):
+            other = kind()
+        for problem, optimizer in ((inside, kind()), (outside, other)):
             with pytest.raises(ValueError, match="must both be made in one"):
                 far.HyperOptimizer(problem, optimizer=optimizer)
 
