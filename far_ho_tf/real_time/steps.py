@@ -311,18 +311,18 @@ class RealTimeTraining:
             self._dependence,
         )
         self._dependence.check()
-        gradients = self._propagation(hyperparameters).gradients(
+        hypergradients = self._propagation(hyperparameters).hypergradients(
             cotangent, direct, carried.tangents
         )
         good = tf.logical_and(
-            all_finite([state, value, gradients]), value <= self._outer_limit
+            all_finite([state, value, hypergradients]), value <= self._outer_limit
         )
         carried.outer_value.assign(value)
         carried.outer_step.assign_add(1)
 
         def move() -> None:
             self._keep(state, hyperparameters)
-            self._outer_update.apply(Directions(hyperparameters).split(gradients))  # pyright: ignore[reportOptionalMemberAccess]
+            self._outer_update.apply(Directions(hyperparameters).split(hypergradients))  # pyright: ignore[reportOptionalMemberAccess]
 
         tf.cond(good, move, lambda: _assign([carried.diverged], [True]))
 

@@ -130,7 +130,7 @@ class Tasks:
             worker ended in it, and `WorkerLostError` if one ended in another error.
         """
         dtype = self._hyperparameters[0].dtype
-        gradients = [tf.zeros(h.shape, h.dtype) for h in self._hyperparameters]
+        hypergradients = [tf.zeros(h.shape, h.dtype) for h in self._hyperparameters]
         outer, inner = tf.zeros([number], dtype), tf.zeros([number, num_steps], dtype)
         for places, result in found:
             rows = [[place] for place in places]
@@ -140,16 +140,16 @@ class Tasks:
             inner = tf.tensor_scatter_nd_update(
                 inner, rows, tf.reshape(result.inner_values, [-1, num_steps])
             )
-            gradients = [
+            hypergradients = [
                 total + len(places) * gradient
                 for total, gradient in zip(
-                    gradients, result.hypergradients, strict=True
+                    hypergradients, result.hypergradients, strict=True
                 )
             ]
         diverged = isinstance(error, NonFiniteError)
         failures = tf.constant([diverged, error is not None and not diverged])
-        gradients, outer, inner, failures = summed(
-            self._strategy, (gradients, outer, inner, tf.cast(failures, dtype))
+        hypergradients, outer, inner, failures = summed(
+            self._strategy, (hypergradients, outer, inner, tf.cast(failures, dtype))
         )
         if error is not None:
             raise error
@@ -160,7 +160,7 @@ class Tasks:
             raise NonFiniteError("A run of another worker diverged; see what it says.")
         return MeanResult(
             outer_value=tf.reduce_mean(outer),
-            hypergradients=[total / number for total in gradients],
+            hypergradients=[total / number for total in hypergradients],
             results=[],
             outer_values=outer,
             inner_values=inner,

@@ -115,10 +115,10 @@ class ForwardHG(HyperGradient):
         tangents = tf.nest.map_structure(
             lambda rows: rows[: directions.size], outcome.tangents
         )
-        gradients = directions.split(outcome.gradients[: directions.size])
+        hypergradients = directions.split(outcome.hypergradients[: directions.size])
         return Outputs(
             outcome.outer_value,
-            gradients,
+            hypergradients,
             *outcome.logs,
             outcome.state,
             tangents=tangents if settings.keep_tangents else None,

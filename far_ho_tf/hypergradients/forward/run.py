@@ -22,14 +22,14 @@ class Outcome(NamedTuple):
     """What a run with one chunk of tangents yields.
 
     Attributes:
-        gradients: Vector of length k: the hypergradient along each direction.
+        hypergradients: Vector of length k: the hypergradient along each direction.
         logs: Inner values and choices, as in `Outputs`.
         tangents: As `HyperGradientResult.tangents`; `()` where not kept.
         others: As in `Outputs`.
     """
 
     outer_value: tf.Tensor
-    gradients: tf.Tensor
+    hypergradients: tf.Tensor
     logs: Log
     state: State
     tangents: Structure
@@ -53,11 +53,11 @@ class ForwardRun(Run):
         self._size = size
 
     def chunks(self, number: int) -> Outcome:
-        """One run after another; their gradients and tangents are joined.
+        """One run after another; their hypergradients and tangents are joined.
 
         The rest of each outcome is that of the last run, `finite` that of all.
         """
-        joined = ("gradients", "tangents")
+        joined = ("hypergradients", "tangents")
 
         def body(
             index: tf.Tensor, before: Outcome, arrays: Structure
@@ -107,14 +107,14 @@ class ForwardRun(Run):
         outer_value, cotangent, direct = self.outer(state)
         if self.restart:  # Past it, nothing need depend on what only Φ_0 reads.
             self.dependence.check()
-        gradients = propagation.gradients(cotangent, direct, tangents)
+        hypergradients = propagation.hypergradients(cotangent, direct, tangents)
         return Outcome(
             outer_value,
-            gradients,
+            hypergradients,
             logs,
             state,
             tangents if self._keep_tangents else (),
-            all_finite([state, logs, outer_value, gradients]),
+            all_finite([state, logs, outer_value, hypergradients]),
         )
 
     def _propagation(self, first: int | tf.Tensor) -> Propagation:
@@ -176,7 +176,7 @@ class ForwardRun(Run):
 def spread(
     problem: PureProblem, settings: Settings, inputs: Inputs, directions: Directions
 ) -> Outcome:
-    """A chunk of tangents on each replica; their gradients and tangents are joined."""
+    """A chunk of tangents on each replica; hypergradients and tangents are joined."""
     strategy = settings.strategy
     size = -(-directions.size // num_replicas(strategy))
     run = ForwardRun(
@@ -190,18 +190,22 @@ def spread(
     def on_replica(number: tf.Tensor) -> TwoLists:
         outcome = program(number)
         made.append(outcome)
-        rows = outcome.gradients, outcome.tangents, tf.cast(outcome.finite, tf.int32)
-        others = _without(outcome, ("gradients", "tangents"))
+        rows = (
+            outcome.hypergradients,
+            outcome.tangents,
+            tf.cast(outcome.finite, tf.int32),
+        )
+        others = _without(outcome, ("hypergradients", "tangents"))
         return tf.nest.flatten(rows), tf.nest.flatten(others)
 
     rows, others = on_each(strategy, on_replica)
     *rows, finite = rows
-    gradients, *tangents = [tf.reshape(r, (-1, *r.shape[2:])) for r in rows]
+    hypergradients, *tangents = [tf.reshape(r, (-1, *r.shape[2:])) for r in rows]
     outcome = tf.nest.pack_sequence_as(
-        _without(made[0], ("gradients", "tangents")), others
+        _without(made[0], ("hypergradients", "tangents")), others
     )
     return outcome._replace(
-        gradients=gradients,
+        hypergradients=hypergradients,
         tangents=tf.nest.pack_sequence_as(made[0].tangents, tangents),
         finite=tf.reduce_all(finite > 0),
     )

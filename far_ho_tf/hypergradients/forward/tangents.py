@@ -227,7 +227,7 @@ class Propagation:
         ]
         return OracleValue(rows, *kept["values"]), linear
 
-    def gradients(
+    def hypergradients(
         self, cotangent: State, direct: list[tf.Tensor], tangents: State
     ) -> tf.Tensor:
         """⟨∇E, Z⟩ + ∂E/∂λ along each direction: a vector of length k."""

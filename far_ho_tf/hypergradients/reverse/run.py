@@ -73,19 +73,19 @@ class ReverseRun(Run):
             before = self.train(first, *before)
         state, logs, kept = trajectory.record(*before)
         outer_value, cotangent, direct = self.outer(state)
-        cotangent, gradients = trajectory.replay(
+        cotangent, hypergradients = trajectory.replay(
             kept, logs.choice, self.visit, (cotangent, direct)
         )
-        gradients = self._total(gradients, initial_vjp(cotangent), first)
+        hypergradients = self._total(hypergradients, initial_vjp(cotangent), first)
         inner_values, choices = stack(logs)
         return Outputs(
             outer_value,
-            gradients,
+            hypergradients,
             inner_values,
             choices,
             state,
             tangents=None,
-            finite=all_finite([state, inner_values, outer_value, gradients]),
+            finite=all_finite([state, inner_values, outer_value, hypergradients]),
         )
 
     def step_and_residuals(
@@ -227,14 +227,14 @@ class ReverseRun(Run):
             carry: Cotangent of the new state, hypergradients so far.
             known: `ForPullback`, where there is a `split`.
         """
-        cotangent, gradients = carry
+        cotangent, hypergradients = carry
         given = step, state, self.batch(step), choice, cotangent
         if known is None:
             cotangent, terms = self._pull(*given, {})
         else:
             new = known.state.variables, known.state.slots
             cotangent, terms = self.split.pull(given, new, known.residuals)  # pyright: ignore[reportOptionalMemberAccess]
-        return cotangent, add(gradients, terms)  # pyright: ignore[reportReturnType]
+        return cotangent, add(hypergradients, terms)  # pyright: ignore[reportReturnType]
 
     def initial(self) -> tuple[State, Callable[[State], list[tf.Tensor | None]]]:
         """The state to start from, and the vector–Jacobian product of Φ_0."""
@@ -259,7 +259,7 @@ class ReverseRun(Run):
 
     def _total(
         self,
-        gradients: list[tf.Tensor],
+        hypergradients: list[tf.Tensor],
         initial_terms: list[tf.Tensor | None],
         first: tf.Tensor | None,
     ) -> list[tf.Tensor]:
@@ -268,7 +268,7 @@ class ReverseRun(Run):
         Past the start, nothing need depend on what only Φ_0 reads.
         """
         if not self.restart:
-            return gradients
+            return hypergradients
         self.dependence.note(initial_terms)
         self.dependence.check()
         if first is not None:
@@ -276,4 +276,4 @@ class ReverseRun(Run):
                 None if t is None else tf.where(first == 0, t, tf.zeros_like(t))
                 for t in initial_terms
             ]
-        return add(gradients, initial_terms)  # pyright: ignore[reportReturnType]
+        return add(hypergradients, initial_terms)  # pyright: ignore[reportReturnType]
