@@ -244,7 +244,7 @@ class HyperOptimizer:
         num_steps = check_steps(num_steps)
         check_limit("outer_limit", outer_limit)
         check_mode(mode)
-        bar = progress_bar(verbose)
+        bar = progress_bar(verbose) if verbose != 0 else None
         checkpoint = None
         if callbacks is not None:
             callbacks, checkpoint = with_checkpoint_last(check_callbacks(callbacks))
