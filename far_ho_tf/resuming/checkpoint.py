@@ -144,8 +144,9 @@ class Checkpoint(keras.callbacks.Callback):
         )
         if self._tuner is None:
             self._attach(tuner)
-        lock(self._files.directory)
-        self._files.check_last()
+        else:
+            lock(self._files.directory)
+            self._files.check_last()
         require(
             tuner is self._tuner,
             "A far.Checkpoint serves one HyperOptimizer; make one for each.",

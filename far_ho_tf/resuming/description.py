@@ -19,17 +19,11 @@ from far_ho_tf.resuming.interfaces import Tuner
 from far_ho_tf.variables.identity import dtype_of, is_variable, path_of, read
 from far_ho_tf.variables.state import layout
 
-# What `Checkpoint(allow=...)` may name: settings that can change within a run.
-CATEGORIES = {
-    "outer_optimizer": "the `optimizer` of the HyperOptimizer, and its numbers",
-    "hypergradient": "the gradient mode and its settings",
-    "dynamics": "the dynamics and their numbers",
-    "objectives": "what the objectives compute",
-    "data": "`inner_data` and `outer_data`",
-    "constraints": "constraints of hyperparameters and weights",
-    "initial_values": "what hyperparameters and weights start from; the saved count",
-    "fit": "`num_steps`, `mode`, `episodes` and `outer_limit` of `fit`",
-}
+# What `Checkpoint(allow=...)`, which explains them, may name.
+CATEGORIES = (
+    *("outer_optimizer", "hypergradient", "dynamics", "objectives", "data"),
+    *("constraints", "initial_values", "fit"),
+)
 # Elements up to which values are told, and not their checksum.
 _SHORT = 8
 # How many differences a message lists.

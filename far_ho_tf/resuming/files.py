@@ -21,7 +21,7 @@ _SAVED = re.compile(r"ckpt-\d+")
 _WRITTEN = re.compile(
     r"(?P<name>ckpt-\d+)(\.index|\.data-\d+-of-\d+)?"
     r"(?P<rest>_temp.*|(\.index|\.data-\d+-of-\d+)?\.tempstate.*)?"
-    r"|checkpoint(?P<tmp>\.tmp[0-9a-f]+)"
+    r"|checkpoint\.tmp[0-9a-f]+"
 )
 # What TensorFlow raises for files that are damaged, missing or of another kind.
 _UNREADABLE = (
@@ -90,12 +90,15 @@ class Files:
             record = tf.train.get_checkpoint_state(self.directory)
         except (ValueError, tf.errors.OpError):
             return  # What is damaged is told by whoever needs it.
-        named = [] if record is None else list(record.all_model_checkpoint_paths)
-        named += [] if record is None else [record.model_checkpoint_path]
+        if record is None:
+            return
         own = os.path.normpath(self.directory)
         foreign = [
             path
-            for path in named
+            for path in (
+                *record.all_model_checkpoint_paths,
+                record.model_checkpoint_path,
+            )
             if os.path.dirname(os.path.normpath(path)) != own
             or not _SAVED.fullmatch(os.path.basename(path))
         ]

@@ -58,24 +58,26 @@ def test_a_record_of_other_files_in_the_folder(saved):
         far.Checkpoint(saved)
 
 
-def test_a_link_where_it_tries_to_write(tmp_path):
-    """Whether it can is tried under a name that nobody can foresee."""
+def linked(tmp_path, name):
+    """A folder with a link of a name, and the file that it leads to."""
     target = tmp_path / "target"
     target.write_text("precious")
     folder = tmp_path / "run"
     folder.mkdir()
-    (folder / "writable").symlink_to(target)
+    (folder / name).symlink_to(target)
+    return folder, target
+
+
+def test_a_link_where_it_tries_to_write(tmp_path):
+    """Whether it can is tried under a name that nobody can foresee."""
+    folder, target = linked(tmp_path, "writable")
     fit(anew(diverging), 1, callbacks=[far.Checkpoint(folder)])
     assert target.read_text() == "precious"
     assert [one.name for one in folder.iterdir() if "writable-" in one.name] == []
 
 
 def test_a_link_for_the_lock(tmp_path):
-    target = tmp_path / "target"
-    target.write_text("precious")
-    folder = tmp_path / "run"
-    folder.mkdir()
-    (folder / "lock").symlink_to(target)
+    folder, target = linked(tmp_path, "lock")
     with pytest.raises(OSError, match="lock"):
         fit(anew(diverging), 1, callbacks=[far.Checkpoint(folder)])
     assert target.read_text() == "precious"
